@@ -1,0 +1,193 @@
+"""Typed failures with a stable code and a text in zh-Hans and en.
+
+A verb raises one of these; `api.errors` turns it into a problem detail (RFC 9457), the command line into one line.
+Texts name the field, the reason and the mend, and never carry internals. Adding a code means adding its row to TEXTS:
+a code without a row fails at once (and a test walks the source for codes).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Text(NamedTuple):
+    """One message in both languages; `{name}` places are filled from the failure's parameters."""
+
+    zh: str
+    en: str
+
+    def fill(self, params: dict[str, Any]) -> dict[str, str]:
+        """The filled texts by language tag."""
+        return {"zh-Hans": self.zh.format_map(params), "en": self.en.format_map(params)}
+
+
+TEXTS: dict[str, Text] = {
+    # found and changed
+    "not_found": Text("没有找到“{what}”。请核对地址或编号。", "“{what}” was not found. Check the address or the id."),
+    "exists": Text("“{what}”已经存在。请换一个，或修改原有的。", "“{what}” exists already. Choose another or edit it."),
+    "stale": Text(
+        "内容已被别人修改过。请重新读取后再改，您的改动没有丢失也没有保存。",
+        "Someone has changed this since you read it. Read it again and repeat the edit; nothing was saved.",
+    ),
+    "wrong_state": Text("当前状态“{state}”下不能{action}。", "Cannot {action} while the state is “{state}”."),
+    "in_use": Text("“{what}”正被使用：{used_in}。请先解除引用。", "“{what}” is in use: {used_in}. Remove those uses first."),
+    "second_person": Text(
+        "需要另一位同事批准：作者本人，以及由作者创建的账号，都不能批准。",
+        "A second person must approve: neither the author nor an account the author made counts.",
+    ),
+    "nothing_to_do": Text("没有可以{action}的内容。", "There is nothing to {action}."),
+    "duplicate_key_body": Text(
+        "同一个 Idempotency-Key 已用于另一个请求。请换一个新的键。",
+        "This Idempotency-Key was used for a different request. Use a new key.",
+    ),
+    "in_progress": Text(
+        "同一个 Idempotency-Key 的请求正在处理。请稍后再试。",
+        "A request with this Idempotency-Key is being processed. Try again shortly.",
+    ),
+    # away
+    "unavailable": Text(
+        "数据服务暂时无法使用。请在 {retry_after} 秒后再试；已发布的内容仍可阅读。",
+        "The data service is away. Try again in {retry_after} s; published content can still be read.",
+    ),
+    "overloaded": Text(
+        "现在使用的人太多。请在 {retry_after} 秒后再试。", "Too many requests right now. Try again in {retry_after} s."
+    ),
+    "too_many_requests": Text("操作太频繁。请在 {retry_after} 秒后再试。", "Too many requests. Try again in {retry_after} s."),
+    # who
+    "not_signed_in": Text("请先登录。", "Sign in first."),
+    "session_ended": Text("登录已失效。请重新登录。", "The session has ended. Sign in again."),
+    "wrong_credentials": Text("用户名、密码或验证码不对。", "The name, password or one-time code is not right."),
+    "slow_down": Text(
+        "登录失败次数较多。请在 {retry_after} 秒后再试，账号不会被永久锁定。",
+        "Too many failed sign-ins. Try again in {retry_after} s; the account is never locked for good.",
+    ),
+    "not_allowed": Text(
+        "您的角色不能进行这项操作，或该内容不属于您的机构或区域。",
+        "Your role may not do this, or it belongs to another organisation or division.",
+    ),
+    # input
+    "invalid": Text("提交的内容有误，请按下列各项修改。", "The input is not valid; mend the fields listed."),
+    "required": Text("“{field}”必须填写。", "“{field}” is required."),
+    "unknown_field": Text("不认识“{field}”。请删去，或核对拼写。", "“{field}” is not known. Remove it or check the spelling."),
+    "wrong_type": Text("“{field}”的类型不对：{reason}", "“{field}” has the wrong type: {reason}"),
+    "not_one_of": Text("“{field}”只能是：{choices}。", "“{field}” must be one of: {choices}."),
+    "out_of_range": Text("“{field}”超出范围：{reason}", "“{field}” is out of range: {reason}"),
+    "bad_format": Text("“{field}”的格式不对：{reason}", "“{field}” is not in the right form: {reason}"),
+    "unknown_reference": Text("“{field}”引用了不存在的“{value}”。", "“{field}” names “{value}”, which does not exist."),
+    "incomplete": Text("还缺少：{missing}。补齐后才能继续。", "Still missing: {missing}. Complete it first."),
+    "bad_json": Text("请求内容不是有效的 JSON：{reason}", "The body is not valid JSON: {reason}"),
+    "too_large": Text("内容太大，上限为 {limit}。", "The body is too large; the limit is {limit}."),
+    "bad_cursor": Text("翻页标记无效。请从第一页重新开始。", "The cursor is not valid. Start again at the first page."),
+    "if_match_required": Text(
+        "修改时必须带上 If-Match，值为读取时得到的 ETag。", "An edit needs If-Match with the ETag that you got when reading."
+    ),
+    "bad_request": Text("请求无法理解。", "The request cannot be understood."),
+    "method_not_allowed": Text(
+        "此地址不支持该方法，可用的方法：{allow}。", "This address does not take that method; it takes: {allow}."
+    ),
+    "unsupported_type": Text("请用 {expected} 格式发送。", "Send the body as {expected}."),
+    "not_acceptable": Text("无法按所要求的格式回答。", "Cannot answer in the form asked for."),
+    "internal": Text("服务出错，已记录。请稍后再试。", "Something went wrong here and was recorded. Try again later."),
+    # bookings
+    "full": Text("名额已满。", "There are no seats left."),
+    "closed": Text("报名已截止。", "Booking has closed."),
+    # media
+    "not_what_it_says": Text("文件内容与所称类型不符：{reason}", "The file is not what it says it is: {reason}"),
+    "upload_missing": Text("还没有收到文件。请先上传，再确认。", "No file has arrived. Upload it, then accept."),
+    # notices and questionnaires
+    "payload_too_large": Text(
+        "推送内容为 {size} 字节，上限 {limit} 字节。请缩短。", "The push is {size} bytes; the limit is {limit}. Shorten it."
+    ),
+    "unsupported": Text("不支持“{what}”（{where}）。{reason}", "“{what}” is not supported ({where}). {reason}"),
+}
+
+
+class FieldError(NamedTuple):
+    """One thing wrong with one field: its path ("body.en.title"), a code of TEXTS and that text's parameters."""
+
+    field: str
+    code: str
+    params: dict[str, Any] = {}
+
+    @property
+    def messages(self) -> dict[str, str]:
+        """The text by language tag."""
+        return TEXTS[self.code].fill({"field": self.field, **self.params})
+
+
+class Failure(Exception):
+    """Base of all expected failures. `code` is a key of TEXTS; keyword parameters fill the text."""
+
+    code = "internal"
+
+    def __init__(self, code: str | None = None, **params: Any) -> None:
+        self.code = code or type(self).code
+        self.params = params
+        super().__init__(self.messages["en"])
+
+    @property
+    def messages(self) -> dict[str, str]:
+        """The text by language tag ("zh-Hans", "en")."""
+        return TEXTS[self.code].fill(self.params)
+
+
+class NotFound(Failure):
+    """No such thing, or not visible to the asker; parameter `what`."""
+
+    code = "not_found"
+
+
+class Conflict(Failure):
+    """The state of things forbids it (exists already, wrong state, in use, full)."""
+
+    code = "wrong_state"
+
+
+class Stale(Failure):
+    """The document was changed after the caller read it."""
+
+    code = "stale"
+
+
+class Forbidden(Failure):
+    """The asker is known and may not."""
+
+    code = "not_allowed"
+
+
+class NotSignedIn(Failure):
+    """The asker is not known."""
+
+    code = "not_signed_in"
+
+
+class TooMany(Failure):
+    """Slow down; parameter `retry_after` in whole seconds."""
+
+    code = "too_many_requests"
+
+
+class Unavailable(Failure):
+    """A server we depend on is away; parameter `retry_after` in whole seconds."""
+
+    code = "unavailable"
+
+    def __init__(self, code: str | None = None, retry_after: int = 2, **params: Any) -> None:
+        super().__init__(code, retry_after=retry_after, **params)
+
+
+class Invalid(Failure):
+    """The input is wrong; `errors` lists every field at once so that one round mends all."""
+
+    code = "invalid"
+
+    def __init__(self, errors: Sequence[FieldError], code: str | None = None, **params: Any) -> None:
+        self.errors = list(errors)
+        super().__init__(code, **params)
+
+    def __str__(self) -> str:
+        return "; ".join(error.messages["en"] for error in self.errors) or self.messages["en"]
+
+
+def invalid(field: str, code: str, **params: Any) -> Invalid:
+    """An `Invalid` with one field error, for the common case."""
+    return Invalid([FieldError(field, code, params)])

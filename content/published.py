@@ -1,0 +1,249 @@
+"""The published set: what readers may see, in one collection and in one snapshot a process.
+
+Everything public (a lesson in one language, a check, a course, a session, a help-line, a season, a notice) is an `Item`.
+Verbs that publish call `release` inside their own transaction; it stamps the items with the next sequence number. A
+withdrawn item stays as a tombstone with no content, so that a reader who has it can be told.
+
+`Reader` is the process's copy: one thread asks for the sequence every 0.4 s, reads only rows with a higher one, swaps in
+a new immutable `Snapshot`, and knows whether the database is up. Reading never touches the database. The last snapshot is
+kept as a file, so that a process born while the database is away still serves it.
+"""
+
+import gzip
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import mongoengine as me
+from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
+from pymongo.errors import PyMongoError
+
+from content import store
+
+log = logging.getLogger("xinqiao.published")
+POLL = 0.4  # seconds between two questions for the sequence
+ANY = "*"  # language of an item that has none of its own
+
+
+class PublishedRow(store.Row):
+    """One item as stored; `_id` is kind:key:language."""
+
+    kind = me.StringField(required=True)
+    key = me.StringField(required=True)
+    language = me.StringField(required=True)
+    seq = me.IntField(required=True)
+    at = me.DateTimeField(required=True)
+    content = me.StringField()
+    """Canonical JSON, so that no key of it is ever read as an operator; null when withdrawn."""
+
+    meta: ClassVar[dict[str, Any]] = {"collection": "published", "indexes": [{"fields": ["seq"]}]}
+
+
+class Counter(store.Row):
+    """A named sequence."""
+
+    value = me.IntField(required=True)
+    meta: ClassVar[dict[str, Any]] = {"collection": "counters"}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One published thing in one language. `content` is plain JSON values; None marks a tombstone."""
+
+    kind: str
+    key: str
+    language: str
+    content: Mapping[str, Any] | None
+    seq: int = 0
+    at: datetime = datetime.min.replace(tzinfo=UTC)
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no blanks, text as it is. Hash this, store this."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def release(session: ClientSession, items: Iterable[Item]) -> int:
+    """Write items into the published set inside the caller's transaction; returns their sequence number.
+
+    The counter's write conflict orders concurrent releases, so a reader that has seen sequence n has all rows up to n.
+    """
+    counter = Counter.rows().find_one_and_update(
+        {"_id": "published"}, {"$inc": {"value": 1}}, upsert=True, session=session, return_document=ReturnDocument.AFTER
+    )
+    seq, at = int(counter["value"]), store.now()
+    for item in items:
+        row = {
+            "kind": item.kind, "key": item.key, "language": item.language, "seq": seq, "at": at,
+            "content": None if item.content is None else canonical(item.content),
+        }  # fmt: skip
+        name = f"{item.kind}:{item.key}:{item.language}"
+        PublishedRow.rows().replace_one({"_id": name}, row, upsert=True, session=session)
+    return seq
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All published items at one sequence number. Immutable: `after` gives the next one."""
+
+    seq: int = 0
+    kinds: Mapping[str, Mapping[str, Mapping[str, Item]]] = field(default_factory=dict)
+    """kind -> key -> language -> item, tombstones left out."""
+    gone: Mapping[tuple[str, str, str], Item] = field(default_factory=dict)
+    """Tombstones by (kind, key, language)."""
+    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    """What readers compute from this snapshot and want again (sorted lists); dies with it."""
+
+    def entries(self, kind: str) -> Mapping[str, Mapping[str, Item]]:
+        """key -> language -> item of one kind; empty when there is none."""
+        return self.kinds.get(kind, MappingProxyType({}))
+
+    def get(self, kind: str, key: str) -> Mapping[str, Item]:
+        """language -> item; empty when not published."""
+        return self.entries(kind).get(key, MappingProxyType({}))
+
+    def after(self, seq: int, rows: Iterable[Item]) -> "Snapshot":
+        """The snapshot with these rows laid over it."""
+        kinds = dict(self.kinds)
+        gone = dict(self.gone)
+        fresh: set[str] = set()
+        for item in rows:
+            if item.kind not in fresh:
+                kinds[item.kind] = dict(kinds.get(item.kind, {}))
+                fresh.add(item.kind)
+            keys: dict[str, Mapping[str, Item]] = kinds[item.kind]  # type: ignore[assignment]
+            languages = {k: v for k, v in keys.get(item.key, {}).items() if k != item.language}
+            if item.content is None:
+                gone[item.kind, item.key, item.language] = item
+            else:
+                gone.pop((item.kind, item.key, item.language), None)
+                languages[item.language] = item
+            if languages:
+                keys[item.key] = languages
+            else:
+                keys.pop(item.key, None)
+        return Snapshot(seq, kinds, gone)
+
+
+def _item(raw: Mapping[str, Any]) -> Item:
+    content = raw["content"]
+    return Item(raw["kind"], raw["key"], raw["language"], None if content is None else json.loads(content), raw["seq"], raw["at"])
+
+
+def changes(since: int) -> tuple[int, Iterator[Item]]:
+    """The present sequence and all rows stamped after `since`, oldest first. Raises driver errors."""
+    counter = Counter.rows().find_one({"_id": "published"})
+    seq = int(counter["value"]) if counter else 0
+    if seq == since:
+        return seq, iter(())
+    match = {"seq": {"$gt": since, "$lte": seq}} if seq > since else {}
+    return seq, map(_item, PublishedRow.rows().find(match).sort("seq", 1))
+
+
+class Reader:
+    """The process's published snapshot, kept fresh by one daemon thread.
+
+    `current` is swapped whole, so a request reads one consistent state. `up` says whether the database answered last
+    time. `watch(call)` is told of every new snapshot, in the thread.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.current = Snapshot()
+        self.up = False
+        self._file = file
+        self._watchers: list[Callable[[Snapshot], None]] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def watch(self, call: Callable[[Snapshot], None]) -> None:
+        """Call `call(snapshot)` after each swap."""
+        self._watchers.append(call)
+
+    def start(self) -> None:
+        """Load what there is (database, else file) and start the thread. A second call is a no-op."""
+        if self._thread:
+            return
+        if not self.refresh() and self._file:
+            self._swap(_load(self._file))
+        self._thread = threading.Thread(target=self._run, name="published", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the thread and wait for it."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join(5)
+
+    def refresh(self) -> bool:
+        """Ask the database once; True when it answered. Safe from any thread."""
+        with self._lock:
+            try:
+                seq, rows = changes(self.current.seq)
+                fresh = None
+                if seq > self.current.seq:
+                    fresh = self.current.after(seq, rows)
+                elif seq < self.current.seq:  # restored from an older backup: start over
+                    fresh = Snapshot().after(seq, rows)
+            except PyMongoError as error:
+                if self.up:
+                    log.warning("database away: %s", type(error).__name__)
+                self.up = False
+                return False
+            if not self.up:
+                log.info("database up")
+            self.up = True
+            if fresh is not None:
+                self._swap(fresh)
+                if self._file:
+                    _save(self._file, fresh)
+            return True
+
+    def _swap(self, snapshot: Snapshot) -> None:
+        self.current = snapshot
+        for call in self._watchers:
+            call(snapshot)
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL):
+            try:
+                self.refresh()
+            except Exception:  # the thread must outlive any surprise, or readers would go stale in silence
+                log.exception("refreshing the published snapshot failed")
+
+
+def _save(file: Path, snapshot: Snapshot) -> None:
+    """Write the snapshot beside itself and rename, so that a reader never sees half a file."""
+    items = [i for keys in snapshot.kinds.values() for languages in keys.values() for i in languages.values()]
+    data = {
+        "seq": snapshot.seq,
+        "items": [[i.kind, i.key, i.language, i.content, i.seq, i.at.isoformat()] for i in [*items, *snapshot.gone.values()]],
+    }
+    part = file.with_suffix(f".{os.getpid()}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(gzip.compress(json.dumps(data, ensure_ascii=False).encode(), 1))
+        part.replace(file)
+    except OSError as error:
+        log.warning("the published snapshot could not be kept in %s: %s", file.name, error.strerror)
+
+
+def _load(file: Path) -> Snapshot:
+    """The snapshot from its file; an empty one when there is none or it is damaged."""
+    try:
+        data = json.loads(gzip.decompress(file.read_bytes()))
+        rows = [Item(k, n, la, c, s, datetime.fromisoformat(at)) for k, n, la, c, s, at in data["items"]]
+        return Snapshot().after(data["seq"], rows)
+    except FileNotFoundError:
+        return Snapshot()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("the kept snapshot %s cannot be read (%s): starting empty", file.name, type(error).__name__)
+        return Snapshot()

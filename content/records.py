@@ -1,0 +1,181 @@
+"""Records that staff write, and the trail that every such write leaves.
+
+`create` and `change` are the only ways to write a `Record`. Each runs in one transaction with the line it adds to the
+`audit` collection, so there is no write without its line and no line without its write. Of fields named in a record's
+`PERSONAL` the trail keeps the names only, never the values.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, ClassVar, TypeVar
+
+import mongoengine as me
+from pymongo import ReturnDocument
+from pymongo.client_session import ClientSession
+
+from content import store
+from content.failures import NotFound, Stale
+
+R = TypeVar("R", bound="Record")
+SYSTEM = "system"  # the actor of what no person did: the starter library, the scheduler
+
+
+class Record(store.Row):
+    """A document that staff edit. `revision` counts its writes: it is the ETag, and If-Match goes into the filter."""
+
+    revision = me.IntField(required=True, default=1)
+    created_at = me.DateTimeField(required=True, default=store.now)
+    created_by = me.StringField(required=True)
+    updated_at = me.DateTimeField(required=True, default=store.now)
+
+    meta: ClassVar[dict[str, Any]] = {"abstract": True, "auto_create_index": False}
+    NAME: ClassVar[str] = ""
+    """What the trail calls it ("lesson")."""
+    PERSONAL: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose values never enter the trail."""
+
+
+class Audit(store.Row):
+    """One staff write. Append-only: nothing here updates or deletes a line."""
+
+    at = me.DateTimeField(required=True)
+    actor = me.StringField(required=True)
+    """Staff id, or `system`."""
+    action = me.StringField(required=True)
+    """Verb with its noun: "lesson.publish"."""
+    kind = me.StringField(required=True)
+    key = me.StringField(required=True)
+    """Id of the record."""
+    before = me.DictField()
+    after = me.DictField()
+    """Changed fields only; a personal field's value is replaced by true."""
+    note = me.StringField()
+
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "audit",
+        "indexes": [{"fields": ["-at"]}, {"fields": ["kind", "key", "-at"]}, {"fields": ["actor", "-at"]}],
+    }
+
+
+def trail(
+    session: ClientSession,
+    cls: type[Record],
+    key: str,
+    by: str,
+    action: str,
+    before: dict[str, Any],
+    after: dict[str, Any],
+    note: str = "",
+) -> None:
+    """Add one line inside `session`'s transaction."""
+    skip = {"revision", "updated_at", "created_at", "created_by", "_id"}
+
+    def kept(values: dict[str, Any]) -> dict[str, Any]:
+        return {k: (True if k in cls.PERSONAL else v) for k, v in values.items() if k not in skip}
+
+    changed = {k for k in {*before, *after} if before.get(k) != after.get(k)}
+    line: dict[str, Any] = {
+        "_id": store.new_id(),
+        "at": store.now(),
+        "actor": by,
+        "action": f"{cls.NAME}.{action}",
+        "kind": cls.NAME,
+        "key": key,
+        "before": kept({k: v for k, v in before.items() if k in changed}),
+        "after": kept({k: v for k, v in after.items() if k in changed}),
+    }
+    if note:
+        line["note"] = note
+    Audit.rows().insert_one(line, session=session)
+
+
+def create(record: R, by: str, *, note: str = "", also: Callable[[ClientSession, dict[str, Any]], None] | None = None) -> R:
+    """Insert a new record and its line; `also(session, raw)` may write more in the same transaction.
+
+    Raises `Conflict("exists")` (by way of `store.failure_of`) when a unique field is taken, mongoengine's
+    `ValidationError` never: shapes are checked by the caller's schema, types by the collection's validator.
+    """
+    record.created_by = by
+    raw: dict[str, Any] = record.to_mongo().to_dict()
+    cls = type(record)
+
+    def work(session: ClientSession) -> None:
+        cls.rows().insert_one(raw, session=session)
+        trail(session, cls, raw["_id"], by, "create", {}, raw, note)
+        if also:
+            also(session, raw)
+
+    store.transaction(work)
+    return record
+
+
+def change(
+    cls: type[R],
+    key: str,
+    by: str,
+    action: str,
+    decide: Callable[[R], dict[str, Any]],
+    *,
+    revision: int | None = None,
+    note: str = "",
+    also: Callable[[ClientSession, R], None] | None = None,
+) -> R:
+    """Read the record, let `decide(record)` return the fields to set (database names, dotted paths allowed; None unsets),
+    and write them with its line, all in one transaction.
+
+    `decide` raises a `Failure` to refuse; an empty result writes nothing. `revision` is the one the caller read: another
+    raises `Stale`. `also(session, changed)` may write more in the same transaction, after the record. Raises `NotFound`.
+    A second identical call with the same `revision` raises `Stale`, so nothing is applied twice. Returns the record as it
+    now is.
+    """
+
+    def work(session: ClientSession) -> R:
+        before = cls.rows().find_one({"_id": key}, session=session)
+        if before is None:
+            raise NotFound(what=key)
+        if revision is not None and before["revision"] != revision:
+            raise Stale()
+        fields = decide(cls.of(before))
+        if not fields:
+            return cls.of(before)
+        put = {k: v for k, v in fields.items() if v is not None}
+        drop = {k: "" for k, v in fields.items() if v is None}
+        update: dict[str, Any] = {"$set": {**put, "updated_at": store.now()}, "$inc": {"revision": 1}}
+        if drop:
+            update["$unset"] = drop
+        after = cls.rows().find_one_and_update(
+            {"_id": key, "revision": before["revision"]}, update, session=session, return_document=ReturnDocument.AFTER
+        )
+        if after is None:
+            raise Stale()
+        changed = cls.of(after)
+        trail(session, cls, key, by, action, before, after, note)
+        if also:
+            also(session, changed)
+        return changed
+
+    return store.transaction(work)
+
+
+def remove(cls: type[R], key: str, by: str, check: Callable[[R], None], *, revision: int | None = None) -> None:
+    """Delete a record with its line, after `check(record)` has not raised. Raises `NotFound`, `Stale`."""
+
+    def work(session: ClientSession) -> None:
+        before = cls.rows().find_one({"_id": key}, session=session)
+        if before is None:
+            raise NotFound(what=key)
+        if revision is not None and before["revision"] != revision:
+            raise Stale()
+        check(cls.of(before))
+        cls.rows().delete_one({"_id": key, "revision": before["revision"]}, session=session)
+        trail(session, cls, key, by, "remove", before, {})
+
+    store.transaction(work)
+
+
+def history(kind: str = "", key: str = "", actor: str = "", before: datetime | None = None, limit: int = 50) -> list[Audit]:
+    """Lines of the trail, newest first, older than `before`. Filters that are empty do not filter."""
+    match: dict[str, Any] = {k: v for k, v in {"kind": kind, "key": key, "actor": actor}.items() if v}
+    if before:
+        match["at"] = {"$lt": before}
+    return [Audit.of(raw) for raw in Audit.rows().find(match).sort("at", -1).limit(limit)]

@@ -1,0 +1,166 @@
+"""Every setting, with its unit and default; frozen, and checked at start.
+
+`Settings.from_env()` reads the environment. Where `MONGODB_URI` or `S3_ENDPOINT_URL` is not set, it looks for
+`VAR/run.json` (mode 0600), which a running `xinqiao serve` writes with the addresses and secrets of its embedded
+servers, so that `xinqiao import` in another shell finds them. Secrets have no default outside the embedded run.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message says which, why, and what to set."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one process. Secrets are left out of `repr`."""
+
+    port: int = 8000
+    """XINQIAO_PORT: TCP port of the API."""
+    host: str = "127.0.0.1"
+    """XINQIAO_HOST: address the API listens on."""
+    var: Path = Path("var")
+    """XINQIAO_VAR: folder of all that is kept on this machine."""
+    workers: int = 2
+    """XINQIAO_WORKERS: API processes. In-memory limits are divided by it."""
+    mongodb_uri: str = field(default="", repr=False)
+    """MONGODB_URI: a MongoDB >= 7 replica set. Embedded server when empty."""
+    database: str = "xinqiao"
+    """XINQIAO_DATABASE: database name, when the URI names none."""
+    s3_endpoint_url: str = ""
+    """S3_ENDPOINT_URL: any S3. Embedded SeaweedFS when empty."""
+    s3_access_key: str = field(default="", repr=False)
+    """AWS_ACCESS_KEY_ID"""
+    s3_secret_key: str = field(default="", repr=False)
+    """AWS_SECRET_ACCESS_KEY"""
+    s3_bucket: str = "xinqiao"
+    """XINQIAO_S3_BUCKET"""
+    s3_region: str = "us-east-1"
+    """AWS_REGION: many S3 servers accept any; the cloud's own does not."""
+    s3_public_url: str = ""
+    """XINQIAO_S3_PUBLIC_URL: where phones read media (a CDN); empty = short-lived signed addresses."""
+    broker_url: str = field(default="", repr=False)
+    """BROKER_URL: Celery's broker; empty = the same MongoDB."""
+    firebase_credentials: str = ""
+    """FIREBASE_CREDENTIALS: path of a service-account JSON. Empty: inbox only, and a log line "would push"."""
+    fcm_url: str = ""
+    """XINQIAO_FCM_URL: base address instead of Firebase's; loopback only (tests, rehearsals)."""
+    admin_password: str = field(default="", repr=False)
+    """XINQIAO_ADMIN_PASSWORD: first password of `admin`, used instead of a generated one."""
+    data_key: str = field(default="", repr=False)
+    """XINQIAO_DATA_KEY: 96 random bytes in base64, the master key of client-side field encryption."""
+    second_person: bool = True
+    """XINQIAO_SECOND_PERSON: lessons and courses need a second person to approve. Checks and notices always do."""
+    zone: str = "Asia/Shanghai"
+    """XINQIAO_ZONE: time zone of the district, an IANA name."""
+    division: str = ""
+    """XINQIAO_DIVISION: GB/T 2260 code of the district that runs the service; empty = the whole country."""
+    language: str = "zh-Hans"
+    """XINQIAO_LANGUAGE: the language every published item has, and the last of every fallback."""
+
+    ENV: ClassVar[dict[str, str]] = {
+        "XINQIAO_PORT": "port", "XINQIAO_HOST": "host", "XINQIAO_VAR": "var", "XINQIAO_WORKERS": "workers",
+        "MONGODB_URI": "mongodb_uri", "XINQIAO_DATABASE": "database", "S3_ENDPOINT_URL": "s3_endpoint_url",
+        "AWS_ACCESS_KEY_ID": "s3_access_key", "AWS_SECRET_ACCESS_KEY": "s3_secret_key",
+        "XINQIAO_S3_BUCKET": "s3_bucket", "AWS_REGION": "s3_region", "XINQIAO_S3_PUBLIC_URL": "s3_public_url",
+        "BROKER_URL": "broker_url", "FIREBASE_CREDENTIALS": "firebase_credentials", "XINQIAO_FCM_URL": "fcm_url",
+        "XINQIAO_ADMIN_PASSWORD": "admin_password", "XINQIAO_DATA_KEY": "data_key",
+        "XINQIAO_SECOND_PERSON": "second_person", "XINQIAO_ZONE": "zone", "XINQIAO_DIVISION": "division",
+        "XINQIAO_LANGUAGE": "language",
+    }  # fmt: skip
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> "Settings":
+        """Read and check. Raises `SettingsError` that names the variable, the reason and the mend."""
+        given = {k: v for k, v in (os.environ if env is None else env).items() if k in cls.ENV and v != ""}
+        var = Path(given.get("XINQIAO_VAR", "var"))
+        values = {**_running(var), **given}
+        kwargs: dict[str, object] = {}
+        for name, attribute in cls.ENV.items():
+            if name not in values:
+                continue
+            text = values[name]
+            kind = cls.__dataclass_fields__[attribute].type
+            if kind is int:
+                low, high = (1, 64) if attribute == "workers" else (1, 65535)
+                if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
+                    raise SettingsError(f"{name}={text!r} is not a whole number from {low} to {high}. Correct or unset it.")
+                kwargs[attribute] = int(text)
+            elif kind is bool:
+                if text.lower() not in {"1", "0", "true", "false"}:
+                    raise SettingsError(f"{name}={text!r} is neither true nor false. Correct or unset it.")
+                kwargs[attribute] = text.lower() in {"1", "true"}
+            elif kind is Path:
+                kwargs[attribute] = Path(text)
+            else:
+                kwargs[attribute] = text
+        settings = cls(**kwargs)  # type: ignore[arg-type]
+        settings._check()
+        return settings
+
+    def _check(self) -> None:
+        try:
+            ZoneInfo(self.zone)
+        except Exception:
+            raise SettingsError(f"XINQIAO_ZONE={self.zone!r} is no IANA time zone. Try Asia/Shanghai.") from None
+        if self.mongodb_uri and not self.mongodb_uri.startswith(("mongodb://", "mongodb+srv://")):
+            raise SettingsError("MONGODB_URI must begin with mongodb:// or mongodb+srv://.")
+        if self.s3_endpoint_url and not self.s3_endpoint_url.startswith(("http://", "https://")):
+            raise SettingsError("S3_ENDPOINT_URL must begin with http:// or https://.")
+        if self.s3_endpoint_url and not (self.s3_access_key and self.s3_secret_key):
+            raise SettingsError("S3_ENDPOINT_URL is set: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY too.")
+        if self.firebase_credentials and not Path(self.firebase_credentials).is_file():
+            raise SettingsError(f"FIREBASE_CREDENTIALS={self.firebase_credentials!r} is no file. Correct the path or unset it.")
+        if self.fcm_url and urlsplit(self.fcm_url).hostname not in {"127.0.0.1", "localhost", "::1"}:
+            raise SettingsError("XINQIAO_FCM_URL may only be a loopback address. Unset it to use Firebase.")
+        if self.data_key:
+            try:
+                size = len(base64.b64decode(self.data_key, validate=True))
+            except ValueError:
+                size = 0
+            if size != 96:
+                raise SettingsError(
+                    "XINQIAO_DATA_KEY is not 96 bytes in base64. Make one: "
+                    "python3 -c 'import base64,os;print(base64.b64encode(os.urandom(96)).decode())'"
+                )
+        if self.admin_password and len(self.admin_password) < 10:
+            raise SettingsError("XINQIAO_ADMIN_PASSWORD is shorter than 10 characters. Choose a longer one.")
+
+    def needed(self, *attributes: str) -> "Settings":
+        """Self, when every named setting has a value; else `SettingsError` that says what to do."""
+        names = {attribute: name for name, attribute in self.ENV.items()}
+        missing = [names[a] for a in attributes if not getattr(self, a)]
+        if missing:
+            raise SettingsError(
+                f"{', '.join(missing)} not set and no service runs on {self.var}/. Start it with `make run`, or set it."
+            )
+        return self
+
+    def environment(self) -> dict[str, str]:
+        """The settings as environment variables, for a child process. The admin password stays here."""
+        result = {}
+        for name, attribute in self.ENV.items():
+            value = getattr(self, attribute)
+            if attribute != "admin_password" and value not in ("", None):
+                result[name] = str(value).lower() if isinstance(value, bool) else str(value)
+        return result
+
+
+def _running(var: Path) -> dict[str, str]:
+    """What a running `xinqiao serve` on this `var` wrote for its siblings; empty when none runs."""
+    try:
+        values = json.loads((var / "run.json").read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError):
+        raise SettingsError(f"{var / 'run.json'} cannot be read. Stop the service, delete this file, start again.") from None
+    return {str(k): str(v) for k, v in values.items() if k in Settings.ENV}

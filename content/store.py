@@ -1,0 +1,235 @@
+"""The database: connect, collections with validators and indexes, transactions, and which failure an error means.
+
+Documents are mongoengine classes derived from `Record` (or `Tally` for what has no editor), one subject a file. Their
+fields give the collection's `$jsonSchema` validator, their `meta["indexes"]` its indexes; both are made by
+`ensure_indexes()` and by nothing else, since an index built by the first request would stall it.
+
+Filters are written as plain fields, never `Q(...) & Q(...)`: the embedded server uses no index under `$and`.
+"""
+
+import functools
+import secrets
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any, ClassVar, TypeVar
+
+import mongoengine as me
+from pymongo import MongoClient
+from pymongo.client_session import ClientSession
+from pymongo.database import Database
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    ExecutionTimeout,
+    NetworkTimeout,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+    WTimeoutError,
+)
+from pymongo.uri_parser import parse_uri
+
+from content.failures import Conflict, Failure, Unavailable
+from content.settings import Settings
+
+T = TypeVar("T")
+RETRY_AFTER = 2  # seconds; a restarted database answered within 0.3 s, the poller sees it 0.4 s later
+
+
+def now() -> datetime:
+    """The present moment in UTC, in whole milliseconds, which is what MongoDB keeps."""
+    moment = datetime.now(UTC)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def new_id() -> str:
+    """128 random bits as 32 hex digits. An ObjectId would tell the second and the order of its making."""
+    return secrets.token_hex(16)
+
+
+def connect(settings: Settings) -> None:
+    """Register the connection (lazily opened). Call once a process, after any fork; a second call replaces the first."""
+    settings.needed("mongodb_uri")
+    disconnect()
+    me.connect(
+        db=parse_uri(settings.mongodb_uri, warn=False).get("database") or settings.database,
+        host=settings.mongodb_uri,
+        uuidRepresentation="standard",
+        tz_aware=True,
+        serverSelectionTimeoutMS=2000,
+        connectTimeoutMS=2000,
+        timeoutMS=8000,
+        retryReads=True,
+        retryWrites=True,
+        w="majority",
+        journal=True,
+    )
+
+
+def disconnect() -> None:
+    """Close the connection; without one, a no-op."""
+    me.disconnect_all()
+
+
+def client() -> MongoClient[dict[str, Any]]:
+    """The process's client."""
+    found: MongoClient[dict[str, Any]] = me.get_connection()
+    return found
+
+
+def database() -> Database[dict[str, Any]]:
+    """The process's database."""
+    found: Database[dict[str, Any]] = me.get_db()
+    return found
+
+
+def ping() -> bool:
+    """Whether the database answers within the selection timeout (2 s)."""
+    try:
+        client().admin.command("ping")
+    except PyMongoError:
+        return False
+    return True
+
+
+def transaction(work: Callable[[ClientSession], T]) -> T:
+    """Run `work(session)` in one transaction: all of it is written or nothing. `work` may run more than once, so it
+    must read afresh and touch nothing but the database. Raises what `work` raises."""
+    with client().start_session() as session:
+        return session.with_transaction(work)
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """The typed failure that a driver's error means for a caller, or None when it is none of ours to explain."""
+    if isinstance(error, Failure):
+        return error
+    cause = error.__cause__ or error.__context__
+    if isinstance(error, me.errors.OperationError) and isinstance(cause, PyMongoError):
+        return failure_of(cause)
+    if isinstance(error, DuplicateKeyError):
+        value = (error.details or {}).get("keyValue") or {}
+        return Conflict("exists", what=", ".join(str(v) for v in value.values()) or "?")
+    if isinstance(error, BulkWriteError):
+        return None
+    if isinstance(error, ServerSelectionTimeoutError | NetworkTimeout | ConnectionFailure | ExecutionTimeout | WTimeoutError):
+        return Unavailable(retry_after=RETRY_AFTER)
+    if isinstance(error, OperationFailure) and (
+        error.has_error_label("TransientTransactionError") or error.has_error_label("RetryableWriteError")
+    ):
+        return Unavailable(retry_after=RETRY_AFTER)
+    if isinstance(error, PyMongoError) and error.timeout:
+        return Unavailable(retry_after=RETRY_AFTER)
+    return None
+
+
+class Row(me.Document):  # type: ignore[misc]
+    """Base of every collection: a random string id, dates in UTC, no index made by itself."""
+
+    id = me.StringField(primary_key=True, default=new_id)
+
+    meta: ClassVar[dict[str, Any]] = {"abstract": True, "auto_create_index": False}
+
+    @classmethod
+    def rows(cls) -> Any:
+        """The bare pymongo collection, for conditional updates and transactions."""
+        return cls._get_collection()
+
+    @classmethod
+    def of(cls: type[T], raw: dict[str, Any]) -> T:
+        """A document from what pymongo returned."""
+        made: T = cls._from_son(raw)  # type: ignore[attr-defined]
+        return made
+
+
+def collections() -> Iterator[type[Row]]:
+    """Every concrete document class that has been imported."""
+
+    def walk(base: type[Row]) -> Iterator[type[Row]]:
+        sub: type[Row]
+        for sub in base.__subclasses__():
+            yield sub
+            yield from walk(sub)
+
+    for cls in sorted(set(walk(Row)), key=lambda c: c.__name__):
+        if not cls._meta.get("abstract"):
+            yield cls
+
+
+BSON = {
+    me.StringField: "string", me.IntField: ["int", "long"], me.FloatField: ["double", "int", "long"], me.BooleanField: "bool",
+    me.DateTimeField: "date", me.ListField: "array", me.DictField: "object", me.MapField: "object",
+    me.EmbeddedDocumentField: "object", me.EmbeddedDocumentListField: "array", me.BinaryField: "binData",
+}  # fmt: skip
+
+
+def schema(cls: type[Row]) -> dict[str, Any]:
+    """The `$jsonSchema` of a document class: required fields and BSON types of the top level, no other fields."""
+    properties: dict[str, Any] = {}
+    required = []
+    for field in cls._fields.values():
+        kind = next((BSON[base] for base in type(field).__mro__ if base in BSON), None)
+        kinds = kind if isinstance(kind, list) else [kind]
+        properties[field.db_field] = {"bsonType": [*kinds, *([] if field.required else ["null"])]} if kind else {}
+        if field.required and field.db_field != "_id":
+            required.append(field.db_field)
+    result: dict[str, Any] = {"bsonType": "object", "properties": properties, "additionalProperties": False}
+    if required:
+        result["required"] = sorted(required)
+    return result
+
+
+def ensure_indexes() -> list[str]:
+    """Make or mend every collection's validator and indexes. Returns a line for each change; a second call returns []."""
+    done: list[str] = []
+    db = database()
+    known = {info["name"]: info for info in db.list_collections()}
+    for cls in collections():
+        name = cls._get_collection_name()
+        validator = {"$jsonSchema": schema(cls)}
+        if name not in known:
+            db.create_collection(name, validator=validator)
+            done.append(f"{name}: collection")
+        elif known[name].get("options", {}).get("validator") != validator:
+            db.command("collMod", name, validator=validator)
+            done.append(f"{name}: validator")
+        present = {str(index["name"]) for index in db[name].list_indexes()}
+        for spec in cls._meta.get("indexes", []):
+            keys = [(f[1:], -1) if f.startswith("-") else (f, 1) for f in spec["fields"]]
+            options = {k: v for k, v in spec.items() if k != "fields"}
+            options["name"] = "_".join(f"{f}_{d}" for f, d in keys)
+            if options["name"] not in present:
+                db[name].create_index(keys, **options)
+                done.append(f"{name}: index {options['name']}")
+    return done
+
+
+def missing_indexes() -> list[str]:
+    """What `ensure_indexes` would make, without making it; for `xinqiao doctor`."""
+    db = database()
+    known = set(db.list_collection_names())
+    missing = []
+    for cls in collections():
+        name = cls._get_collection_name()
+        if name not in known:
+            missing.append(name)
+            continue
+        present = {str(index["name"]) for index in db[name].list_indexes()}
+        for spec in cls._meta.get("indexes", []):
+            wanted = "_".join(f"{f.lstrip('-')}_{-1 if f.startswith('-') else 1}" for f in spec["fields"])
+            if wanted not in present:
+                missing.append(f"{name}.{wanted}")
+    return missing
+
+
+def translated(work: Callable[..., T]) -> Callable[..., T]:
+    """Decorator for verbs used outside a request (commands, tasks): driver errors leave as typed failures."""
+
+    @functools.wraps(work)
+    def run(*args: Any, **kwargs: Any) -> T:
+        try:
+            return work(*args, **kwargs)
+        except PyMongoError as error:
+            raise failure_of(error) or error from error
+
+    return run
