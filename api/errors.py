@@ -1,0 +1,203 @@
+"""Problem details (RFC 9457): one shape for every error, stable codes, texts in zh-Hans and en.
+
+    {"type": "urn:xinqiao:problem:invalid", "status": 422, "code": "invalid", "title": "…", "detail": "…",
+     "messages": {"zh-Hans": "…", "en": "…"}, "errors": [{"field": "title", "code": "required", "messages": {…}}]}
+
+`title` and `detail` are in the language asked for (zh-Hans else). The stock handler of flask-smorest drops Allow from 405
+and Retry-After from 429 and 503; here they are kept.
+"""
+
+import logging
+import re
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+import flask_smorest
+from flask import Flask, Response, g, json, request
+from pymongo.errors import PyMongoError
+from werkzeug.exceptions import HTTPException
+
+from content import failures, store
+from content.failures import Failure, FieldError, Invalid
+
+log = logging.getLogger("xinqiao.api")
+
+BY_CLASS: list[tuple[type[Failure], int]] = [
+    (failures.NotFound, 404),
+    (failures.Stale, 412),
+    (failures.Forbidden, 403),
+    (failures.NotSignedIn, 401),
+    (failures.TooMany, 429),
+    (failures.Unavailable, 503),
+    (failures.Invalid, 422),
+    (failures.Conflict, 409),
+]
+BY_CODE = {
+    "stale": 412,
+    "if_match_required": 428,
+    "bad_json": 400,
+    "bad_cursor": 400,
+    "bad_request": 400,
+    "wrong_credentials": 401,
+    "duplicate_key_body": 422,
+    "payload_too_large": 422,
+    "not_what_it_says": 422,
+    "too_large": 413,
+}
+BY_STATUS = {
+    400: "bad_request",
+    401: "not_signed_in",
+    403: "not_allowed",
+    404: "not_found",
+    405: "method_not_allowed",
+    406: "not_acceptable",
+    413: "too_large",
+    415: "unsupported_type",
+    422: "invalid",
+    429: "too_many_requests",
+    503: "overloaded",
+}
+
+
+def status_of(failure: Failure) -> int:
+    """The HTTP status of a failure."""
+    if failure.code in BY_CODE:
+        return BY_CODE[failure.code]
+    return next((status for cls, status in BY_CLASS if isinstance(failure, cls)), 500)
+
+
+def prefers_english() -> bool:
+    """Whether the request asks for English before Chinese."""
+    return request.accept_languages.best_match(["zh", "zh-Hans", "zh-CN", "en"], "zh") == "en"
+
+
+def problem(
+    status: int,
+    code: str,
+    messages: dict[str, str],
+    errors: Iterable[FieldError] = (),
+    headers: dict[str, str] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Response:
+    """One problem response."""
+    language = "en" if prefers_english() else "zh-Hans"
+    body: dict[str, Any] = {
+        "type": f"urn:xinqiao:problem:{code}",
+        "status": status,
+        "code": code,
+        "title": HTTPStatus(status).phrase,
+        "detail": messages[language],
+        "messages": messages,
+        **(extra or {}),
+    }
+    rows = [{"field": e.field, "code": e.code, "messages": e.messages} for e in errors]
+    if rows:
+        body["errors"] = rows
+    if "request_id" in g:
+        body["request_id"] = g.request_id
+    response = Response(json.dumps(body, ensure_ascii=False), status, content_type="application/problem+json")
+    response.headers["Content-Language"] = language
+    response.headers["Vary"] = "Accept-Language"
+    for name, value in (headers or {}).items():
+        response.headers[name] = value
+    return response
+
+
+def of_failure(failure: Failure) -> Response:
+    """The response to a typed failure."""
+    headers = {}
+    if "retry_after" in failure.params:
+        headers["Retry-After"] = str(failure.params["retry_after"])
+    if isinstance(failure, failures.NotSignedIn):
+        headers["WWW-Authenticate"] = "Bearer"
+    errors = failure.errors if isinstance(failure, Invalid) else ()
+    return problem(status_of(failure), failure.code, failure.messages, errors, headers, g.get("beside_failure"))
+
+
+# marshmallow's messages -> our codes. The pattern's group, where there is one, fills the text's place.
+PATTERNS: list[tuple[re.Pattern[str], str, str]] = [
+    (re.compile(r"Missing data for required field\.|Field may not be null\."), "required", ""),
+    (re.compile(r"Unknown field\."), "unknown_field", ""),
+    (re.compile(r"Must be one of: (.*)\.", re.S), "not_one_of", "choices"),
+    (re.compile(r"Not a valid (.*)\."), "wrong_type", "reason"),
+    (re.compile(r"Invalid (.*) type\.|Invalid input type\."), "wrong_type", "reason"),
+    (re.compile(r"((?:Must be|Longer|Shorter|Length|Number|Greater|Less).*)", re.S), "out_of_range", "reason"),
+]
+
+
+def field_errors(messages: Any, path: tuple[str, ...] = ()) -> Iterator[FieldError]:
+    """Field errors from marshmallow's nested messages; the outermost key (json, query, path) is dropped by the caller."""
+    if isinstance(messages, dict):
+        for key, below in messages.items():
+            yield from field_errors(below, path if key == "_schema" else (*path, str(key)[:80]))
+        return
+    field = ".".join(path) or "body"
+    for message in messages if isinstance(messages, list) else [messages]:
+        if isinstance(message, FieldError):
+            yield message._replace(field=field)
+            continue
+        for pattern, code, place in PATTERNS:
+            if found := pattern.fullmatch(str(message)):
+                yield FieldError(field, code, {place: (found[1] if pattern.groups and found[1] else message)} if place else {})
+                break
+        else:
+            yield FieldError(field, "bad_format", {"reason": str(message)})
+
+
+def of_http(error: HTTPException) -> Response:
+    """The response to werkzeug's and flask-smorest's own errors, with Allow and Retry-After kept."""
+    status = error.code or 500
+    if error.response is not None or status < 400:
+        return error.get_response(request.environ)  # type: ignore[return-value]
+    headers = {k: v for k, v in error.get_headers(request.environ) if k in {"Allow", "Retry-After", "WWW-Authenticate"}}
+    data = getattr(error, "data", None) or {}
+    code = BY_STATUS.get(status, "bad_request" if status < 500 else "internal")
+    params = {
+        "what": request.path[:120],
+        "allow": headers.get("Allow", ""),
+        "expected": "application/json",
+        "retry_after": headers.get("Retry-After", "5"),
+        "limit": "1 MiB",
+    }
+    if status in (429, 503):
+        headers.setdefault("Retry-After", "5")
+    found = [e for part in data.get("messages", {}).values() for e in field_errors(part)] if status == 422 else []
+    return problem(status, code, failures.TEXTS[code].fill(params), found, headers)
+
+
+class Api(flask_smorest.Api):  # type: ignore[misc]
+    """flask-smorest's Api with our error shape."""
+
+    class Problem(flask_smorest.error_handler.ErrorSchema):  # type: ignore[misc]
+        """Documented shape of every error."""
+
+    def handle_http_exception(self, error: HTTPException) -> Response:
+        """All of werkzeug's errors come by here."""
+        return of_http(error)
+
+
+def install(app: Flask) -> None:
+    """Register the handlers. Nothing that happens in a view leaves in another shape."""
+
+    @app.errorhandler(Failure)
+    def _(error: Failure) -> Response:
+        return of_failure(error)
+
+    @app.errorhandler(PyMongoError)
+    def _(error: PyMongoError) -> Response:
+        failure = store.failure_of(error)
+        return of_failure(failure) if failure else of_surprise(error)
+
+    @app.errorhandler(Exception)
+    def _(error: Exception) -> Response:
+        if isinstance(error, HTTPException):
+            return of_http(error)
+        failure = store.failure_of(error)
+        return of_failure(failure) if failure else of_surprise(error)
+
+
+def of_surprise(error: Exception) -> Response:
+    """A bug of ours: logged with its traceback and request id, answered without either's insides."""
+    log.error("unexpected error", exc_info=error, extra={"request_id": g.get("request_id")})
+    return problem(500, "internal", failures.TEXTS["internal"].fill({}))

@@ -1,0 +1,295 @@
+"""What every request meets before a view, and the small tools views share.
+
+Strict JSON (depth, digits, duplicate keys, NaN, lone surrogates), body size, security headers, rate limits kept in memory
+under keys that die with the process, If-Match, Idempotency-Key, paging.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
+
+import mongoengine as me
+from flask import Flask, Response, current_app, g, jsonify, make_response, request
+from flask_smorest import Blueprint as SmorestBlueprint
+from limits import RateLimitItemPerMinute
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from pymongo.errors import DuplicateKeyError
+from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import UnsupportedMediaType
+
+from content import sealed, store
+from content.failures import Conflict, Failure, TooMany, invalid
+
+MAX_BODY = 1024 * 1024  # bytes; files go to S3 by a signed form, never through here
+MAX_DEPTH = 32
+MAX_INT = 2**63 - 1
+SURROGATE = re.compile("[\x00\ud800-\udfff]")
+
+
+# --- strict JSON -----------------------------------------------------------------------------------------------------
+
+
+def _int(text: str) -> int:
+    if len(text) > 20 or abs(int(text)) > MAX_INT:
+        raise ValueError("数字过大 a number is beyond 64 bits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("数字过大 a number is too large")
+    return value
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"不接受 {text} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("同一个键出现两次 a key stands twice in one object")
+    return result
+
+
+def strict_json(data: bytes) -> Any:
+    """Parse a JSON body. Raises `Failure("bad_json")` with the reason; never recurses past the parser's own limit."""
+    try:
+        value = json.loads(
+            data.decode("utf-8"), parse_int=_int, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
+        )
+    except RecursionError:
+        raise Failure("bad_json", reason=f"嵌套超过 {MAX_DEPTH} 层 nested too deep") from None
+    except UnicodeDecodeError:
+        raise Failure("bad_json", reason="不是 UTF-8 not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise Failure("bad_json", reason=f"{error.msg}, line {error.lineno} column {error.colno}") from None
+    except ValueError as error:
+        raise Failure("bad_json", reason=str(error)) from None
+    layer: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for part in layer:
+            if isinstance(part, str) and SURROGATE.search(part):
+                raise Failure("bad_json", reason="含有 NUL 或不成对的代理字符 holds NUL or a lone surrogate")
+            if isinstance(part, dict):
+                below += part.keys()
+                below += part.values()
+            elif isinstance(part, list):
+                below += part
+        if not below:
+            return value
+        layer = below
+    raise Failure("bad_json", reason=f"嵌套超过 {MAX_DEPTH} 层 nested too deep")
+
+
+class StrictParser(FlaskParser):
+    """flask-smorest's argument parser with our JSON: the stock one answers 500 to deep nesting and lone surrogates."""
+
+    def load_json(self, req: Any, schema: Any) -> Any:
+        data = req.get_data(cache=True)
+        if not data and not req.content_type:
+            return {}
+        if req.mimetype != "application/json" and not req.mimetype.endswith("+json"):
+            raise UnsupportedMediaType()
+        return strict_json(data)
+
+
+class Blueprint(SmorestBlueprint):  # type: ignore[misc]
+    """flask-smorest's blueprint with the strict parser."""
+
+    ARGUMENTS_PARSER = StrictParser()
+
+
+# --- If-Match, paging ------------------------------------------------------------------------------------------------
+
+
+def if_match() -> int:
+    """The revision in If-Match. Raises 428 when it is missing and 412 (`stale`) when it is no revision of ours."""
+    header = request.headers.get("If-Match", "").strip()
+    if not header:
+        raise Failure("if_match_required")
+    found = re.fullmatch(r'"([0-9]{1,15})"', header)
+    if not found:
+        raise Failure("stale")
+    return int(found[1])
+
+
+def tagged(payload: dict[str, Any], revision: int, status: int = 200) -> Response:
+    """A JSON response whose ETag is the record's revision, for the next If-Match."""
+    response = make_response(jsonify(payload), status)
+    response.set_etag(str(revision))
+    return response
+
+
+def page(items: Sequence[Any], cursor: str | None, limit: int, key: Callable[[Any], Sequence[Any]]) -> dict[str, Any]:
+    """One page of items that are sorted ascending by `key` (a list of JSON values): those after `cursor`, `limit` of them.
+
+    The cursor names the last item's key and not a count, so what is published or withdrawn between two pages neither
+    repeats nor skips another item. Raises `bad_cursor`.
+    """
+    start = 0
+    if cursor:
+        last = open_cursor(cursor)
+        try:
+            low, high = 0, len(items)
+            while low < high:
+                middle = (low + high) // 2
+                if list(key(items[middle])) <= last:
+                    low = middle + 1
+                else:
+                    high = middle
+            start = low
+        except TypeError:
+            raise Failure("bad_cursor") from None
+    rows = items[start : start + limit]
+    more = start + limit < len(items)
+    return {"items": rows, "next_cursor": make_cursor(key(rows[-1])) if more and rows else None}
+
+
+def make_cursor(key: Sequence[Any]) -> str:
+    """An opaque cursor from a sort key."""
+    return base64.urlsafe_b64encode(json.dumps(list(key), ensure_ascii=False).encode()).decode().rstrip("=")
+
+
+def open_cursor(cursor: str) -> list[Any]:
+    """The sort key of a cursor. Raises `bad_cursor`."""
+    try:
+        value = json.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        raise Failure("bad_cursor") from None
+    if not isinstance(value, list) or not all(isinstance(v, str | int | float) for v in value):
+        raise Failure("bad_cursor")
+    return value
+
+
+# --- rate limits -----------------------------------------------------------------------------------------------------
+
+SALT = os.urandom(32)  # dies with the process: the keys of the counters can be tied to no address afterwards
+LIMITS: dict[str, int] = {
+    # endpoint -> requests a minute, all workers together. Addresses are shared by whole schools, so public limits are wide.
+    "staff.sign_in": 20,
+    "staff.refresh": 60,
+    "courses.book": 240,
+    "courses.booking": 120,
+    "courses.cancel_booking": 120,
+}
+STAFF_LIMIT = 1200  # a minute for one signed-in person
+_limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+
+def limit(name: str, who: str) -> None:
+    """Count one request of `who` against a limit; raises `TooMany` beyond it. Sets the RateLimit headers either way."""
+    settings = current_app.extensions["settings"]
+    total = LIMITS.get(name, STAFF_LIMIT)
+    share = max(1, total // settings.workers)
+    item = RateLimitItemPerMinute(share)
+    key = hmac.new(SALT, who.encode(), hashlib.sha256).hexdigest()[:16]
+    allowed = _limiter.hit(item, name, key)
+    window = _limiter.get_window_stats(item, name, key)
+    left = max(0, int(window.reset_time - _now()) + 1)
+    g.rate = (f'"{name}";q={share};w=60', f'"{name}";r={max(0, window.remaining)};t={left}')
+    if not allowed:
+        raise TooMany(retry_after=max(1, left))
+
+
+def _now() -> float:
+    return store.now().timestamp()
+
+
+# --- Idempotency-Key -------------------------------------------------------------------------------------------------
+
+
+class Replay(store.Row):
+    """The answer to a creating request of a signed-in person, kept sealed for a day."""
+
+    body = me.StringField(required=True)
+    """SHA-256 of the request body."""
+    answer = me.BinaryField()
+    """Sealed JSON [status, headers, body]; absent while the first request runs."""
+    expires_at = me.DateTimeField(required=True)
+
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "replays",
+        "indexes": [{"fields": ["expires_at"], "expireAfterSeconds": 0}],
+    }
+
+
+def replay_before(actor_id: str) -> Response | None:
+    """Answer a repeated creating POST from its first answer; None lets it run. Raises `Conflict` while the first one runs,
+    and for a key used with another body. A first request cut by a crash frees its key after a minute."""
+    key = request.headers.get("Idempotency-Key", "")
+    if request.method != "POST" or not key:
+        return None
+    if len(key) > 200:
+        raise invalid("Idempotency-Key", "out_of_range", reason="≤ 200")
+    name = hashlib.sha256(f"{actor_id}\n{request.path}\n{key}".encode()).hexdigest()
+    body = hashlib.sha256(request.get_data(cache=True)).hexdigest()
+    rows, at = Replay.rows(), store.now()
+    try:
+        rows.insert_one({"_id": name, "body": body, "expires_at": at + timedelta(minutes=1)})
+    except DuplicateKeyError:
+        raw = rows.find_one({"_id": name})
+        if raw is None or raw["expires_at"] < at:
+            rows.delete_one({"_id": name, "expires_at": {"$lt": at}})
+            raise Conflict("in_progress") from None
+        if raw["body"] != body:
+            raise Failure("duplicate_key_body") from None
+        if not raw.get("answer"):
+            raise Conflict("in_progress") from None
+        status, headers, text = json.loads(sealed.unseal(raw["answer"]))
+        return Response(text, status, {**headers, "Idempotent-Replayed": "true"})
+    g.replay = name
+    return None
+
+
+def replay_after(response: Response) -> None:
+    """Keep the answer of a first creating request, or free its key when it failed on our side."""
+    name = g.pop("replay", None)
+    if name is None:
+        return
+    if response.status_code >= 500 or response.status_code == 429:
+        Replay.rows().delete_one({"_id": name})
+        return
+    headers = {k: v for k, v in response.headers if k in {"Content-Type", "ETag", "Location"}}
+    answer = sealed.seal(json.dumps([response.status_code, headers, response.get_data(as_text=True)]))
+    Replay.rows().update_one({"_id": name}, {"$set": {"answer": answer, "expires_at": store.now() + timedelta(days=1)}})
+
+
+# --- every request ---------------------------------------------------------------------------------------------------
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+
+
+def install(app: Flask) -> None:
+    """Put the guard around an app: limits on input before the view, headers after it."""
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_BODY
+
+    @app.before_request
+    def check() -> None:
+        if "\x00" in request.path or "\x00" in (request.query_string.decode("latin-1") + "") or "%00" in request.full_path:
+            raise Failure("bad_request")
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        replay_after(response)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if "rate" in g:
+            response.headers["RateLimit-Policy"], response.headers["RateLimit"] = g.rate
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response

@@ -1,0 +1,87 @@
+"""Language tags (BCP 47): which one a reader gets, how it is written.
+
+Traditional Mongolian (mn-Mong) uses U+202F before suffixes and U+180B-E inside words, which Python counts as white space:
+text is normalised to NFC and nothing else, and never split or stripped by `\\s`.
+"""
+
+import functools
+import unicodedata
+from collections.abc import Collection, Sequence
+
+import langcodes
+
+from content.failures import invalid
+
+# What a reader of this language can most likely read when it is missing; then the service's own language, then any.
+FALLBACK: dict[str, tuple[str, ...]] = {
+    "mn-Mong": ("mn-Cyrl", "zh-Hans"),
+    "mn-Cyrl": ("mn-Mong", "zh-Hans"),
+    "zh-Hant": ("zh-Hans",),
+    "zh-Hans": ("zh-Hant",),
+}
+ALIAS = {"mn-cn": "mn-Mong", "mvf": "mn-Mong", "mn": "mn-Cyrl", "zh": "zh-Hans"}
+NAMES = {
+    "zh-Hans": "简体中文",
+    "zh-Hant": "繁體中文",
+    "mn-Mong": "ᠮᠣᠩᠭᠣᠯ",
+    "mn-Cyrl": "Монгол",
+    "en": "English",
+    "yue": "粵語",
+    "bo": "བོད་ཡིག",
+    "ko": "한국어",
+    "sw": "Kiswahili",
+}
+SPACES = " \t\r\n"
+
+
+def tag(text: str, field: str = "language") -> str:
+    """The tag in its one spelling ("zh-CN" -> "zh-Hans", "mvf" -> "mn-Mong"). Raises `Invalid` naming `field`."""
+    text = text.strip(SPACES)
+    if text.lower() in ALIAS:
+        return ALIAS[text.lower()]
+    try:
+        language = langcodes.Language.get(text)
+        if not text or len(text) > 35 or not language.is_valid():
+            raise ValueError
+    except (ValueError, LookupError):
+        raise invalid(field, "bad_format", reason=f"“{text[:40]}”；例 e.g. zh-Hans, mn-Mong, en") from None
+    if language.language in {"zh", "mn"}:
+        script = language.script or language.maximize().script
+        if language.language == "mn" and not language.script:
+            script = "Mong" if language.territory == "CN" else "Cyrl"
+        return f"{language.language}-{script}"
+    return str(language.to_tag())
+
+
+@functools.lru_cache(1024)
+def _pick(available: tuple[str, ...], wanted: tuple[str, ...], last: str) -> str:
+    for one in wanted:
+        try:
+            asked = tag(one)
+        except Exception:  # noqa: S112  (a malformed preference is passed over, as RFC 9110 asks of Accept-Language)
+            continue
+        for candidate in (asked, *FALLBACK.get(asked, ())):
+            if candidate in available:
+                return candidate
+        match, _ = langcodes.closest_match(asked, list(available), max_distance=20)
+        if match != "und":
+            return str(match)
+    return last if last in available else available[0]
+
+
+def pick(available: Collection[str], wanted: Sequence[str], last: str = "zh-Hans") -> str:
+    """The best of `available` (not empty) for a reader who prefers `wanted` in this order; `last` when nothing fits."""
+    return _pick(tuple(sorted(available)), tuple(wanted), last)
+
+
+@functools.lru_cache(256)
+def written(language: str) -> dict[str, str]:
+    """How to set it: {"language", "name", "script", "direction"}; direction is ltr, rtl, or ttb (columns left to right)."""
+    script = langcodes.Language.get(language).maximize().script or "Zyyy"
+    direction = {"Mong": "ttb", "Arab": "rtl", "Hebr": "rtl", "Thaa": "rtl"}.get(script, "ltr")
+    return {"language": language, "name": NAMES.get(language, language), "script": script, "direction": direction}
+
+
+def clean(text: str) -> str:
+    """NFC, one kind of line end, no blanks at the ends; joiners and narrow spaces inside are kept."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip(SPACES)
