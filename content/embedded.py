@@ -295,11 +295,11 @@ def mongo(var: Path, databases: tuple[str, ...]) -> Child:
     done = hashlib.sha256("\n".join([password, *databases]).encode()).hexdigest()
     marker = _marker(var)
     if not marker.exists() or marker.read_text() != done:
-        _make_user(Child("mongo", argv, log, ready=lambda: _pings(f"mongodb://{HOST}:{port}/?directConnection=true")),
-                   f"mongodb://{HOST}:{port}/?directConnection=true", password, databases, store)  # fmt: skip
+        bare = f"mongodb://{HOST}:{port}/?directConnection=true"
+        _make_user(Child("mongo", argv, log, ready=lambda: _pings(port, bare)), bare, password, databases, store)
         keep(marker, done)
     uri = mongo_uri(var)
-    return Child("mongo", [*argv, "--auth"], log, ready=lambda: _pings(uri))
+    return Child("mongo", [*argv, "--auth"], log, ready=lambda: _pings(port, uri))
 
 
 def _marker(var: Path) -> Path:
@@ -328,12 +328,14 @@ def _make_user(child: Child, uri: str, password: str, databases: tuple[str, ...]
     stop(child, 0)  # committed means synced; asking it to stop takes 2 s
 
 
-def _pings(uri: str) -> bool:
+def _pings(port: int, uri: str) -> bool:
     client: MongoClient[dict[str, object]]
     try:
+        # the driver itself would wait half a second after an attempt that was too early
+        socket.create_connection((HOST, port), 0.5).close()
         with MongoClient(uri, serverSelectionTimeoutMS=500, connectTimeoutMS=500, timeoutMS=1000) as client:
             client.admin.command("ping")
-    except PyMongoError:
+    except (OSError, PyMongoError):
         return False
     return True
 
