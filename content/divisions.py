@@ -34,10 +34,14 @@ class Division(NamedTuple):
     """The code that took over; None when it is not retired, or when the tables alone do not say."""
 
 
+def _row(row: dict[str, str]) -> Division:
+    return Division(row["code"], row["name"], row["type"], row["level"], row["parent"])
+
+
 @lru_cache(maxsize=1)
 def _table() -> dict[str, Division]:
     with (DATA / "divisions.csv").open(encoding="utf-8", newline="") as file:
-        table = {row["code"]: Division(**row) for row in csv.DictReader(file)}
+        table = {row["code"]: _row(row) for row in csv.DictReader(file)}
     with (DATA / "changes.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             replaced_by = row["replaced_by"] or None
