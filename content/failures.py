@@ -64,6 +64,21 @@ TEXTS: dict[str, Text] = {
         "您的角色不能进行这项操作，或该内容不属于您的机构或区域。",
         "Your role may not do this, or it belongs to another organisation or division.",
     ),
+    "own_account": Text(
+        "不能修改自己的角色、状态或验证方式。请另一位管理员来做。",
+        "Nobody changes the own roles, state or second factor. Ask another administrator.",
+    ),
+    "must_change_password": Text(
+        "请先修改初始密码（POST /v1/staff/me/password）。", "Change the given password first (POST /v1/staff/me/password)."
+    ),
+    "weak_password": Text(
+        "“{field}”太容易被猜到，或与原来相同。请换一个更长、不常见的密码。",
+        "“{field}” is easily guessed, or is the old one. Choose a longer, less common password.",
+    ),
+    "separate_duties": Text(
+        "管理账号的人不能同时编写、审核内容。请为其另设账号。",
+        "Whoever administers accounts neither writes nor approves content. Make a separate account.",
+    ),
     # input
     "invalid": Text("提交的内容有误，请按下列各项修改。", "The input is not valid; mend the fields listed."),
     "required": Text("“{field}”必须填写。", "“{field}” is required."),
@@ -94,6 +109,15 @@ TEXTS: dict[str, Text] = {
     "not_what_it_says": Text("文件内容与所称类型不符：{reason}", "The file is not what it says it is: {reason}"),
     "upload_missing": Text("还没有收到文件。请先上传，再确认。", "No file has arrived. Upload it, then accept."),
     # notices and questionnaires
+    "not_asked": Text(
+        "“{field}”在这些回答下不会被问到，或不由服务器计分。请去掉这个回答。",
+        "“{field}” is not asked under these answers, or is not answered here. Leave it out.",
+    ),
+    "circular": Text("“{field}”的出现条件绕回了它自己。请改掉其中一个条件。", "“{field}” is asked on a condition that leads back to itself."),
+    "old_version": Text(
+        "这份自评已更新。请重新打开自评再作答，求助信息见下。",
+        "This check has been updated. Open it again and answer afresh; ways to get help come with this answer.",
+    ),
     "payload_too_large": Text(
         "推送内容为 {size} 字节，上限 {limit} 字节。请缩短。", "The push is {size} bytes; the limit is {limit}. Shorten it."
     ),
