@@ -119,14 +119,15 @@ def change(
     revision: int | None = None,
     note: str = "",
     also: Callable[[ClientSession, R], None] | None = None,
+    dry_run: bool = False,
 ) -> R:
     """Read the record, let `decide(record)` return the fields to set (database names, dotted paths allowed; None unsets),
     and write them with its line, all in one transaction.
 
     `decide` raises a `Failure` to refuse; an empty result writes nothing. `revision` is the one the caller read: another
     raises `Stale`. `also(session, changed)` may write more in the same transaction, after the record. Raises `NotFound`.
-    A second identical call with the same `revision` raises `Stale`, so nothing is applied twice. Returns the record as it
-    now is.
+    A second identical call with the same `revision` raises `Stale`, so nothing is applied twice. With `dry_run` everything
+    is decided and nothing written. Returns the record as it now is.
     """
 
     def work(session: ClientSession) -> R:
@@ -136,7 +137,7 @@ def change(
         if revision is not None and before["revision"] != revision:
             raise Stale()
         fields = decide(cls.of(before))
-        if not fields:
+        if not fields or dry_run:
             return cls.of(before)
         put = {k: v for k, v in fields.items() if v is not None}
         drop = {k: "" for k, v in fields.items() if v is None}

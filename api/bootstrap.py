@@ -1,0 +1,72 @@
+"""What a start of the service does before it answers: indexes, the first account, and the starter library when it is empty.
+
+Every step looks before it acts, so a start that was cut is finished by the next one.
+"""
+
+import secrets
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from content import checks, courses, directory, importing, lessons, media, publishing, sealed, staff, store
+from content.failures import Failure
+from content.lessons import Lesson
+from content.records import SYSTEM
+from content.settings import Settings
+from notifications import notices, seasons  # noqa: F401  (their collections belong to ensure_indexes)
+
+LIBRARY = Path(lessons.__file__).parent / "library"
+
+
+def prepare(settings: Settings, say: Callable[[str], None]) -> str | None:
+    """Make indexes and bucket, the first account `admin`, and load the starter library into an empty store.
+
+    Returns the one-time password when the account was made with a generated one. The store must be connected.
+    """
+    sealed.configure(settings)
+    shutil.rmtree(settings.var / "metrics", ignore_errors=True)
+    made = store.ensure_indexes()
+    if made:
+        say(f"数据库已就绪 database ready ({len(made)} collections, validators and indexes made)")
+    media.ensure_bucket(settings)
+    password = first_account(settings)
+    if Lesson.rows().find_one({}) is None:
+        load_library(settings, say)
+    return password
+
+
+def first_account(settings: Settings) -> str | None:
+    """Make `admin` when there is no account. Returns its generated password, None when none was generated."""
+    if staff.Account.rows().find_one({}) is not None:
+        return None
+    password = settings.admin_password or secrets.token_urlsafe(12)
+    staff.create_account(
+        "admin", "管理员", password, SYSTEM, grants=[staff.Grant(role="admin")], must_change=not settings.admin_password
+    )
+    return None if settings.admin_password else password
+
+
+def load_library(settings: Settings, say: Callable[[str], None]) -> None:
+    """Load and publish the project's own starter library. It is `SYSTEM`'s work, marked as reviewed by nobody yet."""
+    say("载入起步内容库 loading the starter library …")
+    count: dict[str, int] = {}
+    read: Iterable[Any] = sorted(importing.read(LIBRARY / "lessons"), key=lambda r: bool(r.meta.get("made_from")))
+    for one in read:
+        lessons.import_draft(one.slug, one.language, one.meta, one.text, SYSTEM)
+        key = lessons.by_slug(one.slug).id
+        publishing.submit(Lesson, key, one.language, SYSTEM)
+        publishing.approve(Lesson, key, one.language, SYSTEM)
+        publishing.publish(Lesson, key, one.language, SYSTEM)
+        count["lessons"] = count.get("lessons", 0) + 1
+    for name, load in (
+        ("checks", checks.load_library),
+        ("courses", courses.load_library),
+        ("services", directory.load_library),
+        ("seasons", seasons.load_library),
+    ):
+        try:
+            count[name] = load(LIBRARY, settings)
+        except Failure as failure:  # a library that does not load is a bug of ours; the service starts all the same
+            say(f"  {name}: {failure}")
+    say("  " + ", ".join(f"{number} {name}" for name, number in count.items()))

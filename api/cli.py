@@ -1,0 +1,259 @@
+"""The `xinqiao` command: serve, import, export, staff, ensure-indexes, doctor.
+
+Commands other than `serve` work on the running service's database: the one in `MONGODB_URI`, else the embedded one that
+`xinqiao serve` has started on the same `XINQIAO_VAR`.
+"""
+
+import sys
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import click
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from content import checks, directory, embedded, importing, lessons, media, sealed, staff, store
+from content.failures import Failure
+from content.lessons import Lesson
+from content.records import SYSTEM
+from content.settings import Settings, SettingsError
+from notifications import fcm, seasons
+
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def opened() -> Settings:
+    """Settings, with the store connected."""
+    settings = Settings.from_env().needed("mongodb_uri", "data_key")
+    store.connect(settings)
+    sealed.configure(settings)
+    return settings
+
+
+@click.group(help=(__doc__ or "").splitlines()[0])
+def cli() -> None:
+    """The command."""
+
+
+@cli.command()
+def serve() -> None:
+    """Run the whole service here until Ctrl-C."""
+    from api.serve import run
+
+    run(Settings.from_env())
+
+
+@cli.command("ensure-indexes")
+def ensure_indexes() -> None:
+    """Make or mend collections, validators and indexes."""
+    opened()
+    made = store.ensure_indexes()
+    for line in made:
+        console.print(line)
+    console.print(f"{len(made)} changes")
+
+
+# --- import and export -----------------------------------------------------------------------------------------------
+
+
+@cli.group("import")
+def import_() -> None:
+    """Read files into drafts; publishing is a separate step. A second run changes nothing."""
+
+
+def dry(command: Any) -> Any:
+    """The options every import takes."""
+    command = click.option("--dry-run", is_flag=True, help="say what would happen, write nothing")(command)
+    return click.argument("path", type=click.Path(exists=True, path_type=Path))(command)
+
+
+def report(rows: Iterable[dict[str, Any]], dry_run: bool) -> None:
+    """The table at the end of an import, refused files with their reason; exit status 1 when any was refused.
+
+    A row is {"source", "line"?, "outcome": new|changed|unchanged|refused|skipped, "key"?, "messages"?: [{tag: text}]}.
+    """
+    rows = list(rows)
+    counts: dict[str, int] = dict.fromkeys(("new", "changed", "unchanged", "refused", "skipped"), 0)
+    table = Table("file", "line", "outcome", "reason", show_lines=False)
+    for row in rows:
+        counts[row["outcome"]] += 1
+        for text in row.get("messages") or ([] if row["outcome"] != "skipped" else [{}]):
+            reason = f"{text.get('zh-Hans', '')} {text.get('en', '')}".strip()
+            table.add_row(row["source"], str(row.get("line") or ""), row["outcome"], reason)
+    if table.row_count:
+        console.print(table)
+    end = "（试运行，未写入 dry run, nothing written）" if dry_run else ""
+    console.print("  ".join(f"{name} {number}" for name, number in counts.items()) + end)
+    if counts["refused"]:
+        sys.exit(1)
+
+
+@import_.command("lessons")
+@dry
+def import_lessons(path: Path, dry_run: bool) -> None:
+    """Markdown with front matter, a folder of it, or open-app-builder data lists; everything lands as draft."""
+    opened()
+
+    def rows() -> Iterable[dict[str, Any]]:
+        found = list(importing.read(path))
+        # sources before their translations, so that a translation finds the lesson it belongs to
+        found.sort(key=lambda one: isinstance(one, importing.Read) and bool(one.meta.get("made_from")))
+        for one in track(found, "reading", console=errors, disable=not errors.is_terminal):
+            yield import_one(one, dry_run)
+
+    report(rows(), dry_run)
+
+
+def import_one(one: Any, dry_run: bool) -> dict[str, Any]:
+    """Write one thing that was read and say what became of it."""
+    if isinstance(one, importing.Skipped):
+        return {"source": one.source, "outcome": "skipped", "messages": [{"en": one.why}]}
+    if isinstance(one, importing.Refused):
+        return {"source": one.source, "line": one.line, "outcome": "refused", "messages": [one.reason]}
+    warnings = [{"en": text} for text in one.warnings]
+    try:
+        outcome = lessons.import_draft(one.slug, one.language, one.meta, one.text, SYSTEM, dry_run=dry_run)
+    except Failure as failure:
+        found = [e.messages for e in getattr(failure, "errors", [])] or [failure.messages]
+        return {"source": one.source, "line": one.line, "outcome": "refused", "messages": found}
+    return {"source": one.source, "line": one.line, "outcome": outcome, "key": one.slug, "messages": warnings}
+
+
+@import_.command("checks")
+@dry
+def import_checks(path: Path, dry_run: bool) -> None:
+    """FHIR R4 Questionnaires, each with an optional register file beside it (NAME.yaml)."""
+    opened()
+    report(checks.import_files(path, SYSTEM, dry_run), dry_run)
+
+
+@import_.command("directory")
+@dry
+def import_directory(path: Path, dry_run: bool) -> None:
+    """Help directory as JSON or CSV (HSDS field names)."""
+    opened()
+    report(directory.import_file(path, SYSTEM, dry_run), dry_run)
+
+
+@cli.command()
+@click.argument("path", type=click.Path(path_type=Path))
+def export(path: Path) -> None:
+    """Write every lesson's working copy into the folder PATH, in the form that `import lessons` reads."""
+    opened()
+    path.mkdir(parents=True, exist_ok=True)
+    count = 0
+    for raw in Lesson.rows().find().sort("slug", 1):
+        for name, text in importing.write(Lesson.of(raw)):
+            (path / name).write_text(text, encoding="utf-8")
+            count += 1
+    console.print(f"{count} files written to {path}")
+
+
+# --- staff -----------------------------------------------------------------------------------------------------------
+
+
+@cli.group("staff")
+def staff_() -> None:
+    """Accounts, from the machine's own shell."""
+
+
+@staff_.command("add")
+@click.argument("name")
+@click.option("--display-name", default="")
+@click.option("--role", "roles", multiple=True, required=True, help="ROLE or ROLE:DIVISION, repeatable")
+@click.password_option("--password", envvar="XINQIAO_STAFF_PASSWORD")
+def staff_add(name: str, display_name: str, roles: tuple[str, ...], password: str) -> None:
+    """Make an account."""
+    opened()
+    grants = [staff.Grant(role=r.partition(":")[0], division=r.partition(":")[2]) for r in roles]
+    staff.create_account(name, display_name or name, password, SYSTEM, grants=grants, must_change=False)
+    console.print(f"{name} made")
+
+
+@staff_.command("disable")
+@click.argument("name")
+def staff_disable(name: str) -> None:
+    """Close an account and sign it out everywhere; what it wrote stays."""
+    opened()
+    staff.disable(staff.by_name(name).id, SYSTEM)
+    console.print(f"{name} disabled")
+
+
+@staff_.command("passwd")
+@click.argument("name")
+@click.password_option("--password", envvar="XINQIAO_STAFF_PASSWORD")
+def staff_passwd(name: str, password: str) -> None:
+    """Set a password and sign the account out everywhere."""
+    opened()
+    staff.set_password(staff.by_name(name).id, password, SYSTEM)
+    console.print(f"{name}: password set")
+
+
+# --- doctor ----------------------------------------------------------------------------------------------------------
+
+
+@cli.command()
+def doctor() -> None:
+    """Look at everything the service needs, one line each with the mend; exit status 1 when something is wrong."""
+    bad = 0
+
+    def say(name: str, problem: str, good: str = "ok") -> None:
+        nonlocal bad
+        bad += bool(problem)
+        console.print(f"{'✗' if problem else '✓'} {name:<12} {problem or good}")
+
+    settings = Settings.from_env()
+    say("settings", "")
+    if not settings.mongodb_uri:
+        say("database", "no service runs here: start it with `make run`, or set MONGODB_URI")
+        sys.exit(1)
+    store.connect(settings)
+    up = store.ping()
+    say("database", "" if up else "does not answer: check MONGODB_URI, or that the service runs")
+    if up:
+        missing = store.missing_indexes()
+        say("indexes", f"missing {', '.join(missing)}: run `xinqiao ensure-indexes`" if missing else "")
+    say("bucket", "; ".join(media.rights(settings)) if settings.s3_endpoint_url else "S3_ENDPOINT_URL is not set")
+    say("broker", broker_problem(settings))
+    say("push", "", fcm.credentials_state(settings))
+    known, today = seasons.known_until(), datetime.now(ZoneInfo(settings.zone)).date()
+    say(
+        "calendar",
+        "" if known > today else f"known until {known}: update content/library/seasons.yaml",
+        f"known until {known}",
+    )
+    sys.exit(1 if bad else 0)
+
+
+def broker_problem(settings: Settings) -> str:
+    """Empty when Celery's broker takes a connection."""
+    from notifications.worker import app
+
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=3)
+    except Exception as error:
+        return f"does not answer ({type(error).__name__}): check BROKER_URL"
+    return ""
+
+
+def main() -> None:
+    """Entry point: every expected failure is one line and exit status 1, never a traceback."""
+    try:
+        cli()
+    except (SettingsError, embedded.CannotStart) as error:
+        errors.print(f"xinqiao: {error}")
+        sys.exit(1)
+    except Exception as error:
+        failure = store.failure_of(error)
+        if failure is None:
+            raise
+        errors.print(f"xinqiao: {failure.messages['zh-Hans']} {failure.messages['en']}")
+        for one in getattr(failure, "errors", []):
+            errors.print(f"  {one.messages['zh-Hans']} {one.messages['en']}")
+        sys.exit(1)

@@ -1,0 +1,430 @@
+"""Lessons: the public catalogue, and the desk where they are written, reviewed and published."""
+
+from datetime import datetime
+from typing import Any
+
+import marshmallow as ma
+from flask import Response, current_app, jsonify
+from marshmallow import validate
+
+from api import front
+from api.auth import actor
+from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
+from content import languages, lessons, publishing
+from content.failures import Forbidden, Invalid, NotFound
+from content.lessons import Lesson
+from content.published import Reader
+from content.settings import Settings
+from content.vocabulary import AUDIENCES, KINDS, SEASONS, STAGES, TOPICS, Stage
+
+blp = Blueprint("lessons", __name__, url_prefix="/v1", description="Guides for parents and students")
+staff = Blueprint("staff_lessons", __name__, url_prefix="/v1/staff", description="Write, review, publish, withdraw lessons")
+
+
+def reader() -> Reader:
+    """The process's published set."""
+    return current_app.extensions["reader"]  # type: ignore[no-any-return]
+
+
+def settings() -> Settings:
+    """The process's settings."""
+    return current_app.extensions["settings"]  # type: ignore[no-any-return]
+
+
+class Tag(ma.fields.String):
+    """A BCP 47 tag, deserialised into its one spelling."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return languages.tag(text, attr or "language")
+        except Invalid as failure:
+            raise ma.ValidationError(list(failure.errors)) from None  # type: ignore[arg-type]
+
+
+class Paging(ma.Schema):
+    """What every list takes."""
+
+    cursor = ma.fields.String(validate=validate.Length(max=500), metadata={"description": "`next_cursor` of the page before"})
+    limit = ma.fields.Integer(load_default=20, validate=validate.Range(1, 100))
+
+
+class CatalogueQuery(Paging):
+    audience = ma.fields.String(validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
+    stage = ma.fields.String(validate=validate.OneOf(list(STAGES)), metadata={"example": "junior"})
+    grade = ma.fields.Integer(validate=validate.Range(1, 12))
+    entering = ma.fields.Boolean(load_default=False)
+    final_year = ma.fields.Boolean(load_default=False)
+    topic = ma.fields.String(validate=validate.OneOf(list(TOPICS)))
+    kind = ma.fields.String(validate=validate.OneOf(list(KINDS)))
+    season = ma.fields.String(validate=validate.OneOf(list(SEASONS)), metadata={"example": "gaokao"})
+    division = ma.fields.String(validate=validate.Regexp("^[0-9]{6}$"), metadata={"example": "150603"})
+    language = Tag(metadata={"description": "only lessons that exist in this language", "example": "zh-Hans"})
+
+
+class Brief(ma.Schema):
+    """A lesson in a list."""
+
+    slug = ma.fields.String()
+    title = ma.fields.String()
+    summary = ma.fields.String()
+    try_this = ma.fields.String()
+    minutes = ma.fields.Integer(metadata={"description": "reading time in minutes"})
+    audiences = ma.fields.List(ma.fields.String())
+    stages = ma.fields.List(ma.fields.String())
+    topics = ma.fields.List(ma.fields.String())
+    kind = ma.fields.String()
+    seasons = ma.fields.List(ma.fields.String())
+    language = ma.fields.String()
+    script = ma.fields.String(metadata={"example": "Hans"})
+    direction = ma.fields.String(metadata={"description": "ltr, rtl, or ttb (columns from left to right)"})
+    languages = ma.fields.List(ma.fields.String())
+    help = ma.fields.Boolean(metadata={"description": "show the help card beside it"})
+    version = ma.fields.String()
+    number = ma.fields.Integer()
+    published_at = ma.fields.String()
+
+
+class Page(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(Brief))
+    next_cursor = ma.fields.String(allow_none=True)
+
+
+@blp.get("/lessons")
+@blp.arguments(CatalogueQuery, location="query")
+@blp.alt_response(200, schema=Page, description="A page of the catalogue, newest first")
+def index(query: dict[str, Any]) -> Response:
+    """Published lessons
+
+    Filtered by audience, stage (with grade, entering and final year), topic, kind, season, division and language; each
+    lesson once, in the reader's best language.
+    """
+    stage = Stage(query["stage"], query.get("grade"), query["entering"], query["final_year"]) if "stage" in query else None
+    filters = {k: query.get(k) for k in ("audience", "topic", "kind", "season", "division", "language")}
+    snapshot = reader().current
+    found = lessons.catalogue(snapshot, front.wanted(), stage=stage, last=settings().language, **filters)
+    result = page(found, query.get("cursor"), query["limit"], lessons.order)
+    result["items"] = [lessons.brief(snapshot, item) for item in result["items"]]
+    front.keep()
+    return jsonify(result)
+
+
+class Detail(Brief):
+    """A lesson whole."""
+
+    body = ma.fields.String(metadata={"description": "Markdown source"})
+    html = ma.fields.String(metadata={"description": "sanitised HTML"})
+    plain = ma.fields.String(metadata={"description": "text without marks"})
+    sources = ma.fields.List(ma.fields.Dict())
+    reviewed_by = ma.fields.String(allow_none=True, metadata={"description": "null: reviewed by nobody yet"})
+    behind_source = ma.fields.Boolean(metadata={"description": "the text it was translated from has changed since"})
+
+
+@blp.get("/lessons/<string:slug>")
+@blp.alt_response(200, schema=Detail)
+def show(slug: str) -> Response:
+    """One lesson
+
+    In the reader's best language (`Accept-Language`); `languages` lists the others.
+    """
+    result = lessons.detail(reader().current, slug, front.wanted(), settings().language)
+    front.keep()
+    return jsonify(result)
+
+
+# --- staff -----------------------------------------------------------------------------------------------------------
+
+
+class SourceIn(ma.Schema):
+    title = ma.fields.String(required=True, validate=validate.Length(1, 200))
+    url = ma.fields.Url(schemes={"http", "https"}, allow_none=True)
+
+
+class TextIn(ma.Schema):
+    language = Tag(required=True)
+    title = ma.fields.String(validate=validate.Length(1, 120))
+    summary = ma.fields.String(validate=validate.Length(max=300))
+    body = ma.fields.String(validate=validate.Length(1, 200_000))
+    try_this = ma.fields.String(validate=validate.Length(max=300))
+    minutes = ma.fields.Integer(validate=validate.Range(1, 600))
+    made_from = Tag(allow_none=True)
+    made_from_version = ma.fields.String(validate=validate.Regexp("^[0-9a-f]{64}$"), allow_none=True)
+
+
+def codes(table: Any) -> ma.fields.List:
+    """A list of codes of one vocabulary."""
+    return ma.fields.List(ma.fields.String(validate=validate.OneOf(list(table))), validate=validate.Length(max=50))
+
+
+class FactsIn(ma.Schema):
+    audiences = codes(AUDIENCES)
+    stages = ma.fields.List(ma.fields.String(validate=validate.Length(max=40)), validate=validate.Length(max=50))
+    topics = codes(TOPICS)
+    kind = ma.fields.String(validate=validate.OneOf(list(KINDS)))
+    seasons = codes(SEASONS)
+    divisions = ma.fields.List(ma.fields.String(validate=validate.Regexp("^[0-9]{6}$")), validate=validate.Length(max=200))
+    media = MEDIA
+    sources = ma.fields.List(ma.fields.Nested(SourceIn), validate=validate.Length(max=50))
+    help = ma.fields.Boolean()
+    reviewed_by = ma.fields.String(validate=validate.Length(max=100), allow_none=True)
+    review_due = ma.fields.Date(format="iso")
+    texts = ma.fields.List(ma.fields.Nested(TextIn), validate=validate.Length(max=20))
+
+
+class NewLesson(FactsIn):
+    slug = ma.fields.String(required=True, validate=validate.Length(1, 80), metadata={"example": "exam-week-sleep"})
+    organisation = ma.fields.String(load_default="", validate=validate.Regexp("^([0-9a-f]{32})?$"))
+    kind = ma.fields.String(required=True, validate=validate.OneOf(list(KINDS)))
+    texts = ma.fields.List(ma.fields.Nested(TextIn), required=True, validate=validate.Length(1, 20))
+
+
+class Move(ma.Schema):
+    language = Tag(required=True)
+    note = ma.fields.String(load_default="", validate=validate.Length(max=1000))
+
+
+class PublishIn(Move):
+    at = ma.fields.AwareDateTime(allow_none=True, load_default=None, metadata={"description": "a future moment, with zone"})
+    expires_at = ma.fields.AwareDateTime(allow_none=True, load_default=None)
+
+
+class RollBackIn(Move):
+    version = ma.fields.String(required=True, validate=validate.Regexp("^[0-9a-f]{64}$"))
+
+
+class BatchIn(ma.Schema):
+    slugs = ma.fields.List(ma.fields.String(validate=validate.Length(1, 80)), required=True, validate=validate.Length(1, 500))
+    language = Tag(required=True)
+    action = ma.fields.String(required=True, validate=validate.OneOf(["submit", "approve", "publish", "withdraw"]))
+    dry_run = ma.fields.Boolean(load_default=True)
+
+
+class StaffQuery(Paging):
+    state = ma.fields.String(validate=validate.OneOf(publishing.STATES))
+
+
+def split(payload: dict[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Facts and texts of a body, as plain stored values."""
+    facts = {k: v for k, v in payload.items() if k not in {"texts", "slug", "organisation"}}
+    if "review_due" in facts:
+        facts["review_due"] = facts["review_due"].isoformat()
+    texts = {t["language"]: {k: v for k, v in t.items() if k != "language"} for t in payload.get("texts", [])}
+    return facts, texts
+
+
+def working_copy(lesson: Lesson) -> dict[str, Any]:
+    """A lesson as staff see it."""
+    raw = lesson.to_mongo().to_dict()
+    moments = {"created_at", "updated_at"}
+    result = {k: v.isoformat() if k in moments else v for k, v in raw.items() if k not in {"_id", "texts", "stands"}}
+    return {
+        "id": raw["_id"],
+        **result,
+        "texts": [{"language": code, **dict(text)} for code, text in sorted(raw.get("texts", {}).items())],
+        "stands": {
+            code: {k: v.isoformat() if isinstance(v, datetime) else v for k, v in stand.items()}
+            for code, stand in raw.get("stands", {}).items()
+        },
+    }
+
+
+def own(slug: str, permission: str) -> Lesson:
+    """The lesson, when the asker may do this to it: his grant covers its organisation and one of its divisions.
+    Somebody else's draft is not there at all (404), so that its slug says nothing."""
+    lesson = lessons.by_slug(slug)
+    who = actor()
+    places = list(lesson.divisions) or [None]
+    if not any(who.may(permission, organisation=lesson.organisation or None, division=d) for d in places):
+        if any(who.may("lesson.read", organisation=lesson.organisation or None, division=d) for d in places):
+            raise Forbidden()
+        raise NotFound(what=slug)
+    return lesson
+
+
+def second_person() -> bool:
+    """The district's setting."""
+    return settings().second_person
+
+
+@staff.get("/lessons")
+@staff.arguments(StaffQuery, location="query")
+@staff.response(200)
+def index_staff(query: dict[str, Any]) -> dict[str, Any]:
+    """Working copies the asker may read, by slug"""
+    who = actor()
+    after = query.get("cursor")
+    match: dict[str, Any] = {}
+    if after:
+        match["slug"] = {"$gt": str(open_cursor(after)[0])}
+    rows, last = [], None
+    for raw in Lesson.rows().find(match).sort("slug", 1):
+        lesson = Lesson.of(raw)
+        places = list(lesson.divisions) or [None]
+        if not any(who.may("lesson.read", organisation=lesson.organisation or None, division=d) for d in places):
+            continue
+        if "state" in query and not any(s.state == query["state"] for s in lesson.stands.values()):
+            continue
+        if len(rows) == query["limit"]:
+            last = rows[-1]["slug"]
+            break
+        states = {code: stand.state for code, stand in lesson.stands.items()}
+        title = next((t.title for t in lesson.texts.values()), "")
+        rows.append({"slug": lesson.slug, "title": title, "kind": lesson.kind, "states": states, "revision": lesson.revision})
+    return {"items": rows, "next_cursor": make_cursor([last]) if last else None}
+
+
+@staff.post("/lessons")
+@staff.arguments(NewLesson)
+@staff.alt_response(201, description="The new draft")
+def create(payload: dict[str, Any]) -> Response:
+    """Start a lesson
+
+    It is a draft in each language given, owned by `organisation`.
+    """
+    facts, texts = split(payload)
+    who = actor()
+    for division in facts.get("divisions") or [None]:
+        if not who.may("lesson.write", organisation=payload["organisation"] or None, division=division):
+            raise Forbidden()
+    lesson = lessons.create(payload["slug"], facts, texts, who.id, payload["organisation"])
+    response = tagged(working_copy(lesson), lesson.revision, 201)
+    response.headers["Location"] = f"/v1/staff/lessons/{lesson.slug}"
+    return response
+
+
+@staff.get("/lessons/<string:slug>")
+@staff.alt_response(200, description="The working copy; ETag is its revision")
+def show_staff(slug: str) -> Response:
+    """The working copy with where each language stands"""
+    lesson = own(slug, "lesson.read")
+    return tagged(working_copy(lesson), lesson.revision)
+
+
+@staff.patch("/lessons/<string:slug>")
+@staff.arguments(FactsIn)
+@staff.alt_response(200, description="The changed working copy")
+def edit(payload: dict[str, Any], slug: str) -> Response:
+    """Change facts or texts
+
+    Readers keep the published version until the edit is published. Needs If-Match.
+    """
+    revision = if_match()
+    lesson = own(slug, "lesson.write")
+    facts, texts = split(payload)
+    who = actor()
+    for division in facts.get("divisions") or []:
+        if not who.may("lesson.write", organisation=lesson.organisation or None, division=division):
+            raise Forbidden()
+    lesson = lessons.edit(lesson.id, who.id, facts, texts, revision)
+    return tagged(working_copy(lesson), lesson.revision)
+
+
+@staff.post("/lessons/<string:slug>/submit")
+@staff.arguments(Move)
+@staff.alt_response(200, description="In review")
+def submit(payload: dict[str, Any], slug: str) -> Response:
+    """Send one language to review"""
+    lesson = own(slug, "lesson.write")
+    lesson = publishing.submit(Lesson, lesson.id, payload["language"], actor().id, if_match())
+    return tagged(working_copy(lesson), lesson.revision)
+
+
+@staff.post("/lessons/<string:slug>/send-back")
+@staff.arguments(Move)
+@staff.alt_response(200, description="Draft again")
+def send_back(payload: dict[str, Any], slug: str) -> Response:
+    """Send one language back to its author with a word"""
+    lesson = own(slug, "lesson.approve")
+    lesson = publishing.send_back(Lesson, lesson.id, payload["language"], actor().id, payload["note"], if_match())
+    return tagged(working_copy(lesson), lesson.revision)
+
+
+@staff.post("/lessons/<string:slug>/approve")
+@staff.arguments(Move)
+@staff.alt_response(200, description="Approved")
+def approve(payload: dict[str, Any], slug: str) -> Response:
+    """Approve one language as a second person"""
+    lesson = own(slug, "lesson.approve")
+    lesson = publishing.approve(Lesson, lesson.id, payload["language"], actor().id, if_match(), second_person=second_person())
+    return tagged(working_copy(lesson), lesson.revision)
+
+
+@staff.post("/lessons/<string:slug>/publish")
+@staff.arguments(PublishIn)
+@staff.alt_response(200, description="Published, or waiting for `at`")
+def publish(payload: dict[str, Any], slug: str) -> Response:
+    """Publish one approved language, now or at a moment
+
+    No other language is touched.
+    """
+    lesson = own(slug, "lesson.publish")
+    lesson = publishing.publish(
+        Lesson, lesson.id, payload["language"], actor().id, if_match(), at=payload["at"], expires_at=payload["expires_at"]
+    )
+    reader().refresh()
+    return tagged(working_copy(lesson), lesson.revision)
+
+
+@staff.post("/lessons/<string:slug>/withdraw")
+@staff.arguments(Move)
+@staff.alt_response(200, description="Withdrawn")
+def withdraw(payload: dict[str, Any], slug: str) -> Response:
+    """Take one language away from readers"""
+    lesson = own(slug, "lesson.publish")
+    lesson = publishing.withdraw(Lesson, lesson.id, payload["language"], actor().id, if_match(), note=payload["note"])
+    reader().refresh()
+    return tagged(working_copy(lesson), lesson.revision)
+
+
+@staff.post("/lessons/<string:slug>/roll-back")
+@staff.arguments(RollBackIn)
+@staff.alt_response(200, description="The old version is public again")
+def roll_back(payload: dict[str, Any], slug: str) -> Response:
+    """Publish an old version again"""
+    lesson = own(slug, "lesson.publish")
+    lesson = publishing.roll_back(Lesson, lesson.id, payload["language"], payload["version"], actor().id, if_match())
+    reader().refresh()
+    return tagged(working_copy(lesson), lesson.revision)
+
+
+class VersionsQuery(ma.Schema):
+    language = Tag(required=True)
+    old = ma.fields.String(validate=validate.Regexp("^[0-9a-f]{64}$"))
+    new = ma.fields.String(validate=validate.Regexp("^[0-9a-f]{64}$"))
+
+
+@staff.get("/lessons/<string:slug>/versions")
+@staff.arguments(VersionsQuery, location="query")
+@staff.response(200)
+def versions(query: dict[str, Any], slug: str) -> dict[str, Any]:
+    """Published versions of one language, newest first; with `old` and `new`, what differs between the two"""
+    lesson = own(slug, "lesson.read")
+    if "old" in query and "new" in query:
+        changes = publishing.compare(Lesson, lesson.slug, query["language"], query["old"], query["new"])
+        return {"changes": [{"field": k, "old": a, "new": b} for k, (a, b) in changes.items()]}
+    rows = publishing.versions(Lesson, lesson.slug, query["language"])
+    return {"items": [{"version": v.id, "number": v.number, "at": v.at.isoformat(), "by": v.by} for v in rows]}
+
+
+@staff.post("/lessons/batch")
+@staff.arguments(BatchIn)
+@staff.response(200)
+def batch(payload: dict[str, Any]) -> dict[str, Any]:
+    """Move many lessons at once, previewed
+
+    `dry_run` (the default) says what would happen to each and writes nothing.
+    """
+    language, action, who = payload["language"], payload["action"], actor()
+    permission = {"submit": "lesson.write", "approve": "lesson.approve"}.get(action, "lesson.publish")
+    if not who.may(permission):
+        raise Forbidden()
+    options = {"second_person": second_person()} if action == "approve" else {}
+    verb = getattr(publishing, action)
+
+    def act(slug: str) -> Lesson:
+        return verb(Lesson, own(slug, permission).id, language, who.id, dry_run=payload["dry_run"], **options)  # type: ignore[no-any-return]
+
+    rows = publishing.each(payload["slugs"], act)
+    if not payload["dry_run"]:
+        reader().refresh()
+    return {"dry_run": payload["dry_run"], "items": rows}

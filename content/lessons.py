@@ -1,0 +1,378 @@
+"""Lessons: one subject, told in one or more languages, for an audience and a stage, ending in one small thing to try.
+
+A lesson has one set of facts for all languages (who it is for, topic, season, sources) and a text per language. Readers get
+Markdown as sanitised HTML, as plain text and as the source. `catalogue` and `detail` read the published snapshot only.
+"""
+
+import functools
+import html
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+import mongoengine as me
+import nh3
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from content import divisions, languages, publishing, records, store
+from content.failures import Conflict, FieldError, Invalid, NotFound, invalid
+from content.published import Item, Snapshot
+from content.publishing import Publishable, Stand
+from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS, Stage
+
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+LIMITS = {"title": 120, "summary": 300, "body": 200_000, "try_this": 300}  # characters
+META = ("audiences", "stages", "topics", "kind", "seasons", "divisions", "media", "sources", "help", "reviewed_by", "review_due")
+CHINESE_PER_MINUTE, WORDS_PER_MINUTE = 350, 200  # silent reading speeds, rounded down for tired parents
+
+
+class Source(me.EmbeddedDocument):  # type: ignore[misc]
+    """Where a lesson's facts come from."""
+
+    title = me.StringField(required=True)
+    url = me.StringField()
+
+
+class LessonText(me.EmbeddedDocument):  # type: ignore[misc]
+    """A lesson in one language."""
+
+    title = me.StringField(required=True)
+    summary = me.StringField(default="")
+    body = me.StringField(required=True)
+    """Markdown (CommonMark); `media:<sha256>` addresses a media file."""
+    try_this = me.StringField(default="")
+    """One small thing to do today."""
+    minutes = me.IntField(required=True)
+    """Reading time."""
+    made_from = me.StringField()
+    """Language that this translation was made from; absent for an original."""
+    made_from_version = me.StringField()
+    """The source's version at that time; staleness is computed from it."""
+
+
+class Lesson(Publishable):
+    """The working copy."""
+
+    slug = me.StringField(required=True)
+    organisation = me.StringField(default="")
+    """Owning organisation's id."""
+    audiences = me.ListField(me.StringField())
+    stages = me.ListField(me.StringField())
+    """Texts of `vocabulary.Stage`."""
+    topics = me.ListField(me.StringField())
+    kind = me.StringField(required=True)
+    seasons = me.ListField(me.StringField())
+    divisions = me.ListField(me.StringField())
+    """GB/T 2260 codes; empty = everywhere."""
+    media = me.ListField(me.StringField())
+    sources = me.EmbeddedDocumentListField(Source)
+    help = me.BooleanField(default=False)
+    """Whether the help card stands beside it."""
+    reviewed_by = me.StringField()
+    """Name of the expert who signed; absent = nobody yet."""
+    review_due = me.StringField()
+    """Local date."""
+    texts = me.MapField(me.EmbeddedDocumentField(LessonText))
+
+    NAME = "lesson"
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "lessons",
+        "indexes": [{"fields": ["slug"], "unique": True}, {"fields": ["organisation", "slug"]}],
+    }
+
+    @property
+    def key(self) -> str:
+        """The slug."""
+        return str(self.slug)
+
+    def content_of(self, language: str) -> dict[str, Any]:
+        """Facts and this language's text."""
+        raw = self.to_mongo().to_dict()
+        text = raw.get("texts", {}).get(language)
+        if text is None:
+            raise NotFound(what=f"{self.slug} {language}")
+        facts = {name: raw.get(name) for name in META}
+        return {**facts, "slug": self.slug, "language": language, **dict(text)}
+
+    def missing(self, language: str) -> list[str]:
+        """What readers would miss: a translation needs every part that its lesson's other texts have."""
+        text = self.texts.get(language)
+        if text is None:
+            raise NotFound(what=f"{self.slug} {language}")
+        needed = ["title", "body", *(n for n in ("summary", "try_this") if any(getattr(t, n) for t in self.texts.values()))]
+        gaps = [f"{language}.{name}" for name in needed if not getattr(text, name)]
+        gaps += [name for name in ("audiences", "stages", "topics", "sources") if not getattr(self, name)]
+        return gaps
+
+    @classmethod
+    def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
+        """The version's content, rendered once."""
+        shown = render(content["body"])
+        return {**content, **shown, "number": stand.number}
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+_markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+TAGS = {
+    "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "strong", "em", "s", "code", "pre", "a", "img",
+    "br", "hr", "table", "thead", "tbody", "tr", "th", "td",
+}  # fmt: skip
+
+
+def _addresses(tokens: list[Token]) -> None:
+    for token in tokens:
+        for name in ("src", "href"):
+            value = token.attrs.get(name)
+            if isinstance(value, str) and (found := re.fullmatch(r"media:([0-9a-f]{64})", value)):
+                token.attrs[name] = f"/v1/media/{found[1]}/file"
+        _addresses(token.children or [])
+
+
+def render(body: str) -> dict[str, str]:
+    """Markdown to {"html", "plain"}. Raw HTML in the source is shown as text; the result is sanitised all the same."""
+    tokens = _markdown.parse(body)
+    _addresses(tokens)
+    rendered = nh3.clean(
+        _markdown.renderer.render(tokens, _markdown.options, {}),
+        tags=TAGS,
+        attributes={"a": {"href", "title"}, "img": {"src", "alt", "title"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}},
+        url_schemes={"http", "https", "mailto", "tel"},
+        link_rel="noopener noreferrer",
+    )
+    plain = html.unescape(nh3.clean(rendered, tags=set()))
+    return {"html": rendered, "plain": re.sub(r"\n{3,}", "\n\n", plain).strip(languages.SPACES)}
+
+
+def reading_minutes(body: str) -> int:
+    """Minutes of silent reading, at least 1."""
+    chinese = len(re.findall(r"[\u3400-\u9fff]", body))
+    words = len(re.findall(r"[^\W\d_]+", re.sub(r"[\u3400-\u9fff]", " ", body)))
+    return max(1, math.ceil(chinese / CHINESE_PER_MINUTE + words / WORDS_PER_MINUTE))
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def checked(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts with every code known and every stage in its one spelling. Raises `Invalid` that lists all that is wrong."""
+    errors: list[FieldError] = []
+    result = dict(facts)
+    for name, table in (("audiences", AUDIENCES), ("topics", TOPICS), ("seasons", SEASONS)):
+        if not set(facts.get(name) or []) <= set(table):
+            errors.append(FieldError(name, "not_one_of", {"choices": ", ".join(table)}))
+    if "kind" in facts and facts["kind"] not in KINDS:
+        errors.append(FieldError("kind", "not_one_of", {"choices": ", ".join(KINDS)}))
+    for name, check in (("stages", lambda v: str(Stage.parse(v))), ("divisions", lambda v: divisions.check(v, "divisions") or v)):
+        values = []
+        for value in facts.get(name) or []:
+            try:
+                values.append(check(value))
+            except Invalid as failure:
+                errors += failure.errors
+        if name in facts:
+            result[name] = values
+    if errors:
+        raise Invalid(errors)
+    return result
+
+
+def text_values(text: Mapping[str, Any], field: str = "text") -> dict[str, Any]:
+    """A text as it is stored: NFC, minutes computed when absent. Raises `Invalid` for lengths."""
+    values = {k: languages.clean(v) if isinstance(v, str) else v for k, v in text.items() if v is not None}
+    errors = [
+        FieldError(f"{field}.{name}", "out_of_range", {"reason": f"≤ {limit}"})
+        for name, limit in LIMITS.items()
+        if len(values.get(name, "")) > limit
+    ]
+    if errors:
+        raise Invalid(errors)
+    values.setdefault("minutes", reading_minutes(values.get("body", "")))
+    return values
+
+
+def create(
+    slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, Any]], by: str, organisation: str = ""
+) -> Lesson:
+    """A new draft. Raises `Invalid`, and `Conflict("exists")` when the slug is taken."""
+    if len(slug) > 80 or not SLUG.fullmatch(slug):
+        raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
+    if not texts:
+        raise invalid("texts", "required")
+    put = {languages.tag(code, "texts"): text_values(text, f"texts.{code}") for code, text in texts.items()}
+    lesson = Lesson(
+        slug=slug,
+        organisation=organisation,
+        **checked(facts),
+        texts={k: LessonText(**v) for k, v in put.items()},
+        stands={k: Stand(authors=[by]) for k in put},
+    )
+    return records.create(lesson, by)
+
+
+def edit(
+    key: str, by: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, Any] | None], revision: int | None = None
+) -> Lesson:
+    """Change facts and texts of the working copy (a text of None drops a language that was never published).
+
+    New facts concern every language, so all go back to draft; a new text only its own language. What readers see stays.
+    """
+    facts = checked(facts)
+    put = {languages.tag(c, "texts"): None if t is None else text_values(t, f"texts.{c}") for c, t in texts.items()}
+
+    def decide(lesson: Lesson) -> dict[str, Any]:
+        raw = lesson.to_mongo().to_dict()
+        fields: dict[str, Any] = {k: v for k, v in facts.items() if raw.get(k) != v}
+        touched = list(lesson.texts) if fields else []
+        for language, text in put.items():
+            old = raw.get("texts", {}).get(language)
+            if text is None:
+                stand = lesson.stands.get(language)
+                if stand and stand.number:
+                    raise Conflict("in_use", what=f"{lesson.slug} {language}", used_in="versions")
+                fields |= {f"texts.{language}": None, f"stands.{language}": None}
+            elif old is None or {**old, **text} != old:
+                fields[f"texts.{language}"] = {**(old or {}), **text}
+                touched.append(language)
+        drop = {k for k, v in put.items() if v is None}
+        return fields | publishing.edited(lesson, sorted(set(touched) - drop), by)
+
+    return records.change(Lesson, key, by, "edit", decide, revision=revision)
+
+
+def import_draft(
+    slug: str, language: str, facts: Mapping[str, Any], text: Mapping[str, Any], by: str, *, dry_run: bool = False
+) -> str:
+    """Lay an imported text into the working copy; "new", "changed" or "unchanged". A second identical call is "unchanged".
+    With `dry_run` the same answer and the same failures, and nothing written."""
+    raw = Lesson.rows().find_one({"slug": slug})
+    facts, put = checked(facts), text_values(text)
+    if raw is None:
+        if not dry_run:
+            create(slug, facts, {language: text}, by)
+        return "new"
+    old = raw.get("texts", {}).get(language)
+    # only facts the file names: what an editor has added stays, and a translation does not repeat its source's facts
+    changed = {k: v for k, v in facts.items() if v not in (None, [], "", False) and raw.get(k) != v}
+    if old is not None and not changed and {**old, **put} == old:
+        return "unchanged"
+    if not dry_run:
+        edit(raw["_id"], by, changed, {language: put})
+    return "new" if old is None else "changed"
+
+
+def by_slug(slug: str) -> Lesson:
+    """The working copy. Raises `NotFound`."""
+    raw = Lesson.rows().find_one({"slug": slug})
+    if raw is None:
+        raise NotFound(what=slug)
+    return Lesson.of(raw)
+
+
+def used_in(media: str) -> list[str]:
+    """Working copies and versions that use a media id or hash."""
+    drafts = [f"lesson {raw['slug']}" for raw in Lesson.rows().find({"media": media}, {"slug": 1})]
+    return sorted({*drafts, *publishing.used_in(media)})
+
+
+_stage = functools.lru_cache(1024)(Stage.parse)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def shown(item: Item, now: datetime) -> bool:
+    """Whether readers may see it at this moment (the expiry counts before the clock has withdrawn it)."""
+    content = item.content or {}
+    return not content.get("expires_at") or datetime.fromisoformat(content["expires_at"]) > now
+
+
+def order(item: Item) -> list[str]:
+    """Sort key of the catalogue: newest first (inverted time as text), then slug."""
+    at = datetime.fromisoformat((item.content or {})["published_at"])
+    return [f"{10**13 - int(at.timestamp() * 1000):014d}", item.key]
+
+
+def catalogue(
+    snapshot: Snapshot,
+    wanted: tuple[str, ...],
+    *,
+    audience: str | None = None,
+    stage: Stage | None = None,
+    topic: str | None = None,
+    kind: str | None = None,
+    season: str | None = None,
+    division: str | None = None,
+    language: str | None = None,
+    last: str = "zh-Hans",
+) -> list[Item]:
+    """Published lessons that fit all filters, newest first, each once in the reader's best language.
+
+    `division` takes what is meant for it or for a division above it. `language` keeps only what exists in that language.
+    """
+    line = set(divisions.lineage(divisions.current(division))) if division else set()
+    now = store.now()
+
+    def fits(item: Item) -> bool:
+        c = item.content or {}
+        return (
+            (not audience or audience in c["audiences"])
+            and (not topic or topic in c["topics"])
+            and (not kind or kind == c["kind"])
+            and (not season or season in c["seasons"])
+            and (not division or not c["divisions"] or not line.isdisjoint(c["divisions"]))
+            and (not stage or any(_stage(s).covers(stage) for s in c["stages"]))
+            and shown(item, now)
+        )
+
+    best: list[Item] = snapshot.memo.get(("lessons", wanted, language))
+    if best is None:
+        best = []
+        for texts in snapshot.entries("lesson").values():
+            if language:
+                if language in texts:
+                    best.append(texts[language])
+            else:
+                best.append(texts[languages.pick(texts.keys(), wanted, last)])
+        best.sort(key=order)
+        if len(snapshot.memo) < 64:  # readers' language lists are few; hostile ones must not grow the memory
+            snapshot.memo["lessons", wanted, language] = best
+    return [item for item in best if fits(item)]
+
+
+BRIEF = ("slug", "title", "summary", "try_this", "minutes", "audiences", "stages", "topics", "kind", "seasons", "divisions",
+         "media", "help", "number", "version", "published_at")  # fmt: skip
+
+
+def brief(snapshot: Snapshot, item: Item) -> dict[str, Any]:
+    """A lesson as it stands in a list."""
+    content = item.content or {}
+    return {
+        **{name: content.get(name) for name in BRIEF},
+        **languages.written(item.language),
+        "languages": sorted(snapshot.get("lesson", item.key)),
+    }
+
+
+def detail(snapshot: Snapshot, slug: str, wanted: tuple[str, ...], last: str = "zh-Hans") -> dict[str, Any]:
+    """A lesson whole, in the reader's best language, saying which that is and whether the translation is behind its source.
+    Raises `NotFound`."""
+    now = store.now()
+    texts = {language: item for language, item in snapshot.get("lesson", slug).items() if shown(item, now)}
+    if not texts:
+        raise NotFound(what=slug)
+    item = texts[languages.pick(texts.keys(), wanted, last)]
+    content = dict(item.content or {})
+    origin = texts.get(content.get("made_from") or "")
+    behind = bool(origin and content.get("made_from_version") not in (None, (origin.content or {}).get("version")))
+    stages = [Stage.parse(s)._asdict() | {"code": s} for s in content["stages"]]
+    return {
+        **content,
+        **languages.written(item.language),
+        "stages": stages,
+        "languages": [languages.written(code) for code in sorted(texts)],
+        "behind_source": behind,
+    }

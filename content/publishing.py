@@ -1,0 +1,341 @@
+"""The way from draft to reader, per language: draft → in review → approved → published → withdrawn.
+
+A `Publishable` keeps its working copy, and for each language a `Stand`: the state of that working copy, and which
+immutable version readers see. Editing puts the working copy back to draft and leaves readers with the published version.
+Publishing one language touches no other. A version is named by the SHA-256 of its content and never changes; rolling back
+is publishing an old version again.
+
+Who approves is a second person (`content.staff.independent`): never an author of what is approved, nor an account that an
+author made. `SYSTEM` is the starter library's loader and the clock: no token ever stands for it.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, ClassVar, TypeVar
+
+import mongoengine as me
+from pymongo.client_session import ClientSession
+
+from content import published, records, staff, store
+from content.failures import Conflict, Failure, Forbidden, NotFound
+from content.published import Item, canonical
+from content.records import SYSTEM, Record
+
+log = logging.getLogger("xinqiao.publishing")
+
+STATES = ("draft", "in_review", "approved", "published", "withdrawn")
+
+
+class Stand(me.EmbeddedDocument):  # type: ignore[misc]
+    """Where one language stands."""
+
+    state = me.StringField(required=True, choices=STATES, default="draft")
+    authors = me.ListField(me.StringField())
+    """Everyone who edited since the last publication."""
+    digest = me.StringField()
+    """Version name of what was submitted and approved."""
+    approved_by = me.StringField()
+    version = me.StringField()
+    """Version that readers see; absent when none."""
+    number = me.IntField(default=0)
+    """How many versions have been published."""
+    published_at = me.DateTimeField()
+    publish_at = me.DateTimeField()
+    """Approved and waiting for this moment."""
+    expires_at = me.DateTimeField()
+    """Readers lose it at this moment."""
+    note = me.StringField()
+    """The reviewer's word when sent back."""
+
+
+class Publishable(Record):
+    """A record published per language. Subclasses give `content_of` and `missing`."""
+
+    stands = me.MapField(me.EmbeddedDocumentField(Stand))
+
+    meta: ClassVar[dict[str, Any]] = {"abstract": True, "auto_create_index": False}
+
+    @property
+    def key(self) -> str:
+        """Key of the published item."""
+        raise NotImplementedError
+
+    def content_of(self, language: str) -> dict[str, Any]:
+        """The whole content of one language as plain JSON values: what a version is."""
+        raise NotImplementedError
+
+    def missing(self, language: str) -> list[str]:
+        """Names of what must be filled in before this language may be submitted."""
+        raise NotImplementedError
+
+    @classmethod
+    def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
+        """What readers get of a version's content."""
+        return content
+
+
+class Version(store.Row):
+    """One immutable version; `_id` = SHA-256 of kind, key, language and content."""
+
+    kind = me.StringField(required=True)
+    key = me.StringField(required=True)
+    language = me.StringField(required=True)
+    number = me.IntField(required=True)
+    content = me.StringField(required=True)
+    """Canonical JSON."""
+    media = me.ListField(me.StringField())
+    """Media ids and hashes it uses, for the reference check."""
+    at = me.DateTimeField(required=True)
+    by = me.StringField(required=True)
+
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "versions",
+        "indexes": [{"fields": ["kind", "key", "language", "-number"]}, {"fields": ["media"]}],
+    }
+
+
+P = TypeVar("P", bound=Publishable)
+
+
+def version_name(record: Publishable, language: str) -> str:
+    """The name that the working copy of this language would have as a version."""
+    return _name(record.NAME, record.key, language, record.content_of(language))
+
+
+def _name(kind: str, key: str, language: str, content: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical([kind, key, language, content]).encode()).hexdigest()
+
+
+def _stand(record: Publishable, language: str) -> Stand:
+    stand = record.stands.get(language)
+    if stand is None:
+        raise NotFound(what=f"{record.key} {language}")
+    return stand  # type: ignore[no-any-return]
+
+
+def _require(stand: Stand, action: str, *states: str) -> None:
+    if stand.state not in states:
+        raise Conflict("wrong_state", state=stand.state, action=action)
+
+
+def _set(language: str, **fields: Any) -> dict[str, Any]:
+    return {f"stands.{language}.{name}": value for name, value in fields.items()}
+
+
+def edited(record: Publishable, languages: list[str], by: str) -> dict[str, Any]:
+    """The fields to set when `by` has edited these languages: back to draft, `by` among the authors."""
+    fields: dict[str, Any] = {}
+    for language in languages:
+        stand = record.stands.get(language)
+        if stand is None:
+            fields[f"stands.{language}"] = {"state": "draft", "authors": [by], "number": 0}
+            continue
+        authors = sorted({*stand.authors, by})
+        fields |= _set(language, state="draft", authors=authors, digest=None, approved_by=None, publish_at=None)
+    return fields
+
+
+def submit(cls: type[P], key: str, language: str, by: str, revision: int | None = None, *, dry_run: bool = False) -> P:
+    """Draft → in review. Raises `Failure("incomplete")` with what is missing, `Conflict` from another state."""
+
+    def decide(record: P) -> dict[str, Any]:
+        stand = _stand(record, language)
+        _require(stand, "submit", "draft", "withdrawn")
+        missing = record.missing(language)
+        if missing:
+            raise Conflict("incomplete", missing=", ".join(missing))
+        return _set(language, state="in_review", digest=version_name(record, language), note=None)
+
+    return records.change(cls, key, by, "submit", decide, revision=revision, note=language, dry_run=dry_run)
+
+
+def send_back(cls: type[P], key: str, language: str, by: str, note: str, revision: int | None = None) -> P:
+    """In review or approved → draft, with the reviewer's word."""
+
+    def decide(record: P) -> dict[str, Any]:
+        _require(_stand(record, language), "send back", "in_review", "approved")
+        return _set(language, state="draft", digest=None, approved_by=None, publish_at=None, note=note)
+
+    return records.change(cls, key, by, "send_back", decide, revision=revision, note=language)
+
+
+def approve(
+    cls: type[P],
+    key: str,
+    language: str,
+    by: str,
+    revision: int | None = None,
+    *,
+    second_person: bool = True,
+    dry_run: bool = False,
+) -> P:
+    """In review → approved by a second person. Raises `Forbidden("second_person")`."""
+
+    def decide(record: P) -> dict[str, Any]:
+        stand = _stand(record, language)
+        _require(stand, "approve", "in_review")
+        if second_person and by != SYSTEM and not all(staff.independent(author, by) for author in stand.authors):
+            raise Forbidden("second_person")
+        return _set(language, state="approved", approved_by=by)
+
+    return records.change(cls, key, by, "approve", decide, revision=revision, note=language, dry_run=dry_run)
+
+
+def publish(
+    cls: type[P],
+    key: str,
+    language: str,
+    by: str,
+    revision: int | None = None,
+    *,
+    at: datetime | None = None,
+    expires_at: datetime | None = None,
+    dry_run: bool = False,
+) -> P:
+    """Approved → published, now or, when `at` is in the future, by `run_schedule` at that moment.
+
+    What is released is what was approved: the digest is compared, so nothing can slip in between.
+    """
+    now = store.now()
+
+    def decide(record: P) -> dict[str, Any]:
+        stand = _stand(record, language)
+        _require(stand, "publish", "approved")
+        if stand.digest != version_name(record, language):
+            raise Conflict("wrong_state", state="draft", action="publish")
+        if at and at > now:
+            return _set(language, publish_at=at, expires_at=expires_at)
+        return _set(
+            language, state="published", version=stand.digest, number=stand.number + 1, published_at=now,
+            publish_at=None, expires_at=expires_at or stand.expires_at, authors=[],
+        )  # fmt: skip
+
+    def also(session: ClientSession, record: P) -> None:
+        stand = _stand(record, language)
+        if stand.state == "published":
+            _store_version(session, record, language, by)
+            _release(session, cls, record, language, record.content_of(language))
+
+    return records.change(cls, key, by, "publish", decide, revision=revision, note=language, also=also, dry_run=dry_run)
+
+
+def withdraw(
+    cls: type[P], key: str, language: str, by: str, revision: int | None = None, *, note: str = "", dry_run: bool = False
+) -> P:
+    """Take what readers see away at their next request; the working copy stays as it is, as `withdrawn`."""
+
+    def decide(record: P) -> dict[str, Any]:
+        stand = _stand(record, language)
+        if not stand.version:
+            raise Conflict("wrong_state", state=stand.state, action="withdraw")
+        state = "withdrawn" if stand.state == "published" else stand.state
+        return _set(language, state=state, version=None, expires_at=None)
+
+    def also(session: ClientSession, record: P) -> None:
+        published.release(session, [Item(cls.NAME, record.key, language, None)])
+
+    return records.change(cls, key, by, "withdraw", decide, revision=revision, note=note or language, also=also, dry_run=dry_run)
+
+
+def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revision: int | None = None) -> P:
+    """Publish an old version again; the working copy is left alone. Raises `NotFound` when it is no version of this."""
+    holder: dict[str, Any] = {}
+
+    def decide(record: P) -> dict[str, Any]:
+        _stand(record, language)
+        raw = Version.rows().find_one({"_id": version, "kind": cls.NAME, "key": record.key, "language": language})
+        if raw is None:
+            raise NotFound(what=version)
+        holder["content"] = json.loads(raw["content"])
+        state = "published" if version_name(record, language) == version else "draft"
+        return _set(language, version=version, published_at=store.now(), state=state, expires_at=None)
+
+    def also(session: ClientSession, record: P) -> None:
+        _release(session, cls, record, language, holder["content"])
+
+    return records.change(cls, key, by, "roll_back", decide, revision=revision, note=f"{language} {version[:12]}", also=also)
+
+
+def versions(cls: type[P], key: str, language: str) -> list[Version]:
+    """All versions of one language, newest first."""
+    match = {"kind": cls.NAME, "key": key, "language": language}
+    return [Version.of(raw) for raw in Version.rows().find(match).sort("number", -1)]
+
+
+def compare(cls: type[P], key: str, language: str, old: str, new: str) -> dict[str, tuple[Any, Any]]:
+    """Field → (old, new) for what differs between two versions. Raises `NotFound`."""
+    found = []
+    for name in (old, new):
+        raw = Version.rows().find_one({"_id": name, "kind": cls.NAME, "key": key, "language": language})
+        if raw is None:
+            raise NotFound(what=name)
+        found.append(json.loads(raw["content"]))
+    before, after = found
+    return {k: (before.get(k), after.get(k)) for k in sorted({*before, *after}) if before.get(k) != after.get(k)}
+
+
+def used_in(media: str) -> list[str]:
+    """Which versions use a media id or hash, as "lesson exam-week zh-Hans"."""
+    fields = {"kind": 1, "key": 1, "language": 1}
+    return sorted({f"{r['kind']} {r['key']} {r['language']}" for r in Version.rows().find({"media": media}, fields)})
+
+
+def run_schedule(now: datetime, kinds: list[type[Publishable]]) -> int:
+    """Publish what has come due and withdraw what has expired; returns how many. Safe to run twice or in two places:
+    each step acts only on the state it expects."""
+    done = 0
+    for cls in kinds:
+        for raw in cls.rows().find({}, {"stands": 1}):
+            for language, stand in raw.get("stands", {}).items():
+                due = (
+                    stand.get("state") == "approved"
+                    and (stand.get("publish_at") or datetime.max.replace(tzinfo=now.tzinfo)) <= now
+                )
+                over = stand.get("version") and stand.get("expires_at") and stand["expires_at"] <= now
+                try:
+                    if due:
+                        publish(cls, raw["_id"], language, SYSTEM, expires_at=stand.get("expires_at"))
+                    elif over:
+                        withdraw(cls, raw["_id"], language, SYSTEM, note=f"{language} expired")
+                    else:
+                        continue
+                    done += 1
+                except Failure as failure:
+                    log.warning("schedule: %s %s: %s", raw["_id"], language, failure)
+    return done
+
+
+def each(keys: list[str], act: Callable[[str], Publishable]) -> list[dict[str, Any]]:
+    """Run one verb over many records and tell of each: {"key", "ok", "code"?, "messages"?}. One that fails stops no other."""
+    rows: list[dict[str, Any]] = []
+    for key in keys:
+        try:
+            act(key)
+            rows.append({"key": key, "ok": True})
+        except Failure as failure:
+            rows.append({"key": key, "ok": False, "code": failure.code, "messages": failure.messages})
+    return rows
+
+
+def _store_version(session: ClientSession, record: Publishable, language: str, by: str) -> None:
+    content = record.content_of(language)
+    row = {
+        "kind": record.NAME, "key": record.key, "language": language, "number": _stand(record, language).number,
+        "content": canonical(content), "media": content.get("media", []), "at": store.now(), "by": by,
+    }  # fmt: skip
+    name = _name(record.NAME, record.key, language, content)
+    Version.rows().update_one({"_id": name}, {"$setOnInsert": row}, upsert=True, session=session)
+
+
+def _release(session: ClientSession, cls: type[P], record: P, language: str, content: dict[str, Any]) -> None:
+    stand = _stand(record, language)
+    item = {
+        **cls.public(content, stand),
+        "version": stand.version,
+        "published_at": stand.published_at.isoformat(),
+        "expires_at": stand.expires_at.isoformat() if stand.expires_at else None,
+    }
+    published.release(session, [Item(cls.NAME, record.key, language, item)])
