@@ -1,0 +1,155 @@
+"""Who is asking, and who may: POLICY names every endpoint, and an endpoint without a row stops the start.
+
+A token travels in `Authorization: Bearer …` and nowhere else; no cookie, so no other site can make a browser send it.
+POLICY answers "may this person do this anywhere?". Whether it may be done to this very thing is asked in the view, with
+`actor().may(permission, organisation=…, division=…)`.
+"""
+
+import re
+from typing import NamedTuple
+
+from flask import Flask, Response, current_app, g, request
+
+from api import guard
+from content import staff as people
+from content.failures import Forbidden, NotSignedIn, Unavailable
+from content.staff import Actor
+
+PUBLIC = "public"
+SIGNED_IN = "signed in"
+BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{43})", re.I)
+
+
+class Rule(NamedTuple):
+    """What one endpoint needs."""
+
+    needs: str
+    """A permission of `content.staff.ROLES`, PUBLIC, or SIGNED_IN."""
+    store: bool
+    """Needs the database: answered 503 at once while it is away."""
+    sensitive: bool = False
+    """Leaves hourly counts only, never a line in the log."""
+    replay: bool = False
+    """A POST takes Idempotency-Key. Off where the body or the answer holds a secret, or where a key would be a trace."""
+
+
+def public(store: bool = False, sensitive: bool = False) -> Rule:
+    """Anyone, without an account."""
+    return Rule(PUBLIC, store, sensitive)
+
+
+def staff(permission: str, replay: bool = True) -> Rule:
+    """Staff with a grant that holds `permission`."""
+    return Rule(permission, True, replay=replay)
+
+
+def signed_in() -> Rule:
+    """Any staff, about themselves; also before a given password was changed."""
+    return Rule(SIGNED_IN, True)
+
+
+POLICY: dict[str, Rule] = {
+    # for those who run it
+    "ops.healthz": public(),
+    "ops.readyz": public(),
+    "ops.metrics": public(),
+    "ops.docs": public(),
+    "ops.docs_file": public(),
+    "api-docs.openapi_json": public(),
+    # divisions
+    "divisions.index": public(),
+    "divisions.show": public(),
+    # lessons
+    "lessons.index": public(),
+    "lessons.show": public(),
+    "staff_lessons.index_staff": staff("lesson.read"),
+    "staff_lessons.create": staff("lesson.write"),
+    "staff_lessons.show_staff": staff("lesson.read"),
+    "staff_lessons.edit": staff("lesson.write"),
+    "staff_lessons.submit": staff("lesson.write"),
+    "staff_lessons.send_back": staff("lesson.approve"),
+    "staff_lessons.approve": staff("lesson.approve"),
+    "staff_lessons.publish": staff("lesson.publish"),
+    "staff_lessons.withdraw": staff("lesson.publish"),
+    "staff_lessons.roll_back": staff("lesson.publish"),
+    "staff_lessons.versions": staff("lesson.read"),
+    "staff_lessons.batch": staff("lesson.read"),  # what it may do to each is asked for each
+    # staff
+    "staff.sign_in": public(store=True),
+    "staff.refresh": public(store=True),
+    "staff.sign_out": signed_in(),
+    "staff.sign_out_everywhere": signed_in(),
+    "staff.me": signed_in(),
+    "staff.change_password": signed_in(),
+    "staff.begin_totp": signed_in(),
+    "staff.confirm_totp": signed_in(),
+    "staff.accounts": staff("staff.read"),
+    "staff.create_account": staff("staff.write", replay=False),
+    "staff.account": staff("staff.read"),
+    "staff.edit_account": staff("staff.write"),
+    "staff.reset_password": staff("staff.write", replay=False),
+    "staff.drop_totp": staff("staff.write"),
+    "staff.organisations": staff("organisation.read"),
+    "staff.create_organisation": staff("organisation.write"),
+    "staff.organisation": staff("organisation.read"),
+    "staff.edit_organisation": staff("organisation.write"),
+    "staff.audit": staff("audit.read"),
+}
+
+
+def actor() -> Actor:
+    """The signed-in person of this request. Raises `NotSignedIn` on a public route."""
+    found: Actor | None = g.get("actor")
+    if found is None:
+        raise NotSignedIn()
+    return found
+
+
+def token() -> str:
+    """The access token of this request. Raises `NotSignedIn` when there is none."""
+    found = BEARER.fullmatch(request.headers.get("Authorization", "").strip())
+    if not found:
+        raise NotSignedIn()
+    return found[1]
+
+
+def install(app: Flask) -> None:
+    """Compare POLICY with the URL map, and ask it before every view. Call when all routes are registered.
+
+    Raises `RuntimeError` for an endpoint without a row, a row without an endpoint, and a permission that no role has.
+    """
+    endpoints = {rule.endpoint for rule in app.url_map.iter_rules()}
+    wrong = [f"no row in POLICY: {name}" for name in sorted(endpoints - set(POLICY))]
+    wrong += [f"no such endpoint: {name}" for name in sorted(set(POLICY) - endpoints)]
+    known = people.PERMISSIONS | {PUBLIC, SIGNED_IN}
+    wrong += [f"no role has {rule.needs}: {name}" for name, rule in POLICY.items() if rule.needs not in known]
+    if wrong:
+        raise RuntimeError("; ".join(wrong))
+    app.before_request(check)
+
+
+def check() -> Response | None:
+    """Before the view: is the database there when it is needed, who asks, may they, is it a repeat.
+
+    Raises `Unavailable`, `NotSignedIn`, `Forbidden`, `TooMany`. A response is the kept answer to a repeated POST.
+    """
+    endpoint = request.endpoint
+    if endpoint is None or request.method == "OPTIONS":
+        return None  # nothing here, or only Allow is told
+    rule = POLICY[endpoint]
+    if rule.sensitive:
+        request.environ["xinqiao.sensitive"] = True
+    if rule.store and not current_app.extensions["reader"].up:
+        raise Unavailable()
+    if rule.needs == PUBLIC:
+        if endpoint in guard.LIMITS:
+            guard.limit(endpoint, request.remote_addr or "")
+        return None
+    g.actor = who = people.who(token())
+    guard.limit("staff", who.id)
+    if rule.needs != SIGNED_IN:
+        if who.must_change_password:
+            raise Forbidden("must_change_password")
+        if not who.may(rule.needs):
+            raise Forbidden()
+    return guard.replay_before(who.id) if rule.replay else None
