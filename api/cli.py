@@ -58,6 +58,16 @@ def ensure_indexes() -> None:
     console.print(f"{len(made)} changes")
 
 
+@cli.command()
+def prepare() -> None:
+    """Indexes, bucket, first account and starter library, as `serve` does before it answers; safe to run again."""
+    from api.bootstrap import prepare
+
+    password = prepare(opened().needed("s3_endpoint_url"), console.print)
+    if password:
+        console.print(f"admin: {password}")
+
+
 # --- import and export -----------------------------------------------------------------------------------------------
 
 
@@ -112,12 +122,16 @@ def import_lessons(path: Path, dry_run: bool) -> None:
 def import_one(one: Any, dry_run: bool) -> dict[str, Any]:
     """Write one thing that was read and say what became of it."""
     if isinstance(one, importing.Skipped):
-        return {"source": one.source, "outcome": "skipped", "messages": [{"en": one.why}]}
+        return {
+            "source": one.source,
+            "outcome": "skipped",
+            "messages": [one.why if isinstance(one.why, dict) else {"en": one.why}],
+        }
     if isinstance(one, importing.Refused):
         return {"source": one.source, "line": one.line, "outcome": "refused", "messages": [one.reason]}
     warnings = [{"en": text} for text in one.warnings]
     try:
-        outcome = lessons.import_draft(one.slug, one.language, one.meta, one.text, SYSTEM, dry_run=dry_run)
+        outcome = lessons.import_draft(one.slug, one.language, one.meta, one.text, SYSTEM, assumed=one.assumed, dry_run=dry_run)
     except Failure as failure:
         found = [e.messages for e in getattr(failure, "errors", [])] or [failure.messages]
         return {"source": one.source, "line": one.line, "outcome": "refused", "messages": found}
@@ -257,3 +271,7 @@ def main() -> None:
         for one in getattr(failure, "errors", []):
             errors.print(f"  {one.messages['zh-Hans']} {one.messages['en']}")
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -156,6 +156,9 @@ def codes(table: Any) -> ma.fields.List:
     return ma.fields.List(ma.fields.String(validate=validate.OneOf(list(table))), validate=validate.Length(max=50))
 
 
+MEDIA_ID = ma.fields.String(validate=validate.Regexp("^([0-9a-f]{32}|[0-9a-f]{64})$"))
+
+
 class FactsIn(ma.Schema):
     audiences = codes(AUDIENCES)
     stages = ma.fields.List(ma.fields.String(validate=validate.Length(max=40)), validate=validate.Length(max=50))
@@ -163,7 +166,7 @@ class FactsIn(ma.Schema):
     kind = ma.fields.String(validate=validate.OneOf(list(KINDS)))
     seasons = codes(SEASONS)
     divisions = ma.fields.List(ma.fields.String(validate=validate.Regexp("^[0-9]{6}$")), validate=validate.Length(max=200))
-    media = MEDIA
+    media = ma.fields.List(MEDIA_ID, validate=validate.Length(max=100))
     sources = ma.fields.List(ma.fields.Nested(SourceIn), validate=validate.Length(max=50))
     help = ma.fields.Boolean()
     reviewed_by = ma.fields.String(validate=validate.Length(max=100), allow_none=True)
@@ -228,14 +231,19 @@ def working_copy(lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def own(slug: str, permission: str) -> Lesson:
-    """The lesson, when the asker may do this to it: his grant covers its organisation and one of its divisions.
-    Somebody else's draft is not there at all (404), so that its slug says nothing."""
-    lesson = lessons.by_slug(slug)
+def allowed(permission: str, organisation: str, codes: list[str]) -> bool:
+    """Whether the asker may do this to something of that organisation ("" = of none) in all those divisions; something for
+    everywhere belongs to the district that runs the service."""
     who = actor()
-    places = list(lesson.divisions) or [None]
-    if not any(who.may(permission, organisation=lesson.organisation or None, division=d) for d in places):
-        if any(who.may("lesson.read", organisation=lesson.organisation or None, division=d) for d in places):
+    return all(who.may(permission, organisation, code) for code in codes or [settings().division])
+
+
+def own(slug: str, permission: str) -> Lesson:
+    """The lesson, when the asker may do this to it. One that he may not even read is not there at all (404), so that a slug
+    says nothing of another organisation's draft."""
+    lesson = lessons.by_slug(slug)
+    if not allowed(permission, lesson.organisation, lesson.divisions):
+        if allowed("lesson.read", lesson.organisation, lesson.divisions):
             raise Forbidden()
         raise NotFound(what=slug)
     return lesson
@@ -251,7 +259,6 @@ def second_person() -> bool:
 @staff.response(200)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Working copies the asker may read, by slug"""
-    who = actor()
     after = query.get("cursor")
     match: dict[str, Any] = {}
     if after:
@@ -259,8 +266,7 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     rows, last = [], None
     for raw in Lesson.rows().find(match).sort("slug", 1):
         lesson = Lesson.of(raw)
-        places = list(lesson.divisions) or [None]
-        if not any(who.may("lesson.read", organisation=lesson.organisation or None, division=d) for d in places):
+        if not allowed("lesson.read", lesson.organisation, lesson.divisions):
             continue
         if "state" in query and not any(s.state == query["state"] for s in lesson.stands.values()):
             continue
@@ -282,11 +288,9 @@ def create(payload: dict[str, Any]) -> Response:
     It is a draft in each language given, owned by `organisation`.
     """
     facts, texts = split(payload)
-    who = actor()
-    for division in facts.get("divisions") or [None]:
-        if not who.may("lesson.write", organisation=payload["organisation"] or None, division=division):
-            raise Forbidden()
-    lesson = lessons.create(payload["slug"], facts, texts, who.id, payload["organisation"])
+    if not allowed("lesson.write", payload["organisation"], facts.get("divisions", [])):
+        raise Forbidden()
+    lesson = lessons.create(payload["slug"], facts, texts, actor().id, payload["organisation"])
     response = tagged(working_copy(lesson), lesson.revision, 201)
     response.headers["Location"] = f"/v1/staff/lessons/{lesson.slug}"
     return response
@@ -311,11 +315,9 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     revision = if_match()
     lesson = own(slug, "lesson.write")
     facts, texts = split(payload)
-    who = actor()
-    for division in facts.get("divisions") or []:
-        if not who.may("lesson.write", organisation=lesson.organisation or None, division=division):
-            raise Forbidden()
-    lesson = lessons.edit(lesson.id, who.id, facts, texts, revision)
+    if "divisions" in facts and not allowed("lesson.write", lesson.organisation, facts["divisions"]):
+        raise Forbidden()
+    lesson = lessons.edit(lesson.id, actor().id, facts, texts, revision)
     return tagged(working_copy(lesson), lesson.revision)
 
 

@@ -8,7 +8,7 @@ import functools
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -51,6 +51,8 @@ class LessonText(me.EmbeddedDocument):  # type: ignore[misc]
     """Language that this translation was made from; absent for an original."""
     made_from_version = me.StringField()
     """The source's version at that time; staleness is computed from it."""
+    licence = me.StringField()
+    """Terms of a text that came from elsewhere; absent for our own."""
 
 
 class Lesson(Publishable):
@@ -244,19 +246,31 @@ def edit(
 
 
 def import_draft(
-    slug: str, language: str, facts: Mapping[str, Any], text: Mapping[str, Any], by: str, *, dry_run: bool = False
+    slug: str,
+    language: str,
+    facts: Mapping[str, Any],
+    text: Mapping[str, Any],
+    by: str,
+    *,
+    assumed: Collection[str] = (),
+    dry_run: bool = False,
 ) -> str:
     """Lay an imported text into the working copy; "new", "changed" or "unchanged". A second identical call is "unchanged".
-    With `dry_run` the same answer and the same failures, and nothing written."""
+
+    Facts named in `assumed` are for a new draft only: they never overwrite what an editor has chosen. Facts the file leaves
+    empty change nothing. With `dry_run` the same answer and the same failures, and nothing written.
+    """
+    put = text_values({**text, **{name: facts.get(name) for name in ("made_from", "licence")}})
+    facts = checked({name: facts.get(name) for name in META if facts.get(name) not in (None, [], "", False)})
+    if not SLUG.fullmatch(slug) or len(slug) > 80:
+        raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
     raw = Lesson.rows().find_one({"slug": slug})
-    facts, put = checked(facts), text_values(text)
     if raw is None:
         if not dry_run:
-            create(slug, facts, {language: text}, by)
+            create(slug, facts, {language: put}, by)
         return "new"
     old = raw.get("texts", {}).get(language)
-    # only facts the file names: what an editor has added stays, and a translation does not repeat its source's facts
-    changed = {k: v for k, v in facts.items() if v not in (None, [], "", False) and raw.get(k) != v}
+    changed = {name: value for name, value in facts.items() if name not in assumed and raw.get(name) != value}
     if old is not None and not changed and {**old, **put} == old:
         return "unchanged"
     if not dry_run:

@@ -53,7 +53,19 @@ def corpus(size: int) -> None:
 
 def granian(target: str, port: int, env: dict[str, str], log: Path, url: str) -> embedded.Child:
     """One granian with two workers, ready to answer."""
-    argv = [sys.executable, "-m", "granian", "--interface", "wsgi", "--factory", target, "--host", "127.0.0.1", "--port", str(port)]
+    argv = [
+        sys.executable,
+        "-m",
+        "granian",
+        "--interface",
+        "wsgi",
+        "--factory",
+        target,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     argv += ["--workers", "2", "--blocking-threads", "4", "--no-access-log", "--log-level", "warning"]
     child = embedded.Child(target, argv, log, env={**os.environ, **env}, ready=lambda: answers(url))
     embedded.start(child)
@@ -93,7 +105,9 @@ def fetch(url: str) -> tuple[bytes, str]:
 def run(sizes: list[int], rounds: int, seconds: int, connections: int) -> bool:
     """The whole bench; True when every ratio reaches TARGET."""
     good, absolute = True, {}
-    print(f"{'lessons':>8} {'read':<7} {'bytes':>6} {'ours/s':>8} {'bare/s':>8} {'ratio':>6} {'p99 ms':>7} {'bare p99':>8} {'errors':>6}")
+    print(
+        f"{'lessons':>8} {'read':<7} {'bytes':>6} {'ours/s':>8} {'bare/s':>8} {'ratio':>6} {'p99 ms':>7} {'bare p99':>8} {'errors':>6}"
+    )
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="xinqiao-bench-") as folder:
             var = Path(folder)
@@ -113,7 +127,11 @@ def run(sizes: list[int], rounds: int, seconds: int, connections: int) -> bool:
             base = f"http://127.0.0.1:{ports['ours']}"
             ours = granian("api:create_wsgi", ports["ours"], settings.environment(), var / "ours.log", base + "/readyz")
             try:
-                for name, path in (("list", "/v1/lessons?limit=20"), ("detail", "/v1/lessons/bench-00042"), ("304", "/v1/lessons/bench-00042")):
+                for name, path in (
+                    ("list", "/v1/lessons?limit=20"),
+                    ("detail", "/v1/lessons/bench-00042"),
+                    ("304", "/v1/lessons/bench-00042"),
+                ):
                     body, etag = fetch(base + path)
                     headers = {"If-None-Match": etag} if name == "304" else {}
                     constant = f"http://127.0.0.1:{ports['bare']}/" + ("unchanged" if name == "304" else "constant")
@@ -124,7 +142,9 @@ def run(sizes: list[int], rounds: int, seconds: int, connections: int) -> bool:
                     try:
                         wrk(base + path, 1, connections, headers), wrk(constant, 1, connections, {})  # warm both
                         for _ in range(rounds):
-                            pairs.append((wrk(base + path, seconds, connections, headers), wrk(constant, seconds, connections, {})))
+                            pairs.append(
+                                (wrk(base + path, seconds, connections, headers), wrk(constant, seconds, connections, {}))
+                            )
                     finally:
                         embedded.stop(bare)
                     ratio = statistics.median(a[0] / b[0] for a, b in pairs)
@@ -133,7 +153,10 @@ def run(sizes: list[int], rounds: int, seconds: int, connections: int) -> bool:
                     bad = sum(a[2] for a, _ in pairs)
                     absolute[name, size] = ratio
                     good &= ratio >= TARGET and bad == 0
-                    print(f"{size:>8} {name:<7} {len(body):>6} {mine:>8.0f} {theirs:>8.0f} {ratio:>6.2f} {late:>7.2f} {bare_late:>8.2f} {bad:>6}", flush=True)
+                    print(
+                        f"{size:>8} {name:<7} {len(body):>6} {mine:>8.0f} {theirs:>8.0f} {ratio:>6.2f} {late:>7.2f} {bare_late:>8.2f} {bad:>6}",
+                        flush=True,
+                    )
             finally:
                 embedded.stop(ours)
                 embedded.stop(mongo, 0)
