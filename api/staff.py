@@ -304,7 +304,7 @@ def reset_password(payload: dict[str, Any], account_id: str) -> Response:
     To be changed at the next sign-in; every session of the account ends.
     """
     managed(account_id)
-    changed = people.reset_password(account_id, payload["password"], actor().id)
+    changed = people.set_password(account_id, payload["password"], actor().id)
     return tagged(shown(changed), changed.revision)
 
 

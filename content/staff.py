@@ -445,7 +445,7 @@ def get(account_id: str) -> Account:
     return Account.of(raw)
 
 
-def named(name: str) -> Account:
+def by_name(name: str) -> Account:
     """An account by login name. Raises `NotFound`."""
     raw = Account.rows().find_one({"name": name})
     if raw is None:
@@ -598,7 +598,7 @@ def change_password(account_id: str, old: str, new: str) -> Tokens:
     return _issue(account, store.new_id(), store.now() + REFRESH)
 
 
-def reset_password(account_id: str, new: str, by: str, *, must_change: bool = True) -> Account:
+def set_password(account_id: str, new: str, by: str, *, must_change: bool = True) -> Account:
     """Give someone a new password, to be changed at the next sign-in; every session ends, a wait after failures too.
     Raises `Forbidden` (`own_account` for the own one: that takes the old password), `Invalid`, `NotFound`."""
     name = get(account_id).name
