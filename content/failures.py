@@ -106,20 +106,56 @@ TEXTS: dict[str, Text] = {
     "full": Text("名额已满。", "There are no seats left."),
     "closed": Text("报名已截止。", "Booking has closed."),
     # media
-    "not_what_it_says": Text("文件内容与所称类型不符：{reason}", "The file is not what it says it is: {reason}"),
+    "not_what_it_says": Text(
+        "文件没有通过检查，请按下列原因处理后重新上传。", "The file did not pass; mend what is listed and upload it again."
+    ),
+    "file_signature": Text(
+        "文件内容不是 {content_type}，而像是 {seems}。请选择真正的 {content_type} 文件。",
+        "The content is not {content_type} but looks like {seems}. Choose a real {content_type} file.",
+    ),
+    "file_size": Text(
+        "收到的大小或类型与申请时不同。请重新上传。", "Its size or type is not what was announced. Upload it again."
+    ),
+    "file_damaged": Text("文件不完整或已损坏。请重新导出后上传。", "The file is damaged or cut short. Export it again."),
+    "file_pixels": Text(
+        "图片超过 {limit} 百万像素。请缩小后上传。", "The image has more than {limit} megapixels. Make it smaller."
+    ),
+    "file_animated": Text(
+        "不接受动图。请上传静止图片，或改用视频。", "Moving images are not taken. Upload a still one or a video."
+    ),
+    "file_foreign": Text(
+        "文件里夹带了别的内容（{what}）。请重新导出。", "Something else rides in the file ({what}). Export it again."
+    ),
+    "file_active": Text(
+        "文件含有会自动执行的内容（{what}）。请去掉后重新导出。", "The file would act by itself ({what}). Export it without."
+    ),
+    "file_encrypted": Text("文件已加密。请去掉密码后上传。", "The file is encrypted. Remove the password."),
+    "file_opaque": Text(
+        "文件有无法检查的部分（{what}）。请重新导出。", "A part cannot be looked into ({what}). Export it again."
+    ),
+    "upload_changed": Text(
+        "检查期间文件又被上传了一次。请等上传结束后再确认。",
+        "It was uploaded again while being checked. Accept it once uploading has ended.",
+    ),
     "upload_missing": Text("还没有收到文件。请先上传，再确认。", "No file has arrived. Upload it, then accept."),
     # notices and questionnaires
     "not_asked": Text(
         "“{field}”在这些回答下不会被问到，或不由服务器计分。请去掉这个回答。",
         "“{field}” is not asked under these answers, or is not answered here. Leave it out.",
     ),
-    "circular": Text("“{field}”的出现条件绕回了它自己。请改掉其中一个条件。", "“{field}” is asked on a condition that leads back to itself."),
+    "circular": Text(
+        "“{field}”的出现条件绕回了它自己。请改掉其中一个条件。", "“{field}” is asked on a condition that leads back to itself."
+    ),
     "old_version": Text(
         "这份自评已更新。请重新打开自评再作答，求助信息见下。",
         "This check has been updated. Open it again and answer afresh; ways to get help come with this answer.",
     ),
     "payload_too_large": Text(
         "推送内容为 {size} 字节，上限 {limit} 字节。请缩短。", "The push is {size} bytes; the limit is {limit}. Shorten it."
+    ),
+    "unconfirmed_date": Text(
+        "“{what}”在当地的日期还没有确认，不能安排发送。请先确认日期。",
+        "The local date of “{what}” is not confirmed, so nothing can be scheduled. Confirm the date first.",
     ),
     "unsupported": Text("不支持“{what}”（{where}）。{reason}", "“{what}” is not supported ({where}). {reason}"),
 }
