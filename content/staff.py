@@ -304,7 +304,7 @@ def _proved(name: str, password: str, code: str = "", *, need_code: bool = True)
     """The account whose name, password and (when set up) one-time code these are. Raises `NotSignedIn("wrong_credentials")`,
     after the same work whichever of them is wrong, and `TooMany("slow_down")`."""
     key = _attempt(name)
-    raw = Account.rows().find_one({"name": name})
+    raw = Account.rows().find_one({"name": name}) if NAME.fullmatch(name) else None
     account = Account.of(raw) if raw else None
     right = _fits(password, account.password_hash if account else _nobody())
     if account is None or not right or account.state != "active":
