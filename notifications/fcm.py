@@ -134,6 +134,18 @@ def _app(settings: Settings) -> firebase_admin.App:
         return _apps[key]
 
 
+def credentials_state(settings: Settings) -> str:
+    """How pushes leave, in one line for `xinqiao doctor`; asks nobody."""
+    if settings.fcm_url:
+        return f"to {settings.fcm_url} instead of Firebase"
+    if not settings.firebase_credentials:
+        return "no FIREBASE_CREDENTIALS: inbox only"
+    try:
+        return f"Firebase project {credentials.Certificate(settings.firebase_credentials).project_id}"
+    except (ValueError, OSError) as error:
+        return f"FIREBASE_CREDENTIALS cannot be used: {error}"
+
+
 def encode(message: Message) -> messaging.Message:
     """The SDK's message. Raises nothing: what is wrong with it, `send` finds out."""
     timeless = {"apns-collapse-id": message.notice, "apns-priority": "5"}

@@ -1,0 +1,420 @@
+"""Notices: the inbox, the topics a phone subscribes to, the season it is in; and the desk where notices are written.
+
+No route takes a phone's address or token: the phone subscribes itself to the topics it is told, and the inbox holds every
+notice whether or not a push arrives.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import marshmallow as ma
+from flask import Response, jsonify
+from marshmallow import validate
+
+from api import front
+from api.auth import actor
+from api.guard import Blueprint, if_match, make_cursor, open_cursor, tagged
+from api.lessons import Paging, Tag, codes, reader, settings
+from content import divisions, languages, store
+from content.failures import Failure, Forbidden, NotFound, invalid
+from content.vocabulary import AUDIENCES, SEASONS
+from notifications import notices, seasons, topics
+from notifications.notices import Notice
+from notifications.seasons import SeasonDate
+
+blp = Blueprint("notices", __name__, url_prefix="/v1", description="Inbox, push topics, seasons")
+staff = Blueprint("staff_notices", __name__, url_prefix="/v1/staff", description="Write, approve, schedule, cancel notices")
+
+DIVISION = validate.Regexp("^[0-9]{6}$")
+ID = validate.Regexp("^[0-9a-f]{32}$")
+MOMENTS = validate.Range(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
+
+
+class Segment(ma.Schema):
+    """Who asks. What is left out excludes nothing."""
+
+    division = ma.fields.String(load_default="", validate=DIVISION, metadata={"example": "150603"})
+    audience = ma.fields.String(load_default="", validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
+    stage = ma.fields.String(load_default="", validate=validate.Length(max=40), metadata={"example": "senior.final"})
+    language = Tag(metadata={"example": "zh-Hans"})
+
+
+class InboxQuery(Segment):
+    since = ma.fields.String(
+        load_default="0", validate=validate.Regexp("^[0-9]{1,15}$"), metadata={"description": "`next_cursor` of the last answer"}
+    )
+    limit = ma.fields.Integer(load_default=50, validate=validate.Range(1, 100))
+
+
+class TopicsQuery(Segment):
+    audience = ma.fields.String(required=True, validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
+
+
+class SeasonsQuery(Segment):
+    on = ma.fields.Date(format="iso", validate=DAYS, metadata={"description": "a local day; today when left out"})
+
+
+class InboxEntry(ma.Schema):
+    """One notice in the reader's best language."""
+
+    id = ma.fields.String()
+    title = ma.fields.String()
+    body = ma.fields.String()
+    language = ma.fields.String()
+    season = ma.fields.String(allow_none=True)
+    lessons = ma.fields.List(ma.fields.String(), metadata={"description": "slugs"})
+    audiences = ma.fields.List(ma.fields.String())
+    stages = ma.fields.List(ma.fields.String())
+    divisions = ma.fields.List(ma.fields.String())
+    urgent = ma.fields.Boolean()
+    send_at = ma.fields.String()
+    expires_at = ma.fields.String()
+
+
+class Inbox(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(InboxEntry))
+    withdrawn = ma.fields.List(ma.fields.String(), metadata={"description": "ids taken back since; the phone forgets them"})
+    next_cursor = ma.fields.String(metadata={"description": "send it as `since` next time; always given"})
+
+
+class Topics(ma.Schema):
+    topics = ma.fields.List(ma.fields.String(), metadata={"example": ["d150603.parent.senior.final.zh-Hans"]})
+
+
+class SeasonOut(ma.Schema):
+    code = ma.fields.String()
+    name = ma.fields.String()
+    title = ma.fields.String()
+    text = ma.fields.String()
+    first = ma.fields.String(metadata={"example": "2027-06-07"})
+    last = ma.fields.String()
+    provisional = ma.fields.Boolean(metadata={"description": "nobody has confirmed the local date yet"})
+    starts_in = ma.fields.Integer(metadata={"description": "days; 0 or less while it runs"})
+    lessons = ma.fields.List(ma.fields.String())
+    checks = ma.fields.List(ma.fields.String())
+
+
+class SeasonsOut(ma.Schema):
+    on = ma.fields.String()
+    known_until = ma.fields.String()
+    items = ma.fields.List(ma.fields.Nested(SeasonOut))
+
+
+def place(query: dict[str, Any]) -> str:
+    """The division asked for; raises `Invalid` when there is none such."""
+    code: str = query["division"] or settings().division
+    if code not in {"", divisions.COUNTRY} and not divisions.known(code):
+        raise invalid("division", "unknown_reference", value=code)
+    return code
+
+
+def preferred(query: dict[str, Any]) -> tuple[str, ...]:
+    """The reader's languages, best first."""
+    return (query["language"],) if "language" in query else front.wanted()
+
+
+@blp.get("/notices")
+@blp.arguments(InboxQuery, location="query")
+@blp.alt_response(200, schema=Inbox, description="What was released after `since`, oldest first")
+def index(query: dict[str, Any]) -> Response:
+    """The inbox of a segment
+
+    Everyone of a segment gets the same answer; nothing tells who reads.
+    """
+    items, withdrawn, cursor = notices.inbox(
+        reader().current, store.now(), division=place(query), audience=query["audience"], stage=query["stage"],
+        wanted=preferred(query), since=int(query["since"]), limit=query["limit"], last=settings().language,
+    )  # fmt: skip
+    front.keep(seconds=30, max_age=30)
+    return jsonify({"items": items, "withdrawn": withdrawn, "next_cursor": str(cursor)})
+
+
+@blp.get("/topics")
+@blp.arguments(TopicsQuery, location="query")
+@blp.alt_response(200, schema=Topics)
+def push_topics(query: dict[str, Any]) -> Response:
+    """The FCM topics a phone of this segment subscribes itself to
+
+    Without a stage only notices for every stage arrive. A phone that changes its segment leaves the topics of the old one.
+    """
+    language = query.get("language") or settings().language
+    front.keep()
+    return jsonify({"topics": topics.for_phone(place(query), query["audience"], query["stage"], language)})
+
+
+@blp.get("/seasons")
+@blp.arguments(SeasonsQuery, location="query")
+@blp.alt_response(200, schema=SeasonsOut)
+def now_on(query: dict[str, Any]) -> Response:
+    """The seasons a reader is in or about to enter, and what to show first"""
+    on = query.get("on") or store.now().astimezone(ZoneInfo(settings().zone)).date()
+    snapshot, wanted, last = reader().current, preferred(query), settings().language
+    found = seasons.current(on, place(query), query["stage"], seasons.of_snapshot(snapshot))
+
+    def text(by_language: Any) -> str:
+        return str(by_language[languages.pick(by_language, wanted, last)]) if by_language else ""
+
+    items = [
+        {
+            "code": one.season.code,
+            "name": SEASONS[one.season.code].zh,
+            "title": text(one.season.title),
+            "text": text(one.season.text),
+            "first": one.span.first.isoformat(),
+            "last": one.span.last.isoformat(),
+            "provisional": one.span.provisional,
+            "starts_in": one.starts_in,
+            "lessons": list(one.season.lessons),
+            "checks": list(one.season.checks),
+        }
+        for one in found
+        if not query["audience"] or not one.season.audiences or query["audience"] in one.season.audiences
+    ]
+    front.keep(seconds=3600 if "on" in query else 60)
+    return jsonify({"on": on.isoformat(), "known_until": seasons.known_until().isoformat(), "items": items})
+
+
+# --- staff -----------------------------------------------------------------------------------------------------------
+
+
+class TextIn(ma.Schema):
+    language = Tag(required=True)
+    title = ma.fields.String(required=True, validate=validate.Length(1, 100))
+    body = ma.fields.String(required=True, validate=validate.Length(1, 1000))
+
+
+class NoticeIn(ma.Schema):
+    season = ma.fields.String(allow_none=True, validate=validate.OneOf(list(SEASONS)))
+    divisions = ma.fields.List(ma.fields.String(validate=DIVISION), validate=validate.Length(max=200))
+    audiences = codes(AUDIENCES)
+    stages = ma.fields.List(ma.fields.String(validate=validate.Length(max=40)), validate=validate.Length(max=50))
+    texts = ma.fields.List(ma.fields.Nested(TextIn), validate=validate.Length(1, 20))
+    lessons = ma.fields.List(ma.fields.String(validate=validate.Regexp("^[a-z0-9-]{1,80}$")), validate=validate.Length(max=20))
+    send_at = ma.fields.AwareDateTime(allow_none=True, validate=MOMENTS)
+    expires_at = ma.fields.AwareDateTime(validate=MOMENTS)
+    urgent = ma.fields.Boolean(metadata={"description": "passes quiet hours"})
+
+
+class NewNotice(NoticeIn):
+    audiences = ma.fields.List(
+        ma.fields.String(validate=validate.OneOf(list(AUDIENCES))), required=True, validate=validate.Length(1, 10)
+    )
+    texts = ma.fields.List(ma.fields.Nested(TextIn), required=True, validate=validate.Length(1, 20))
+
+
+class ScheduleIn(ma.Schema):
+    send_at = ma.fields.AwareDateTime(
+        allow_none=True,
+        load_default=None,
+        validate=MOMENTS,
+        metadata={"description": "left out: as the draft says, else at once"},
+    )
+
+
+class NoticesQuery(Paging):
+    state = ma.fields.String(load_default="", validate=validate.OneOf(notices.STATES))
+
+
+def fields_of(payload: dict[str, Any]) -> dict[str, Any]:
+    """A body as the verb's plain values."""
+    fields = dict(payload)
+    if "texts" in fields:
+        tags = [text["language"] for text in fields["texts"]]
+        if len(set(tags)) < len(tags):
+            raise invalid("texts", "bad_format", reason="每种语言只写一次 each language once")
+        fields["texts"] = {text["language"]: {"title": text["title"], "body": text["body"]} for text in fields["texts"]}
+    return fields
+
+
+def shown(notice: Notice) -> dict[str, Any]:
+    """A notice as staff see it, with the topics it goes to and what came of each."""
+    moments = ("send_at", "expires_at", "first_try", "next_try", "lease_until", "created_at", "updated_at")
+    return {
+        "id": notice.id,
+        "state": notice.state,
+        "reason": notice.reason,
+        "revision": notice.revision,
+        "season": notice.season,
+        "divisions": list(notice.divisions),
+        "audiences": list(notice.audiences),
+        "stages": list(notice.stages),
+        "texts": [{"language": tag, **dict(text)} for tag, text in sorted(notice.texts.items())],
+        "lessons": list(notice.lessons),
+        "urgent": notice.urgent,
+        "created_by": notice.created_by,
+        "authors": list(notice.authors),
+        "approved_by": notice.approved_by,
+        "in_inbox": notice.listed,
+        "attempts": notice.attempts,
+        **{name: notices.iso(getattr(notice, name)) for name in moments},
+        "topics": notice.topics(),
+        "results": [
+            {"topic": r.topic, "outcome": r.outcome, "detail": r.detail, "at": notices.iso(r.at)} for r in notice.results
+        ],
+    }
+
+
+def may(permission: str, codes: list[str], every: bool = True) -> bool:
+    """Whether the asker may do this in all (or any) of these divisions; none means wherever this service runs."""
+    who = actor()
+    return (all if every else any)(who.may(permission, division=code) for code in codes or [settings().division])
+
+
+def own(key: str, permission: str) -> Notice:
+    """The notice, when the asker may do this to it. One that he may not even read is not there (404)."""
+    notice = notices.get(key)
+    if not may("notice.read", notice.divisions, every=False):
+        raise NotFound(what=key)
+    if not may(permission, notice.divisions, every=permission != "notice.read"):
+        raise Forbidden()
+    return notice
+
+
+@staff.get("/notices")
+@staff.arguments(NoticesQuery, location="query")
+@staff.response(200)
+def index_staff(query: dict[str, Any]) -> dict[str, Any]:
+    """Notices the asker may read, newest first"""
+    before = None
+    if query.get("cursor"):
+        try:
+            before = datetime.fromisoformat(str(open_cursor(query["cursor"])[0]))
+            if before.tzinfo is None:
+                raise ValueError
+        except (ValueError, IndexError):
+            raise Failure("bad_cursor") from None
+    rows = notices.latest(query["state"], before, query["limit"])
+    more = len(rows) == query["limit"]
+    return {
+        "items": [shown(row) for row in rows if may("notice.read", row.divisions, every=False)],
+        "next_cursor": make_cursor([rows[-1].created_at.isoformat()]) if more else None,
+    }
+
+
+@staff.post("/notices")
+@staff.arguments(NewNotice)
+@staff.alt_response(201, description="The draft")
+def create(payload: dict[str, Any]) -> Response:
+    """Draft a notice"""
+    if not may("notice.write", payload.get("divisions", [])):
+        raise Forbidden()
+    notice = notices.draft(fields_of(payload), actor().id, settings(), store.now())
+    response = tagged(shown(notice), notice.revision, 201)
+    response.headers["Location"] = f"/v1/staff/notices/{notice.id}"
+    return response
+
+
+@staff.get("/notices/<string:key>")
+@staff.alt_response(200, description="The notice; ETag is its revision")
+def show_staff(key: str) -> Response:
+    """One notice, with its topics and what came of each"""
+    notice = own(key, "notice.read")
+    return tagged(shown(notice), notice.revision)
+
+
+@staff.patch("/notices/<string:key>")
+@staff.arguments(NoticeIn)
+@staff.alt_response(200, description="The changed draft")
+def edit(payload: dict[str, Any], key: str) -> Response:
+    """Change a draft
+
+    Whoever changes it becomes one of its authors and may not approve it. Needs If-Match.
+    """
+    revision = if_match()
+    own(key, "notice.write")
+    if "divisions" in payload and not may("notice.write", payload["divisions"]):
+        raise Forbidden()
+    notice = notices.edit(key, fields_of(payload), actor().id, settings(), store.now(), revision)
+    return tagged(shown(notice), notice.revision)
+
+
+@staff.post("/notices/<string:key>/approve")
+@staff.alt_response(200, description="Approved")
+def approve(key: str) -> Response:
+    """Approve a draft as a second person; always needed. Needs If-Match."""
+    revision = if_match()
+    own(key, "notice.approve")
+    notice = notices.approve(key, actor().id, store.now(), revision)
+    return tagged(shown(notice), notice.revision)
+
+
+@staff.post("/notices/<string:key>/schedule")
+@staff.arguments(ScheduleIn)
+@staff.alt_response(200, description="Scheduled")
+def schedule(payload: dict[str, Any], key: str) -> Response:
+    """Give an approved notice its moment
+
+    A notice of a season waits for the season's confirmed local date (409 `unconfirmed_date`). Needs If-Match.
+    """
+    revision = if_match()
+    own(key, "notice.write")
+    notice = notices.schedule(key, actor().id, settings(), store.now(), payload["send_at"], revision)
+    return tagged(shown(notice), notice.revision)
+
+
+@staff.post("/notices/<string:key>/cancel")
+@staff.alt_response(200, description="Cancelled")
+def cancel(key: str) -> Response:
+    """Stop a notice at once and take it out of the inbox. Needs If-Match."""
+    revision = if_match()
+    notice = own(key, "notice.read")
+    if not may("notice.write", notice.divisions) and not may("notice.approve", notice.divisions):
+        raise Forbidden()
+    notice = notices.cancel(key, actor().id, revision)
+    reader().refresh()
+    return tagged(shown(notice), notice.revision)
+
+
+class SeasonDateIn(ma.Schema):
+    first = ma.fields.Date(format="iso", required=True, validate=DAYS)
+    last = ma.fields.Date(format="iso", required=True, validate=DAYS)
+
+
+class NewSeasonDate(SeasonDateIn):
+    code = ma.fields.String(required=True, validate=validate.OneOf(list(SEASONS)))
+    division = ma.fields.String(required=True, validate=DIVISION, metadata={"description": "000000: the whole country"})
+
+
+def dated(record: SeasonDate) -> dict[str, Any]:
+    """A confirmed date as staff see it."""
+    names = ("id", "revision", "division", "code", "year", "first", "last", "confirmed_by")
+    return {name: getattr(record, name) for name in names}
+
+
+@staff.get("/seasons")
+@staff.response(200)
+def season_dates() -> dict[str, Any]:
+    """Confirmed season dates"""
+    rows = [SeasonDate.of(raw) for raw in SeasonDate.rows().find({}).sort([("year", 1), ("code", 1)]).limit(1000)]
+    return {"items": [dated(row) for row in rows], "next_cursor": None}
+
+
+@staff.post("/seasons")
+@staff.arguments(NewSeasonDate)
+@staff.alt_response(201, description="The date is confirmed and public")
+def confirm_season(payload: dict[str, Any]) -> Response:
+    """Confirm when a season is in a division, in the year of its first day"""
+    where = "" if payload["division"] == divisions.COUNTRY else payload["division"]
+    if not actor().may("notice.write", division=where):
+        raise Forbidden()
+    record = seasons.confirm(where, payload["code"], payload["first"], payload["last"], actor().id)
+    reader().refresh()
+    return tagged(dated(record), record.revision, 201)
+
+
+@staff.patch("/seasons/<string:key>")
+@staff.arguments(SeasonDateIn)
+@staff.alt_response(200, description="The date is corrected")
+def correct_season(payload: dict[str, Any], key: str) -> Response:
+    """Correct a confirmed date within its year. Needs If-Match."""
+    revision = if_match()
+    raw = SeasonDate.rows().find_one({"_id": key})
+    if raw is None:
+        raise NotFound(what=key)
+    if not actor().may("notice.write", division=raw["division"]):
+        raise Forbidden()
+    record = seasons.correct(key, payload["first"], payload["last"], actor().id, revision)
+    reader().refresh()
+    return tagged(dated(record), record.revision)

@@ -1,0 +1,142 @@
+"""The Celery app: `celery -A notifications.worker:app worker` and `… beat`. It carries and times; the outbox decides.
+
+Beat asks for a sweep each second; the sweep makes notices due and hands their ids out; `send` claims one, posts to one topic
+at a time and settles it. Nothing waits in the broker: no countdown, no ETA (a killed worker loses those), so whatever the
+broker or a worker loses, the next sweep finds in the outbox.
+
+Without BROKER_URL the broker is the service's own MongoDB, in a database beside it (`NAME_broker`).
+"""
+
+import importlib
+import logging
+import urllib.parse
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from celery import Celery, signals
+from kombu.exceptions import OperationalError
+from pymongo.errors import PyMongoError
+
+from content import embedded, publishing, store
+from content.settings import Settings
+from notifications import fcm, notices
+
+log = logging.getLogger("xinqiao.worker")
+
+PUBLISHABLE = ("content.lessons", "content.checks", "content.courses")  # modules whose records wait for a publishing moment
+
+
+def broker(settings: Settings) -> str:
+    """Celery's broker address. The mongodb transport would wait 30 s for a dead server unless the address says otherwise."""
+    if settings.broker_url or not settings.mongodb_uri:
+        return settings.broker_url or "memory://"
+    head, _, query = settings.mongodb_uri.partition("?")
+    scheme, _, rest = head.partition("://")
+    hosts, _, database = rest.partition("/")
+    options = {name: values[-1] for name, values in urllib.parse.parse_qs(query).items()}
+    given = {name.lower() for name in options}
+    if "@" in hosts and "authsource" not in given and scheme == "mongodb":  # +srv: its TXT record says
+        options["authSource"] = database or "admin"
+    if "serverselectiontimeoutms" not in given:
+        options["serverSelectionTimeoutMS"] = "2000"
+    return f"{scheme}://{hosts}/{database or settings.database}_broker?{urllib.parse.urlencode(options)}"
+
+
+settings = Settings.from_env()
+app = Celery("xinqiao", broker=broker(settings), backend=None)
+app.conf.update(
+    task_ignore_result=True,
+    task_acks_late=True,
+    task_publish_retry=False,  # the sweep tries again
+    task_serializer="json",
+    accept_content=["json"],
+    worker_prefetch_multiplier=1,
+    worker_enable_remote_control=False,  # its fan-out wants capped, tailable collections
+    worker_concurrency=2,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"polling_interval": 0.2} if broker(settings).startswith("mongodb") else {},
+    timezone="UTC",
+    beat_schedule_filename=str(settings.var / "beat"),
+    beat_schedule={
+        # `expires`: what piled up while no worker ran is thrown away unread
+        "sweep": {"task": "notices.sweep", "schedule": 1.0, "options": {"expires": 5}},
+        "schedule": {"task": "publishing.schedule", "schedule": 60.0, "options": {"expires": 55}},
+    },
+)
+
+
+@signals.worker_process_init.connect
+def _forked(**_: Any) -> None:
+    """A pool process: connections of its own, and no life without its parent."""
+    embedded.die_with_parent()
+    store.connect(settings.needed("mongodb_uri"))
+
+
+@signals.worker_init.connect
+def _started(sender: Any = None, **_: Any) -> None:
+    """A pool of threads shares one connection; one of processes must open none before it forks."""
+    settings.needed("mongodb_uri")
+    if "prefork" not in str(getattr(sender, "pool_cls", "")):
+        store.connect(settings)
+
+
+def carry(key: str, settings: Settings, clock: Callable[[], datetime] = store.now) -> str:
+    """Claim a notice, send what is open of it, settle it. Returns the state it left it in, or "not ours" when there was
+    nothing to claim or the claim was lost. Raises driver errors: the lease then runs out and the sweep heals."""
+    notice = notices.claim(key, clock(), settings)
+    if notice is None:
+        return "not ours"
+    wait, reason, stop = 0.0, "", False
+    for topic in notice.open_topics():
+        at = clock()
+        if not notices.may_go_on(notice, at, settings):
+            reason = reason or "held"
+            break
+        outcome = fcm.send(notices.message(notice, topic, at), settings)
+        if not notices.note(notice, topic, outcome, clock()):
+            return "not ours"
+        if isinstance(outcome, fcm.Retry):
+            wait, reason = max(wait, outcome.after), outcome.reason
+        elif isinstance(outcome, fcm.Unknown):
+            reason = reason or outcome.reason
+        elif isinstance(outcome, fcm.Refused) and outcome.stop:
+            stop, reason = True, outcome.reason
+            break
+    return notices.settle(notice, clock(), settings, wait=wait, reason=reason, stop=stop) or "not ours"
+
+
+@app.task(name="notices.send")
+def send(key: str) -> None:
+    """Send one notice. A second task for it finds nothing to claim."""
+    try:
+        log.info("notice %s: %s", key, carry(key, settings))
+    except PyMongoError as error:
+        log.warning("notice %s: database away (%s), the sweep will find it", key, type(error).__name__)
+
+
+@app.task(name="notices.sweep")
+def sweep() -> None:
+    """Bring the outbox up to now and hand out what is due."""
+    try:
+        ready = notices.sweep(store.now(), settings)
+    except PyMongoError as error:
+        log.warning("sweep put off: %s", type(error).__name__)
+        return
+    try:
+        for key in ready:
+            send.delay(key)
+    except OperationalError as error:
+        log.warning("broker away: %s", type(error).__name__)
+
+
+@app.task(name="publishing.schedule")
+def schedule() -> None:
+    """Publish what has come to its moment and withdraw what has expired."""
+    for name in PUBLISHABLE:
+        importlib.import_module(name)
+    kinds = [cls for cls in store.collections() if issubclass(cls, publishing.Publishable)]
+    try:
+        publishing.run_schedule(store.now(), kinds)
+    except PyMongoError as error:
+        log.warning("schedule put off: %s", type(error).__name__)
