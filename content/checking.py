@@ -1,0 +1,127 @@
+"""Checking plain values on their way into a record, whether they came by HTTP, from a file or from the starter library.
+
+A `Check` gathers every error of one entry, so that one round of mending is enough; `done` raises them all at once.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from content import divisions, languages
+from content.failures import FieldError, Invalid
+
+
+class Check:
+    """Each method gives the value in its stored form, or notes an error and gives an empty one."""
+
+    def __init__(self) -> None:
+        self.errors: list[FieldError] = []
+
+    def fail(self, field: str, code: str, **params: Any) -> None:
+        """Note one error."""
+        self.errors.append(FieldError(field, code, params))
+
+    def done(self) -> None:
+        """Raises `Invalid` with every error noted."""
+        if self.errors:
+            raise Invalid(self.errors)
+
+    def fields(self, values: Mapping[str, Any], known: Collection[str]) -> None:
+        """No names but the known ones."""
+        for name in values:
+            if name not in known:
+                self.fail(str(name)[:60], "unknown_field")
+
+    def text(self, field: str, value: Any, longest: int = 500, required: bool = False) -> str | None:
+        """A cleaned text, None for an empty one."""
+        if value is None or value == "":
+            if required:
+                self.fail(field, "required")
+            return None
+        if not isinstance(value, str) or len(value) > longest:
+            self.fail(field, "out_of_range", reason=f"文字 text ≤ {longest}")
+            return None
+        return languages.clean(value) or None
+
+    def language(self, field: str, value: Any) -> str:
+        """A language tag in its one spelling."""
+        try:
+            return languages.tag(str(value), field)
+        except Invalid as error:
+            self.errors += error.errors
+            return ""
+
+    def texts(self, field: str, value: Any, longest: int, required: bool = False) -> dict[str, str]:
+        """{language tag: text}; a bare text counts as zh-Hans."""
+        if isinstance(value, str):
+            value = {"zh-Hans": value}
+        if not isinstance(value, Mapping | None):
+            self.fail(field, "wrong_type", reason="{语言 language: 文字 text}")
+            value = None
+        result = {}
+        for key, text in (value or {}).items():
+            tag, cleaned = self.language(field, key), self.text(f"{field}.{key}", text, longest)
+            if tag and cleaned:
+                result[tag] = cleaned
+        if required and not result:
+            self.fail(field, "required")
+        return result
+
+    def rows(self, field: str, value: Any, most: int = 50) -> list[Any]:
+        """A list of at most `most`."""
+        if not isinstance(value, list | tuple | None) or len(value or ()) > most:
+            self.fail(field, "wrong_type", reason=f"列表 list ≤ {most}")
+            return []
+        return list(value or ())
+
+    def coded(self, field: str, value: Any, table: Collection[str]) -> str:
+        """One code of a table."""
+        if not isinstance(value, str) or value not in table:
+            self.fail(field, "not_one_of", choices=", ".join(table))
+            return ""
+        return value
+
+    def codes(self, field: str, value: Any, table: Collection[str]) -> list[str]:
+        """Codes of a table, each once, in the order given."""
+        return list(dict.fromkeys(self.coded(field, one, table) for one in self.rows(field, value)))
+
+    def whole(self, field: str, value: Any, low: int, high: int) -> int | None:
+        """A whole number in a range, None for none."""
+        if value is None or value == "":
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            self.fail(field, "out_of_range", reason=f"{low}-{high}")
+            return None
+        return value
+
+    def division(self, field: str, value: Any) -> str:
+        """A division's code in force."""
+        try:
+            return divisions.check(str(value), field)
+        except Invalid as error:
+            self.errors += error.errors
+            return ""
+
+    def zone(self, field: str, value: Any) -> str:
+        """An IANA time zone; Asia/Shanghai for none."""
+        name = str(value or "Asia/Shanghai")
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, KeyError):
+            self.fail(field, "bad_format", reason="例 e.g. Asia/Shanghai")
+            return "Asia/Shanghai"
+        return name
+
+    def moment(self, field: str, value: Any, zone: str) -> datetime | None:
+        """A moment in UTC from ISO 8601 or a datetime; one without an offset is local time of `zone`. None for none."""
+        if value is None or value == "":
+            return None
+        try:
+            found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+            if not 2000 <= found.year <= 2200:
+                raise ValueError
+            return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC).replace(microsecond=0)
+        except (ValueError, OverflowError):
+            self.fail(field, "bad_format", reason="例 e.g. 2027-05-15T14:00+08:00")
+            return None

@@ -1,0 +1,266 @@
+"""The help directory: hours as recorded, scope by division, and a card that is there whatever happens."""
+
+import csv
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from content import directory, records
+from content.failures import Conflict, Invalid, NotFound, Stale
+from content.published import ANY, Item, Reader, Snapshot
+from content.settings import Settings
+
+SHANGHAI = ZoneInfo("Asia/Shanghai")
+LIBRARY = Path(directory.__file__).parent / "library"
+NOON = datetime(2026, 11, 23, 12, 0, tzinfo=SHANGHAI)  # a Monday
+
+
+def line(rule: str, opens: str, closes: str, zone: str = "Asia/Shanghai") -> dict[str, Any]:
+    return {"rrule": rule, "opens_at": opens, "closes_at": closes, "timezone": zone, "note": {}}
+
+
+DAILY, WEEKDAYS, FRIDAY = "FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR", "FREQ=WEEKLY;BYDAY=FR"
+
+
+@pytest.mark.parametrize(
+    ("hours", "moment", "expected"),
+    [
+        ([], "2026-11-23T12:00", None),  # never assumed
+        ([line(DAILY, "08:00", "22:00")], "2026-11-23T08:00", True),
+        ([line(DAILY, "08:00", "22:00")], "2026-11-23T07:59", False),
+        ([line(DAILY, "08:00", "22:00")], "2026-11-23T22:00", False),  # closed at its closing time
+        ([line(WEEKDAYS, "09:00", "17:00")], "2026-11-23T10:00", True),  # Monday
+        ([line(WEEKDAYS, "09:00", "17:00")], "2026-11-22T10:00", False),  # Sunday
+        ([line(DAILY, "00:00", "24:00")], "2026-11-23T00:00", True),
+        ([line(DAILY, "00:00", "24:00")], "2026-11-23T23:59", True),
+        ([line(DAILY, "18:00", "24:00")], "2026-11-23T23:59", True),
+        ([line(DAILY, "18:00", "24:00")], "2026-11-24T00:00", False),
+        ([line(FRIDAY, "22:00", "02:00")], "2026-11-27T23:00", True),  # Friday night
+        ([line(FRIDAY, "22:00", "02:00")], "2026-11-28T01:59", True),  # its small hours are Saturday's
+        ([line(FRIDAY, "22:00", "02:00")], "2026-11-28T02:00", False),
+        ([line(FRIDAY, "22:00", "02:00")], "2026-11-27T01:00", False),  # Thursday's night was none
+        ([line(FRIDAY, "22:00", "02:00")], "2026-11-28T23:00", False),
+        ([line(WEEKDAYS, "09:00", "12:00"), line(WEEKDAYS, "14:00", "17:00")], "2026-11-23T13:00", False),
+        ([line(WEEKDAYS, "09:00", "12:00"), line(WEEKDAYS, "14:00", "17:00")], "2026-11-23T15:00", True),
+        ([line(DAILY, "09:00", "17:00", "Asia/Urumqi")], "2026-11-23T10:00", False),  # 08:00 there
+        ([line(f"{DAILY};UNTIL=20261101", "00:00", "24:00")], "2026-11-23T10:00", False),
+        ([line("FREQ=SOMETIMES", "09:00", "17:00")], "2026-11-23T10:00", None),  # damaged: unknown, not closed
+    ],
+)
+def test_open_now_by_the_hours_as_recorded(hours: list[Any], moment: str, expected: bool | None) -> None:
+    at = datetime.fromisoformat(moment).replace(tzinfo=SHANGHAI)
+    assert directory.open_now({"id": "x", "schedules": hours}, at) is expected
+    assert directory.open_now({"id": "x", "schedules": hours}, at.astimezone(UTC)) is expected
+
+
+def entry(key: str, **more: Any) -> dict[str, Any]:
+    """An entry as `put` takes it."""
+    return {
+        "id": key, "kind": "hotline", "name": {"zh-Hans": f"热线{key}", "en": f"line {key}"},
+        "phones": [{"number": "12356", "languages": ["zh-Hans"]}], "assured_date": "2026-11-01", **more,
+    }  # fmt: skip
+
+
+def snapshot(*entries: dict[str, Any]) -> Snapshot:
+    """A published set of these entries, as `publish` would release them."""
+    items = []
+    for one in entries:
+        key, fields = directory.checked(one)
+        items.append(Item("service", key, ANY, {"id": key, **fields}))
+    return Snapshot().after(1, items)
+
+
+def test_services_by_division_open_first() -> None:
+    published = snapshot(
+        entry("unknown", order=1),
+        entry("closed", order=2, schedules=[line(FRIDAY, "09:00", "17:00")]),
+        entry("open", order=3, schedules=[line(DAILY, "08:00", "22:00")]),
+        entry("qianjiang", order=0, divisions=["500114"], schedules=[line(DAILY, "08:00", "22:00")]),
+        entry("chongqing", order=9, divisions=["500000"], schedules=[line(DAILY, "08:00", "22:00")]),
+        entry("wuhan", divisions=["420100"]),
+    )
+    found = directory.services(published, "500114", NOON, "zh-Hans")
+    assert [s["id"] for s in found] == ["qianjiang", "open", "chongqing", "unknown", "closed"]
+    assert [s["open_now"] for s in found] == [True, True, True, None, False]
+    assert found[0]["name"] == "热线qianjiang"
+    assert directory.services(published, "500114", NOON, "en-GB")[0]["name"] == "line qianjiang"
+    assert [s["id"] for s in directory.services(published, None, NOON, "zh")] == ["open", "unknown", "closed"]
+    assert directory.services(published, "999999", NOON, "zh") == directory.services(published, None, NOON, "zh")
+    assert "assured_by" not in found[0]
+
+
+def test_an_entry_nobody_checked_for_180_days_says_so() -> None:
+    published = snapshot(
+        entry("fresh", assured_date=(NOON - timedelta(days=180)).date().isoformat()),
+        entry("old", assured_date=(NOON - timedelta(days=181)).date().isoformat()),
+        entry("never", assured_date=None),
+    )
+    assert {s["id"]: s["stale"] for s in directory.services(published, None, NOON, "zh")} == {
+        "fresh": False,
+        "old": True,
+        "never": True,
+    }
+    card = directory.help_card(published, None, NOON, "en")
+    assert {s["id"]: "half a year" in s["note"] for s in card["lines"]} == {"fresh": False, "old": True, "never": True}
+
+
+def test_the_card_with_an_empty_directory_still_helps() -> None:
+    for division in (None, "", "500114", "nonsense", "000000"):
+        card = directory.help_card(Snapshot(), division, NOON, "zh-CN")
+        assert [row["phones"][0]["number"] for row in card["lines"]] == ["12356"]
+        assert [row["number"] for row in card["emergency"]] == ["110", "120"]
+        assert card["text"]["message"] and len(card["text"]["tonight"]) >= 3
+    assert directory.help_card(Snapshot(), None, NOON, "en-US")["language"] == "en"
+    assert directory.help_card(Snapshot(), None, NOON, "not a tag")["language"] == "zh-Hans"
+
+
+def test_the_card_names_12356_when_only_a_chat_is_listed() -> None:
+    card = directory.help_card(
+        snapshot(entry("chat", kind="text", phones=[], schedules=[line(DAILY, "00:00", "24:00")])), None, NOON, "zh-Hans"
+    )
+    assert [(row["id"], row["open_now"]) for row in card["lines"]] == [("chat", True), ("12356", None)]
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 300) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+damaged = st.dictionaries(st.sampled_from(("id", *directory.FIELDS)), anything, max_size=14) | st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(directory.KINDS),
+        "name": st.dictionaries(st.sampled_from(["zh-Hans", "en", "mn-Mong", "??"]), st.text(max_size=5)),
+        "phones": st.lists(st.fixed_dictionaries({"number": st.sampled_from(["12356", "110", "120"])}), max_size=2),
+        "schedules": st.lists(
+            st.fixed_dictionaries(
+                {
+                    "rrule": st.sampled_from([DAILY, FRIDAY, "FREQ=SECONDLY", ""]),
+                    "opens_at": st.sampled_from(["09:00", "24:00", "x"]),
+                    "closes_at": st.sampled_from(["17:00", "02:00", "24:00"]),
+                    "timezone": st.sampled_from(["Asia/Shanghai", "Mars"]),
+                }
+            ),
+            max_size=2,
+        ),
+        "divisions": st.lists(st.sampled_from(["500114", "420100", "no"]), max_size=2),
+    }
+)
+
+
+@hypothesis_settings(max_examples=300, deadline=None)
+@given(
+    entries=st.lists(damaged, max_size=12),
+    division=st.none() | st.text(max_size=8) | st.sampled_from(["500114", "150603", "422127"]),
+    at=st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.sampled_from([UTC, SHANGHAI])),  # noqa: DTZ001
+    language=st.text(max_size=12) | st.sampled_from(["zh-Hans", "en", "mn-Mong", "zh-TW", ""]),
+)
+def test_whatever_the_directory_holds_the_card_has_110_and_120_and_a_hotline(
+    entries: list[Any], division: str | None, at: datetime, language: str
+) -> None:
+    published = Snapshot().after(1, [Item("service", str(n), ANY, one) for n, one in enumerate(entries)])
+    card = directory.help_card(published, division, at, language)
+    assert [row["number"] for row in card["emergency"]] == ["110", "120"]
+    assert any(row["kind"] == "hotline" for row in card["lines"])
+    assert card["title"] and card["text"]["message"] and card["text"]["tonight"]
+    ranks = [{True: 0, None: 1, False: 2}[row["open_now"]] for row in card["lines"]]
+    assert ranks == sorted(ranks) and len(card["lines"]) <= directory.CARD_LINES + 1
+    json.dumps(card)
+
+
+def test_every_mistake_of_an_entry_is_named_at_once() -> None:
+    bad = {
+        "id": "Not An Id", "kind": "fax", "name": {}, "phones": [{"number": "call me"}], "divisions": ["999999"],
+        "schedules": [line("FREQ=SECONDLY", "8", "25:00", "Mars")], "url": "javascript:alert(1)",
+        "assured_date": "soon", "oops": 1,
+    }  # fmt: skip
+    with pytest.raises(Invalid) as caught:
+        directory.checked(bad)
+    assert {e.field for e in caught.value.errors} == {
+        "id", "kind", "name", "phones.0", "divisions", "schedules.0.rrule", "schedules.0.opens_at", "schedules.0.closes_at",
+        "schedules.0.timezone", "url", "assured_date", "oops",
+    }  # fmt: skip
+
+
+def test_staff_put_publish_edit_and_withdraw(clean: None) -> None:
+    reader = Reader()
+    assert directory.put(entry("a"), "staff1") == "new"
+    assert directory.put(entry("a"), "staff1") == "unchanged"
+    reader.refresh()
+    assert not reader.current.get("service", "a")
+    first = directory.publish("a", "staff1")
+    assert directory.publish("a", "staff1").revision == first.revision  # a second call writes nothing
+    assert directory.put(entry("a", order=5), "staff1") == "changed"
+    reader.refresh()
+    content = reader.current.get("service", "a")[ANY].content
+    assert content and content["order"] == 100  # readers keep what was published
+    with pytest.raises(Stale):
+        directory.put(entry("a", order=6), "staff2", revision=first.revision)
+    directory.publish("a", "staff1")
+    reader.refresh()
+    content = reader.current.get("service", "a")[ANY].content
+    assert content and content["order"] == 5
+    directory.withdraw("a", "staff1")
+    reader.refresh()
+    assert not reader.current.get("service", "a")
+    with pytest.raises(Conflict):
+        directory.withdraw("a", "staff1")
+    with pytest.raises(NotFound):
+        directory.publish("nothing", "staff1")
+    assert [row.action for row in reversed(records.history(kind="service"))] == [
+        "service.create", "service.publish", "service.edit", "service.publish", "service.withdraw",
+    ]  # fmt: skip
+
+
+def outcomes(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["outcome"] for row in rows]
+
+
+def test_import_twice_changes_nothing_and_one_bad_entry_keeps_all_out(clean: None, tmp_path: Path) -> None:
+    file = tmp_path / "help.json"
+    file.write_text(json.dumps([entry("a"), entry("b", kind="fax"), entry("c")]), encoding="utf-8")
+    assert outcomes(directory.import_file(file, "staff1")) == ["new", "refused", "new"]
+    assert directory.Service.rows().count_documents({}) == 0
+    file.write_text(json.dumps([entry("a"), entry("c")]), encoding="utf-8")
+    assert outcomes(directory.import_file(file, "staff1", dry_run=True)) == ["new", "new"]
+    assert directory.Service.rows().count_documents({}) == 0
+    assert outcomes(directory.import_file(file, "staff1")) == ["new", "new"]
+    assert outcomes(directory.import_file(file, "staff1")) == ["unchanged", "unchanged"]
+    file.write_text("{", encoding="utf-8")
+    assert outcomes(directory.import_file(file, "staff1")) == ["refused"]
+
+
+def test_csv_and_json_say_the_same(clean: None, tmp_path: Path) -> None:
+    columns = ["id", "kind", "name_zh-Hans", "name_en", "phones", "schedules", "divisions", "ages", "cost_en", "urgent", "order"]
+    columns += ["assured_date"]
+    row = ["youth", "hotline", "青少年热线", "youth line", "12355[zh-Hans en] | 010-1234", "FREQ=WEEKLY;BYDAY=MO,TU 09:00-17:00"]
+    row += ["500114|420100", "6-18", "free", "true", "7", "2026-11-01"]
+    file = tmp_path / "help.csv"
+    with file.open("w", encoding="utf-8-sig", newline="") as out:
+        csv.writer(out).writerows([columns, row])
+    assert outcomes(directory.import_file(file, "staff1")) == ["new"]
+    same = {
+        "id": "youth", "kind": "hotline", "name": {"zh-Hans": "青少年热线", "en": "youth line"}, "urgent": True, "order": 7,
+        "phones": [{"number": "12355", "languages": ["zh-Hans", "en"]}, "010-1234"], "ages": {"min": 6, "max": 18},
+        "schedules": [line("FREQ=WEEKLY;BYDAY=MO,TU", "09:00", "17:00")], "divisions": ["420100", "500114"],
+        "cost": {"en": "free"}, "assured_date": "2026-11-01",
+    }  # fmt: skip
+    assert directory.put(same, "staff1") == "unchanged"
+
+
+def test_the_starter_directory_loads_once_and_makes_a_card(clean: None) -> None:
+    count = directory.load_library(LIBRARY, Settings())
+    assert count >= 7 and directory.load_library(LIBRARY, Settings()) == count
+    assert directory.Service.rows().count_documents({"revision": 2}) == count  # made, published, and nothing since
+    reader = Reader()
+    reader.refresh()
+    card = directory.help_card(reader.current, "150603", NOON, "zh-Hans")
+    numbers = [row["phones"][0]["number"] for row in card["lines"]]
+    assert numbers[:2] == ["12356", "12355"] and not {"110", "120"} & set(numbers)
+    assert [row["number"] for row in card["emergency"]] == ["110", "120"]
