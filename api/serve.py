@@ -150,13 +150,10 @@ def _servers(settings: Settings, children: list[Child]) -> Settings:
     found: dict[str, str] = {}
     begun = time.monotonic()
     if not settings.mongodb_uri:
-        broker = f"{settings.database}_broker"
-        child = embedded.mongo(var, (settings.database, broker))
+        child = embedded.mongo(var, (settings.database, f"{settings.database}_broker"))  # the second is Celery's
         children.append(child)
         embedded.start(child)
         found["mongodb_uri"] = embedded.mongo_uri(var)
-        if not settings.broker_url:
-            found["broker_url"] = found["mongodb_uri"].replace("/?", f"/{broker}?") + "&serverSelectionTimeoutMS=2000"
     if not settings.s3_endpoint_url:
         child = embedded.s3(var, settings.s3_bucket)
         children.append(child)
@@ -205,7 +202,7 @@ def services(settings: Settings) -> list[Child]:
     api += ["--no-ws", "--no-access-log", "api:create_wsgi"]
     celery = [*python, "celery", "-A", "notifications.worker:app"]
     worker = [*celery, "worker", "--pool", "threads", "-c", "4", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]
-    beat = [*celery, "beat", "--schedule", str(settings.var / "beat"), "--pidfile=", "--loglevel", "INFO"]
+    beat = [*celery, "beat", "--schedule", str(settings.var / "beat"), "--pidfile=", "--loglevel", "WARNING"]
     ready = f"{_address(settings)}/readyz"
     return [
         Child("api", api, logs / "api.log", env, ready=lambda: embedded.answers(ready)),
@@ -268,6 +265,8 @@ def _watch(children: list[Child]) -> None:
             elif each.due is not None and now >= each.due:
                 embedded.start(each.child)
                 each.since, each.due = now, None
+        for each in kept:
+            embedded.rotate(each.child)
         time.sleep(0.1)
 
 
@@ -276,5 +275,7 @@ def _clock() -> str:
 
 
 def _stop(children: list[Child]) -> None:
-    for child in reversed(children):
-        embedded.stop(child)
+    """In reverse order, in two waves: what uses the servers, then the servers."""
+    servers = [child for child in children if child.name in {"mongo", "s3"}]
+    embedded.stop_all([child for child in reversed(children) if child not in servers])
+    embedded.stop_all(servers[::-1])

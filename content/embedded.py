@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -33,7 +33,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
 HOST = "127.0.0.1"
-LOG_LIMIT = 10 * 2**20  # bytes; a larger log becomes NAME.log.1 at the next start
+LOG_LIMIT = 10 * 2**20  # bytes; a larger log becomes NAME.log.1
 READY = 30.0  # seconds a server may take to answer; measured 0.3-1.0
 STOP = 10.0  # seconds between asking a child to stop and killing it
 USER = "xinqiao"
@@ -96,9 +96,7 @@ def start(child: Child) -> None:
     """Start it in a process group of its own, so that Ctrl-C reaches only the supervisor. Call from the main thread: the
     kernel kills the child when the *thread* that started it ends. Returns at once; `wait_ready` waits."""
     child.log.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        if child.log.stat().st_size > LOG_LIMIT:
-            child.log.replace(child.log.with_name(child.log.name + ".1"))
+    rotate(child)
     with os.fdopen(os.open(child.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as log:
         child.process = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), *child.argv],
@@ -109,6 +107,15 @@ def start(child: Child) -> None:
             cwd=child.cwd,
             start_new_session=True,
         )
+
+
+def rotate(child: Child) -> None:
+    """Put a log of more than `LOG_LIMIT` aside as NAME.log.1, also while it is written to: the child appends, so what is
+    written between copying and emptying is lost and nothing else."""
+    with contextlib.suppress(OSError):
+        if child.log.stat().st_size > LOG_LIMIT:
+            shutil.copy2(child.log, child.log.with_name(child.log.name + ".1"))
+            os.truncate(child.log, 0)
 
 
 def alive(child: Child) -> bool:
@@ -133,17 +140,25 @@ def wait_ready(child: Child, seconds: float = READY) -> None:
 
 def stop(child: Child, seconds: float = STOP) -> None:
     """SIGTERM, and SIGKILL to its whole group after `seconds` (0: at once). Without a process a no-op."""
-    process, child.process = child.process, None
-    if process is None:
-        return
-    if seconds and process.poll() is None:
-        process.terminate()
+    stop_all([child], seconds)
+
+
+def stop_all(children: Sequence[Child], seconds: float = STOP) -> None:
+    """`stop` for several at once: asked in this order, and each given the same `seconds` together."""
+    end = time.monotonic() + seconds
+    for child in children:
+        if seconds and alive(child) and child.process:
+            child.process.terminate()
+    for child in children:
+        process, child.process = child.process, None
+        if process is None:
+            continue
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(seconds)
-    # also what it left behind: workers of a granian that was killed still hold the port
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+            process.wait(max(0, end - time.monotonic()))
+        # also what it left behind: workers of a granian that was killed still hold the port
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def tail(child: Child, lines: int = 3) -> str:
