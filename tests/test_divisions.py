@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from content import divisions
 from content.failures import Invalid, NotFound
+from tests.site import Site
 
 CODES = [line.split(",")[0] for line in (divisions.DATA / "divisions.csv").read_text(encoding="utf-8").splitlines()[1:]]
 RETIRED = list(csv.DictReader((divisions.DATA / "changes.csv").read_text(encoding="utf-8").splitlines()))
@@ -109,3 +110,22 @@ def test_within_is_lineage(code: str, ancestor: str) -> None:
 def test_sources_are_named() -> None:
     text = (Path(divisions.DATA) / "SOURCES.md").read_text(encoding="utf-8")
     assert all(name in text for name in ("divisions.csv", "changes.csv", "MIT"))
+
+
+def test_over_http(site: Site) -> None:
+    provinces = site.get("/v1/divisions")
+    assert len(provinces.json()["items"]) == 34
+    assert provinces.headers["ETag"]
+    assert site.get("/v1/divisions", headers={"If-None-Match": provinces.headers["ETag"]}).status_code == 304
+    page = site.get("/v1/divisions?parent=500000&limit=20").json()
+    codes = [row["code"] for row in page["items"]]
+    while page["next_cursor"]:
+        page = site.get(f"/v1/divisions?parent=500000&limit=20&cursor={page['next_cursor']}").json()
+        codes += [row["code"] for row in page["items"]]
+    assert codes == [row.code for row in divisions.children("500000")]
+    assert [row["code"] for row in site.get("/v1/divisions?name=黔江").json()["items"]] == ["500114"]
+    one = site.get("/v1/divisions/320602").json()
+    assert (one["retired"], one["replaced_by"]) == (True, "320613")
+    assert [row["name"] for row in one["lineage"]] == ["崇川区", "南通市", "江苏省"]
+    assert site.get("/v1/divisions/999999").json()["code"] == "not_found"
+    assert site.get("/v1/divisions?parent=999999").json()["errors"][0]["field"] == "parent"

@@ -13,13 +13,14 @@ import pyotp
 import pytest
 from pymongo.errors import DuplicateKeyError
 
+from api import auth, create_app
 from content import records, sealed, staff, store
 from content.failures import Conflict, Failure, Forbidden, Invalid, NotFound, NotSignedIn, Stale, TooMany
 from content.records import SYSTEM
 from content.settings import Settings
 from content.staff import Account, Grant, Organisation, Session
+from tests.site import PASSWORD, Site
 
-PASSWORD = "long-enough horse"
 OTHER = "another-staple 7"
 
 
@@ -186,7 +187,7 @@ def test_odd_passwords_and_names_fail_plainly() -> None:
         refused("wrong_credentials", lambda password=password: staff.sign_in(f"a{abs(hash(password))}", password))
     for name in ("", "\ud800", "$ne", "chen\x00"):
         refused("wrong_credentials", lambda name=name: staff.sign_in(name, PASSWORD))
-    staff.create_account("wide", "W", "ｌｏｎｇ－enough 一二三", SYSTEM)
+    staff.create_account("wide", "W", "ｌｏｎｇ-enough 一二三", SYSTEM)
     staff.sign_in("wide", "long-enough 一二三")  # NFKC: the same password from another keyboard
 
 
@@ -423,3 +424,159 @@ def test_slowing_down_is_typed() -> None:
         staff.sign_in("nobody", "x")
     assert Session.rows().count_documents({}) == 0
     assert Organisation.rows().count_documents({}) == 0
+
+
+# --- over HTTP -------------------------------------------------------------------------------------------------------
+
+
+def test_the_story_over_http(site: Site) -> None:
+    admin = site.person("admin", "admin")
+    made = site.post(
+        "/v1/staff/accounts",
+        {"name": "chen", "display_name": "陈敏", "password": PASSWORD, "grants": [{"role": "editor", "division": "500114"}]},
+        by=admin,
+    )
+    assert made.status_code == 201
+    assert made.headers["ETag"] == '"1"'
+    chen = made.json()
+    assert made.headers["Location"] == f"/v1/staff/accounts/{chen['id']}"
+    assert chen["must_change_password"] is True
+    assert chen["grants"] == [{"role": "editor", "organisation": "", "division": "500114"}]
+
+    signed = site.post("/v1/staff/session", {"name": "chen", "password": PASSWORD})
+    assert signed.status_code == 200
+    assert signed.headers["Cache-Control"] == "no-store"
+    site.tokens["chen"] = signed.json()["access_token"]
+    assert site.get("/v1/staff/lessons", by="chen").json()["code"] == "must_change_password"
+    changed = site.post("/v1/staff/me/password", {"old": PASSWORD, "new": OTHER}, by="chen")
+    assert changed.status_code == 200
+    assert site.get("/v1/staff/me", by="chen").status_code == 401
+    site.tokens["chen"] = changed.json()["access_token"]
+    assert "lesson.write" in site.get("/v1/staff/me", by="chen").json()["permissions"]
+
+    for path in ("/v1/staff/accounts", "/v1/staff/audit"):
+        reply = site.get(path, by="chen")
+        assert (reply.status_code, reply.json()["code"]) == (403, "not_allowed")
+    address = f"/v1/staff/accounts/{chen['id']}"
+    assert site.call("PATCH", address, by=admin, json={"state": "disabled"}).status_code == 428
+    assert site.call("PATCH", address, by=admin, match='"1"', json={"state": "disabled"}).status_code == 412
+    read = site.get(address, by=admin)
+    edited = site.call("PATCH", address, by=admin, match=read.headers["ETag"], json={"display_name": "陈敏老师"})
+    assert edited.status_code == 200
+    off = site.call("PATCH", address, by=admin, match=edited.headers["ETag"], json={"state": "disabled"})
+    assert off.json()["state"] == "disabled"
+    assert site.get("/v1/staff/me", by="chen").status_code == 401
+    own = site.call("PATCH", f"/v1/staff/accounts/{site.ids['admin']}", by=admin, match='"1"', json={"state": "disabled"})
+    assert (own.status_code, own.json()["code"]) == (403, "own_account")
+    taken = site.post("/v1/staff/accounts", {"name": "chen", "display_name": "x", "password": PASSWORD}, by=admin)
+    assert (taken.status_code, taken.json()["code"]) == (409, "exists")
+
+    trail = site.get("/v1/staff/audit?kind=staff&limit=3", by=admin)
+    rows = trail.json()["items"]
+    while trail.json()["next_cursor"]:
+        trail = site.get(f"/v1/staff/audit?kind=staff&limit=3&cursor={trail.json()['next_cursor']}", by=admin)
+        rows += trail.json()["items"]
+    assert len({row["id"] for row in rows}) == len(rows) == 5
+    assert [row["action"] for row in rows if row["key"] == chen["id"]] == [
+        "staff.edit", "staff.edit", "staff.set_password", "staff.create",
+    ]  # fmt: skip
+    assert "陈敏" not in str(rows)
+    assert "argon2" not in str(rows)
+    assert rows[0]["before"]["state"] == "active"
+
+
+def test_no_answer_holds_a_secret(site: Site) -> None:
+    admin = site.person("admin", "admin")
+    me = site.ids[admin]
+    raw = store.database().accounts.find_one({"_id": me})
+    assert raw is not None
+    for path in ("/v1/staff/me", "/v1/staff/accounts", f"/v1/staff/accounts/{me}", "/v1/staff/audit"):
+        text = site.get(path, by=admin).text
+        assert raw["password_hash"] not in text
+        assert "password_hash" not in text or path.endswith("audit")
+
+
+def test_tokens_travel_in_one_header_only(site: Site) -> None:
+    admin = site.person("admin", "admin")
+    good = site.tokens[admin]
+    for headers in (
+        {}, {"Authorization": good}, {"Authorization": f"Basic {good}"}, {"Authorization": f"Bearer {good[:-1]}"},
+        {"Authorization": "Bearer " + "A" * 43}, {"Cookie": f"access_token={good}"}, {"X-Access-Token": good},
+    ):  # fmt: skip
+        reply = site.get(f"/v1/staff/me?access_token={good}" if not headers else "/v1/staff/me", headers=headers)
+        expected = 422 if reply.status_code == 422 else 401
+        assert reply.status_code == expected, headers
+        if expected == 401:
+            assert reply.headers["WWW-Authenticate"] == "Bearer"
+    assert site.get("/v1/staff/me", headers={"Authorization": f"bearer {good}"}).status_code == 200
+
+
+def test_refresh_and_sign_out(site: Site) -> None:
+    site.person("chen")
+    tokens = site.post("/v1/staff/session", {"name": "chen", "password": PASSWORD}).json()
+    fresh = site.post("/v1/staff/session/refresh", {"refresh_token": tokens["refresh_token"]}).json()
+    site.tokens["chen"] = fresh["access_token"]
+    assert site.call("DELETE", "/v1/staff/session", by="chen").status_code == 204
+    assert site.call("DELETE", "/v1/staff/session", by="chen").status_code == 401
+    assert site.post("/v1/staff/session/refresh", {"refresh_token": fresh["refresh_token"]}).json()["code"] == "session_ended"
+    tokens = site.post("/v1/staff/session", {"name": "chen", "password": PASSWORD}).json()
+    site.tokens["chen"] = tokens["access_token"]
+    uri = site.post("/v1/staff/me/totp", {"password": PASSWORD}, by="chen").json()["uri"]
+    code = pyotp.TOTP(parse_qs(urlsplit(uri).query)["secret"][0]).now()
+    assert site.post("/v1/staff/me/totp/confirm", {"code": code}, by="chen").status_code == 204
+    assert site.post("/v1/staff/session", {"name": "chen", "password": PASSWORD}).json()["code"] == "wrong_credentials"
+    assert site.call("DELETE", "/v1/staff/sessions", by="chen").status_code == 204
+    assert site.get("/v1/staff/me", by="chen").status_code == 401
+
+
+def test_failures_over_http_say_when_to_come_back(site: Site) -> None:
+    for _ in range(5):
+        reply = site.post("/v1/staff/session", {"name": "nobody", "password": "wrong"})
+        assert (reply.status_code, reply.json()["code"]) == (401, "wrong_credentials")
+    reply = site.post("/v1/staff/session", {"name": "nobody", "password": "wrong"})
+    assert (reply.status_code, reply.json()["code"]) == (429, "slow_down")
+    assert 1 <= int(reply.headers["Retry-After"]) <= 2
+
+
+def test_organisations_over_http(site: Site) -> None:
+    admin, district = site.person("admin", "admin"), site.person("district", "admin", division="500114")
+    body = {"name": "黔江区妇女联合会", "kind": "federation", "division": "500114"}
+    key = {"Idempotency-Key": "a1"}
+    first = site.post("/v1/staff/organisations", body, by=district, headers=key)
+    again = site.post("/v1/staff/organisations", body, by=district, headers=key)
+    assert first.status_code == again.status_code == 201
+    assert first.json() == again.json()
+    assert site.post("/v1/staff/organisations", body, by=district).json()["code"] == "exists"
+    assert site.post("/v1/staff/organisations", {**body, "division": "500101"}, by=district).status_code == 403
+    site.post("/v1/staff/organisations", {"name": "一中", "kind": "school", "division": "150603"}, by=admin)
+    page = site.get("/v1/staff/organisations?limit=1", by=district).json()
+    rest = site.get(f"/v1/staff/organisations?limit=1&cursor={page['next_cursor']}", by=district).json()
+    assert [row["name"] for row in page["items"] + rest["items"]] == ["一中", "黔江区妇女联合会"]
+    assert rest["next_cursor"] is None
+    address = first.headers["Location"]
+    assert site.call("PATCH", address, by=admin, match='"1"', json={"name": "妇联"}).headers["ETag"] == '"2"'
+    assert site.get("/v1/staff/organisations?cursor=WzFd", by=admin).json()["code"] == "bad_cursor"
+    hidden = site.get(f"/v1/staff/accounts/{site.ids['admin']}", by=district)
+    assert hidden.status_code == 404  # not within the district's reach
+    assert [row["name"] for row in site.get("/v1/staff/accounts", by=district).json()["items"]] == ["district"]
+    assert site.get("/v1/staff/audit", by=district).status_code == 403
+
+
+def test_an_unlisted_route_stops_the_start(site: Site, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for change in (
+        lambda patch: patch.delitem(auth.POLICY, "staff.audit"),
+        lambda patch: patch.setitem(auth.POLICY, "staff.gone", auth.public()),
+        lambda patch: patch.setitem(auth.POLICY, "staff.audit", auth.staff("audit.write")),
+    ):
+        with monkeypatch.context() as patch:
+            change(patch)
+            with pytest.raises(RuntimeError, match=r"staff\.(audit|gone)"):
+                create_app(settings, site.reader)
+
+
+def test_while_the_database_is_away(site: Site) -> None:
+    site.reader.up = False  # what the reader's thread says after a failed poll
+    for method, path in (("GET", "/v1/staff/me"), ("POST", "/v1/staff/session"), ("GET", "/v1/staff/audit")):
+        reply = site.call(method, path)
+        assert (reply.status_code, reply.headers["Retry-After"]) == (503, "2")
+    assert site.get("/v1/divisions").status_code == 200
