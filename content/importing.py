@@ -33,7 +33,7 @@ SOURCES_LIMIT = 50
 
 SHORT = 300  # characters of a source's title, a licence, a reviewer
 
-LISTS = ("audiences", "stages", "topics", "seasons", "divisions")
+LISTS = ("audiences", "stages", "topics", "seasons", "divisions", "media")
 KEYS = set(LISTS) | {"slug", "language", "kind", "title", "summary", "try_this", "minutes", "sources", "help"}
 KEYS |= {"reviewed_by", "review_due", "made_from", "licence"}
 ALIASES = {"description": "summary", "lang": "language", "license": "licence", "estimated_read_time": "minutes"}
@@ -63,7 +63,10 @@ SAYS: dict[str, Text] = {
     "front_large": Text(
         "front matter 太大（展开后超过 {limit} 个字符）。", "The front matter is too large (over {limit} characters written out)."
     ),
-    "front_yaml": Text("front matter 不是有效的 YAML：{why}", "The front matter is not valid YAML: {why}"),
+    "front_yaml": Text(
+        "front matter 不是有效的 YAML：{why}。请检查引号、缩进和结束行 ---。",
+        "The front matter is not valid YAML: {why}. Check quotes, indents and the closing ---.",
+    ),
     "front_shape": Text("front matter 必须是“名称: 值”。", "The front matter must be `name: value` lines."),
     "twice": Text("“{key}”写了两次。请只留一个。", "“{key}” is written twice. Keep one."),
     "bad_json": Text("不是有效的 JSON：{why}", "Not valid JSON: {why}"),
@@ -139,8 +142,8 @@ class Read:
     slug: str
     language: str
     meta: dict[str, Any]
-    """audiences, stages, topics, kind, seasons, divisions, sources [{title, url?}], help, reviewed_by, review_due (ISO date),
-    made_from, licence. All languages of a slug read together carry the same facts; made_from and licence are each text's own."""
+    """audiences, stages, topics, kind, seasons, divisions, media, sources [{title, url?}], help, reviewed_by, review_due (ISO
+    date), made_from, licence. All languages of a slug read together carry the same facts; the last two are each text's own."""
     text: dict[str, Any]
     """title, summary, body (Markdown), try_this, minutes (None when the file does not say)."""
     warnings: tuple[str, ...] = ()
@@ -215,6 +218,18 @@ def read(path: Path, *, defaults: Mapping[str, Any] | None = None) -> Iterator[O
     if not path.exists():
         raise NotFound(what=str(path))
     return iter(_joined(_all(path.absolute(), given)))
+
+
+def write(lesson: lessons.Lesson) -> Iterator[tuple[str, str]]:
+    """(file name, content) of each of a lesson's texts, in the form that `read` takes: reading them again gives the same."""
+    raw = lesson.to_mongo().to_dict()
+    for language, text in sorted(raw.get("texts", {}).items()):
+        front = {"slug": raw["slug"], "language": language} | {name: raw[name] for name in lessons.META if name in raw}
+        front |= {
+            name: text[name] for name in ("title", "summary", "try_this", "minutes", "made_from", "licence") if text.get(name)
+        }
+        head = yaml.safe_dump(front, allow_unicode=True, sort_keys=False, width=10**6)
+        yield f"{raw['slug']}.{language}.md", f"---\n{head}---\n{text['body']}\n"
 
 
 def _all(root: Path, defaults: dict[str, Any]) -> list[Outcome]:
@@ -450,7 +465,7 @@ def _finish(
     """
     errors = list(errors or [])
     origin = _origin(place)
-    licence = stated.get("licence") or place.defaults.get("licence") or origin.get("licence") or ""
+    licence = stated.get("licence") or place.defaults.get("licence") or origin.get("licence") or None
     base = (
         {name: [] for name in LISTS} | dict(guess) | {k: v for k, v in place.defaults.items() if k not in {"language", "licence"}}
     )
@@ -465,7 +480,7 @@ def _finish(
     values = {name: languages.clean(text.get(name) or "") for name in lessons.LIMITS}
     values["title"] = re.sub(r"[ \t]*\n[ \t]*", " ", values["title"])
     for name, value in values.items():
-        if name in {"title", "body"} and not value:
+        if name in {"title", "body"} and not value and name not in {error.field for error in errors}:
             errors.append(FieldError(name, "required"))
         if len(value) > lessons.LIMITS[name]:
             errors.append(FieldError(name, "out_of_range", {"reason": f"{len(value)} > {lessons.LIMITS[name]}"}))
@@ -481,11 +496,9 @@ def _finish(
         warnings.append(_warn("risk_off" if "help" in stated and not stated["help"] else "risk"))
     if away := re.findall(r"\]\((?!https?:|mailto:|tel:|media:|#)[^)\s]+", whole):
         warnings.append(_warn("links", count=len(away), first=away[0][2:][:60]))
-    if not licence:
+    if not licence and "audiences" not in stated:  # not in our own form, so not our own work
         warnings.append(_warn("no_licence"))
-    # the licence stands among the sources too, where readers see it
-    sources = [*stated.get("sources", []), *([{"title": origin["repo"]}] if origin.get("repo") else [])]
-    sources += [{"title": f"Licence: {licence}"}] if licence else []
+    sources = stated.get("sources", []) + ([{"title": origin["repo"]}] if origin.get("repo") else [])
     meta = facts | {
         "sources": sources,
         "help": stated.get("help", bool(RISK.search(whole))),
@@ -521,7 +534,9 @@ def _front_matter(text: str) -> tuple[dict[str, Any], dict[str, int], str, int, 
     try:
         node = yaml.compose(front, Loader=yaml.SafeLoader)  # the graph only: nothing is constructed
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark = error.problem_mark
+        if error.context_mark and (mark is None or mark.line >= front.count("\n")):  # noticed at the end only: where it began
+            mark = error.context_mark
         raise _no(
             "front_yaml", start + 2 + (mark.line if mark else 0), "front_matter", why=error.problem or error.context
         ) from None
@@ -637,6 +652,8 @@ def _stated(values: dict[str, Any], foreign: set[str]) -> tuple[dict[str, Any], 
             elif name in LISTS:
                 if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
                     raise invalid(name, "wrong_type", reason="[a, b]")
+                if name == "media" and not all(re.fullmatch(r"[0-9a-z]{1,64}", one) for one in listed):
+                    raise invalid(name, "bad_format", reason="0-9 a-z")
                 stated[name] = list(dict.fromkeys(listed))
             elif not isinstance(value, str):
                 raise invalid(name, "wrong_type", reason="文字 text")
