@@ -1,0 +1,451 @@
+"""Media: pictures, sound, film, documents and captions, in S3; the one place that speaks S3.
+
+An upload is announced (`begin_upload`), goes straight to S3 into `quarantine/` by a signed form that fixes its key, type and
+size, and is then accepted: `accept` fetches it once into a private file, looks through it (`content.inspection`), and writes
+what it looked at, never the quarantined object, to `media/<sha256>`. So whatever happens in quarantine after the check cannot
+matter. Objects under `media/` never change; each is named by the SHA-256 of its own bytes, renditions too.
+
+Phones read through short-lived signed addresses, or through XINQIAO_S3_PUBLIC_URL. Ranges are S3's business.
+"""
+
+import base64
+import contextlib
+import functools
+import hashlib
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import boto3
+import mongoengine as me
+from botocore import UNSIGNED
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
+from botocore.exceptions import ConnectionError as S3ConnectionError
+from pymongo.client_session import ClientSession
+
+from content import inspection, published, records
+from content.failures import Conflict, FieldError, Invalid, NotFound, Unavailable, invalid
+from content.inspection import TYPES, Clean
+from content.published import ANY, Item
+from content.records import SYSTEM, Record
+from content.settings import Settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+KINDS = ("image", "audio", "video", "document", "captions")
+STATES = ("waiting", "accepted", "refused", "removed")
+UPLOAD = 900  # seconds a signed form is good for
+ADDRESS = 900  # seconds a signed address is good for
+QUARANTINE = timedelta(hours=24)  # promise 18
+BLOCK = 2**20
+
+
+class Rendition(me.EmbeddedDocument):  # type: ignore[misc]
+    """A smaller picture of the same."""
+
+    sha256 = me.StringField(required=True)
+    """Its own; the object is `media/<sha256>`."""
+    content_type = me.StringField(required=True)
+    bytes = me.IntField(required=True)
+    width = me.IntField(required=True)
+    height = me.IntField(required=True)
+
+
+class Media(Record):
+    """One uploaded file and what became of it."""
+
+    NAME: ClassVar[str] = "media"
+
+    organisation = me.StringField(default="")
+    """Owner; "" = the service."""
+    kind = me.StringField(required=True, choices=KINDS)
+    content_type = me.StringField(required=True)
+    """As announced; once accepted, of the stored original (a GIF is kept as PNG)."""
+    bytes = me.IntField(required=True)
+    """As announced; once accepted, of the stored original."""
+    state = me.StringField(required=True, choices=STATES, default="waiting")
+    title = me.StringField(default="")
+    alt = me.MapField(me.StringField())
+    """What it shows or says, by language, for those who cannot see or hear it."""
+    sha256 = me.StringField()
+    """Of the stored original, which is not the uploaded one where that had to be cleaned."""
+    width = me.IntField()
+    height = me.IntField()
+    renditions = me.EmbeddedDocumentListField(Rendition)
+    refusal = me.StringField()
+    """Why it was refused: a code of `failures.TEXTS`."""
+    refusal_params = me.MapField(me.StringField())
+
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "media",
+        "indexes": [{"fields": ["sha256"]}, {"fields": ["renditions.sha256"]}, {"fields": ["-created_at", "-_id"]}],
+    }
+
+    def files(self) -> list[str]:
+        """SHA-256 of each stored object: the original, then the renditions."""
+        return [self.sha256, *(r.sha256 for r in self.renditions)] if self.sha256 else []
+
+
+# --- S3 --------------------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(8)
+def _client(settings: Settings, signed: bool = True) -> "S3Client":
+    """The process's client; boto's are safe to share between threads."""
+    settings.needed("s3_endpoint_url", "s3_access_key", "s3_secret_key")
+    config = Config(
+        signature_version="s3v4" if signed else UNSIGNED,
+        s3={"addressing_style": "path"},
+        connect_timeout=2,
+        read_timeout=30,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.s3_endpoint_url,
+        aws_access_key_id=settings.s3_access_key,
+        aws_secret_access_key=settings.s3_secret_key,
+        region_name=settings.s3_region,
+        config=config,
+    )
+
+
+def _status(error: ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+@contextlib.contextmanager
+def _s3() -> Iterator[None]:
+    """S3 that is away, breaks off or answers 5xx leaves as `Unavailable`."""
+    try:
+        yield
+    except (S3ConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError):
+        raise Unavailable() from None
+    except ClientError as error:
+        if _status(error) >= 500 or _status(error) == 429:
+            raise Unavailable() from None
+        raise
+
+
+def ensure_bucket(settings: Settings) -> list[str]:
+    """Make the bucket, let browsers post signed forms to it, and have S3 itself clear quarantine after a day where it can.
+
+    Returns a line for each thing made; a second call returns []. Raises `Unavailable`.
+    """
+    client, bucket, done = _client(settings), settings.s3_bucket, []
+    with _s3():
+        try:
+            client.head_bucket(Bucket=bucket)
+        except ClientError as error:
+            if _status(error) != 404:
+                raise
+            client.create_bucket(Bucket=bucket)
+            done.append(f"bucket {bucket}")
+        # the form carries its own signature and no cookie goes along, so any origin may post it
+        rule: Any = {"AllowedMethods": ["GET", "HEAD", "POST"], "AllowedOrigins": ["*"], "AllowedHeaders": ["*"]}
+        try:
+            client.get_bucket_cors(Bucket=bucket)
+        except ClientError:
+            client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+            done.append("cors")
+        try:
+            client.get_bucket_lifecycle_configuration(Bucket=bucket)
+        except ClientError:
+            expiry: Any = {
+                "ID": "quarantine",
+                "Status": "Enabled",
+                "Filter": {"Prefix": "quarantine/"},
+                "Expiration": {"Days": 1},
+            }
+            with contextlib.suppress(ClientError):  # some servers have none; `purge_quarantine` does not rely on it
+                client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [expiry]})
+                done.append("lifecycle")
+    return done
+
+
+def rights(settings: Settings) -> list[str]:
+    """What is wrong with the bucket, a line each, for `xinqiao doctor`; [] when all is well. Raises nothing."""
+    key, problems, bucket = f"quarantine/doctor-{secrets.token_hex(8)}", [], settings.s3_bucket
+    try:
+        client = _client(settings)
+        client.head_bucket(Bucket=bucket)
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("write", lambda: client.put_object(Bucket=bucket, Key=key, Body=b"x")),
+            ("read", lambda: client.get_object(Bucket=bucket, Key=key)["Body"].read()),
+            ("list", lambda: client.list_objects_v2(Bucket=bucket, Prefix="quarantine/", MaxKeys=1)),
+            ("delete", lambda: client.delete_object(Bucket=bucket, Key=key)),
+        ]
+        for name, step in steps:
+            try:
+                step()
+            except ClientError as error:
+                problems.append(f"S3 bucket {bucket}: cannot {name} ({_status(error)}). Grant it to the access key.")
+        with contextlib.suppress(ClientError):
+            _client(settings, False).list_objects_v2(Bucket=bucket, Prefix="quarantine/", MaxKeys=1)
+            problems.append(f"S3 bucket {bucket}: anyone may list quarantine/. Take public access away.")
+    except ClientError as error:
+        problems.append(f"S3 bucket {bucket}: HTTP {_status(error)}. Check XINQIAO_S3_BUCKET and the access key.")
+    except BotoCoreError as error:
+        problems.append(f"S3 does not answer ({type(error).__name__}). Check S3_ENDPOINT_URL.")
+    return problems
+
+
+def address(settings: Settings, sha256: str) -> str:
+    """Where a phone reads `media/<sha256>`: below XINQIAO_S3_PUBLIC_URL, else signed and good for ADDRESS seconds. Asks no
+    server; whether the object exists is the caller's business."""
+    if settings.s3_public_url:
+        return f"{settings.s3_public_url.rstrip('/')}/media/{sha256}"
+    where = {"Bucket": settings.s3_bucket, "Key": f"media/{sha256}"}
+    return _client(settings).generate_presigned_url("get_object", Params=where, ExpiresIn=ADDRESS)
+
+
+# --- upload and check ------------------------------------------------------------------------------------------------
+
+
+def begin_upload(
+    settings: Settings,
+    content_type: str,
+    size: int,
+    by: str,
+    *,
+    title: str = "",
+    alt: dict[str, str] | None = None,
+    organisation: str = "",
+) -> dict[str, Any]:
+    """Announce a file of exactly `size` bytes and `content_type`. Returns {id, url, fields, expires_in}: post `fields` and
+    then the file, as `file`, as multipart/form-data to `url` within `expires_in` seconds; S3 takes no other type or size.
+
+    Raises `Invalid` for a type that is not in `inspection.TYPES` (SVG and HTML are in no case) or a size beyond its limit.
+    """
+    found = TYPES.get(content_type)
+    if found is None:
+        raise invalid("content_type", "not_one_of", choices=", ".join(TYPES))
+    if not 0 < size <= found.limit:
+        raise invalid("size", "out_of_range", reason=f"1-{found.limit} bytes ({content_type})")
+    media = records.create(
+        Media(organisation=organisation, kind=found.kind, content_type=content_type, bytes=size, title=title, alt=alt or {}), by
+    )
+    form = _client(settings).generate_presigned_post(
+        settings.s3_bucket,
+        f"quarantine/{media.id}",
+        Fields={"Content-Type": content_type},
+        Conditions=[{"Content-Type": content_type}, ["content-length-range", size, size]],
+        ExpiresIn=UPLOAD,
+    )
+    return {"id": media.id, "url": form["url"], "fields": form["fields"], "expires_in": UPLOAD}
+
+
+def find(media_id: str) -> Media:
+    """The record. Raises `NotFound`."""
+    raw = Media.rows().find_one({"_id": media_id})
+    if raw is None:
+        raise NotFound(what=media_id)
+    return Media.of(raw)
+
+
+def accept(settings: Settings, media_id: str, by: str) -> Media:
+    """Check what was uploaded, write its clean form to `media/`, release it to readers, clear quarantine.
+
+    A second call returns the same record, or raises the same refusal. Takes as long as reading the file twice and, for
+    images, coding it up to four times (seconds). Raises `Conflict("upload_missing")` before the file is there,
+    `Conflict("upload_changed")` when it was replaced while being fetched, `Invalid("not_what_it_says")` when it is refused
+    (the record is then `refused`, and nothing of it is under `media/`), `Unavailable`.
+    """
+    media = find(media_id)
+    if media.state == "refused":
+        raise _refusal(media.refusal, media.refusal_params)
+    if media.state != "waiting":
+        return _settled(media)
+    with tempfile.TemporaryDirectory(prefix="xinqiao-") as name:
+        folder = Path(name)
+        try:
+            upload = _fetch(settings, media, folder / "upload")
+            if upload is None:
+                return _settled(find(media_id))  # a concurrent call may just have finished
+            found = inspection.inspect(upload, media.content_type, folder)
+        except inspection.Refused as refused:
+            reason = {"state": "refused", "refusal": refused.code, "refusal_params": refused.params}
+            records.change(Media, media_id, by, "refuse", lambda now: reason if now.state == "waiting" else {}, note=refused.code)
+            _clear(settings, media_id)
+            raise _refusal(refused.code, refused.params) from None
+        original = _keep(settings, found.original, media.content_type)
+        renditions = [_keep(settings, file, file.content_type) for file in found.renditions]
+
+    def decide(now: Media) -> dict[str, Any]:
+        if now.state != "waiting":
+            return {}
+        return {**original, "state": "accepted", "renditions": renditions}
+
+    def also(session: ClientSession, now: Media) -> None:
+        published.release(session, [_item(now)])
+
+    media = records.change(Media, media_id, by, "accept", decide, also=also)
+    _clear(settings, media_id)
+    return _settled(media)
+
+
+def _settled(media: Media) -> Media:
+    if media.state == "accepted":
+        return media
+    if media.state == "waiting":
+        raise Conflict("upload_missing")
+    raise Conflict(state=media.state, action="accept")
+
+
+def _refusal(code: str, params: dict[str, str]) -> Invalid:
+    return Invalid([FieldError("file", code, dict(params))], "not_what_it_says")
+
+
+def _fetch(settings: Settings, media: Media, path: Path) -> Path | None:
+    """The quarantined object as a private file; None when there is none. Raises `Refused` when it is not as announced."""
+    client, bucket, key = _client(settings), settings.s3_bucket, f"quarantine/{media.id}"
+    with _s3():
+        try:
+            head = client.head_object(Bucket=bucket, Key=key)
+            if head["ContentLength"] != media.bytes or head["ContentType"] != media.content_type:
+                raise inspection.Refused("file_size")
+            answer = client.get_object(Bucket=bucket, Key=key, IfMatch=head["ETag"])
+        except ClientError as error:
+            if _status(error) == 412:
+                raise Conflict("upload_changed") from None
+            if _status(error) == 404:
+                return None
+            raise
+        got = 0
+        with path.open("wb") as file, contextlib.closing(answer["Body"]) as body:
+            while block := body.read(BLOCK):
+                got += len(block)
+                if got > media.bytes:
+                    break
+                file.write(block)
+    if got != media.bytes:  # replaced in the middle of the answer
+        raise Conflict("upload_changed")
+    return path
+
+
+def _keep(settings: Settings, file: Clean, announced: str) -> dict[str, Any]:
+    """Write one checked file to `media/<sha256>`; returns what the record says of it. S3 compares the hash as it writes."""
+    digest = hashlib.sha256()
+    with file.path.open("rb") as content:
+        while block := content.read(BLOCK):
+            digest.update(block)
+        content.seek(0)
+        suffix = next((t.suffix for name, t in TYPES.items() if name == file.content_type), "bin")
+        # a document is saved, not opened inside the page's origin
+        shown = "attachment" if file.content_type == "application/pdf" else "inline"
+        with _s3():
+            _client(settings).put_object(
+                Bucket=settings.s3_bucket,
+                Key=f"media/{digest.hexdigest()}",
+                Body=content,
+                ContentType=file.content_type,
+                ContentDisposition=f'{shown}; filename="{digest.hexdigest()[:16]}.{suffix}"',
+                CacheControl="public, max-age=31536000, immutable",
+                ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
+            )
+    return {
+        "sha256": digest.hexdigest(), "content_type": file.content_type, "bytes": file.path.stat().st_size,
+        "width": file.width, "height": file.height,
+    }  # fmt: skip
+
+
+def _clear(settings: Settings, media_id: str) -> None:
+    """Delete the quarantined object; when S3 is away, `purge_quarantine` will."""
+    with contextlib.suppress(Unavailable), _s3():
+        _client(settings).delete_object(Bucket=settings.s3_bucket, Key=f"quarantine/{media_id}")
+
+
+def _item(media: Media) -> Item:
+    """What readers look up, by the hash of the stored original."""
+    renditions = [r.to_mongo().to_dict() for r in media.renditions]
+    content = {
+        "id": media.id, "sha256": media.sha256, "kind": media.kind, "content_type": media.content_type, "bytes": media.bytes,
+        "width": media.width, "height": media.height, "title": media.title, "alt": dict(media.alt), "renditions": renditions,
+    }  # fmt: skip
+    return Item("media", media.sha256, ANY, content)
+
+
+# --- afterwards ------------------------------------------------------------------------------------------------------
+
+
+def describe(media_id: str, by: str, fields: dict[str, Any], revision: int) -> Media:
+    """Change `title` or `alt` ({language: text}, replaced whole); readers see it at once. Raises `NotFound`, `Stale`."""
+
+    def also(session: ClientSession, media: Media) -> None:
+        if media.state == "accepted":
+            published.release(session, [_item(media)])
+
+    wanted = {k: v for k, v in fields.items() if k in {"title", "alt"}}
+    return records.change(Media, media_id, by, "describe", lambda _: wanted, revision=revision, also=also)
+
+
+def newest(state: str = "", kind: str = "", after: tuple[datetime, str] | None = None) -> Iterator[Media]:
+    """Records newest first, those older than `after` (created_at, id). Empty filters do not filter."""
+    match: dict[str, Any] = {k: v for k, v in {"state": state, "kind": kind}.items() if v}
+    if after:
+        match["$or"] = [{"created_at": {"$lt": after[0]}}, {"created_at": after[0], "_id": {"$lt": after[1]}}]
+    return map(Media.of, Media.rows().find(match).sort([("created_at", -1), ("_id", -1)]))
+
+
+def remove(settings: Settings, media_id: str, by: str, used_in: Callable[[str], list[str]], revision: int | None = None) -> None:
+    """Take it from readers and delete its objects, those that no other record holds (the same file may be uploaded twice).
+
+    `used_in(id or sha256)` names what refers to it: anything raises `Conflict("in_use")`. Raises `NotFound`, `Stale`,
+    `Unavailable` (it is then withdrawn; call again to finish).
+    """
+    media = find(media_id)
+    if media.state != "removed":
+
+        def decide(now: Media) -> dict[str, Any]:
+            uses = sorted(
+                {*used_in(now.id), *(used_in(now.sha256) if now.sha256 and not _twin(now, "sha256", now.sha256) else ())}
+            )
+            if uses:
+                raise Conflict("in_use", what=now.title or now.id, used_in=", ".join(uses[:10]))
+            return {"state": "removed"}
+
+        def also(session: ClientSession, now: Media) -> None:
+            if now.sha256:
+                twin = _twin(now, "sha256", now.sha256)
+                published.release(session, [_item(twin) if twin else Item("media", now.sha256, ANY, None)])
+
+        media = records.change(Media, media_id, by, "withdraw", decide, revision=revision, also=also)
+    with _s3():
+        for sha256 in media.files():
+            if not any(_twin(media, field, sha256) for field in ("sha256", "renditions.sha256")):
+                _client(settings).delete_object(Bucket=settings.s3_bucket, Key=f"media/{sha256}")
+    _clear(settings, media_id)
+    records.remove(Media, media_id, by, lambda _: None)
+
+
+def _twin(media: Media, field: str, sha256: str) -> Media | None:
+    """Another accepted record with this hash in `field`."""
+    raw = Media.rows().find_one({field: sha256, "state": "accepted", "_id": {"$ne": media.id}})
+    return Media.of(raw) if raw else None
+
+
+def purge_quarantine(settings: Settings, now: datetime) -> int:
+    """Delete quarantined objects and waiting records older than QUARANTINE; returns how many objects. Raises `Unavailable`."""
+    client, done = _client(settings), 0
+    with _s3():
+        for part in client.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket, Prefix="quarantine/"):
+            for row in part.get("Contents", []):
+                if row["LastModified"] <= now - QUARANTINE:
+                    client.delete_object(Bucket=settings.s3_bucket, Key=row["Key"])
+                    done += 1
+    for raw in Media.rows().find({"state": "waiting", "created_at": {"$lte": now - QUARANTINE}}, {"_id": 1}):
+        with contextlib.suppress(NotFound, Conflict):  # accepted or removed in between
+            records.remove(Media, raw["_id"], SYSTEM, _only_waiting)
+    return done
+
+
+def _only_waiting(media: Media) -> None:
+    if media.state != "waiting":
+        raise Conflict(state=media.state, action="purge")
