@@ -322,25 +322,29 @@ def _marker(var: Path) -> Path:
 
 
 def _make_user(child: Child, uri: str, password: str, databases: tuple[str, ...], store: Path) -> None:
-    start(child)
-    try:
-        wait_ready(child)
-    except CannotStart:
-        if _marker(store.parent).exists():
-            raise
-        # cut in the middle of the very first start: nothing of anyone is in there yet, but it is put aside all the same
-        store.rename(store.with_name(f"mongo.broken-{int(time.time())}"))
-        folder(store)
-        start(child)
-        wait_ready(child)
     roles = [{"role": role, "db": name} for name in databases for role in ("readWrite", "dbAdmin")]
     client: MongoClient[dict[str, object]]
-    with MongoClient(uri, serverSelectionTimeoutMS=2000, timeoutMS=8000) as client:
+    try:
+        start(child)
         try:
-            client.admin.command("createUser", USER, pwd=password, roles=roles)
-        except OperationFailure:  # made by a start that was cut
-            client.admin.command("updateUser", USER, pwd=password, roles=roles)
-    stop(child, 0)  # committed means synced; asking it to stop takes 2 s
+            wait_ready(child)
+        except CannotStart:
+            if _marker(store.parent).exists():
+                raise
+            # cut in the middle of the very first start: nothing of anyone is in there yet, but it is put aside all the same
+            store.rename(store.with_name(f"mongo.broken-{int(time.time())}"))
+            folder(store)
+            start(child)
+            wait_ready(child)
+        with MongoClient(uri, serverSelectionTimeoutMS=2000, timeoutMS=8000) as client:
+            try:
+                client.admin.command("createUser", USER, pwd=password, roles=roles)
+            except OperationFailure:  # made by a start that was cut
+                client.admin.command("updateUser", USER, pwd=password, roles=roles)
+    except PyMongoError as error:
+        raise CannotStart(f"The embedded database could not be set up: {error}. {tail(child)}") from error
+    finally:
+        stop(child, 0)  # committed means synced; asking it to stop takes 2 s
 
 
 def _pings(port: int, uri: str) -> bool:
