@@ -203,9 +203,19 @@ def _raw(cls: type[records.Record], key: str) -> dict[str, Any]:
     return raw
 
 
+def _known(fields: Mapping[str, Any]) -> None:
+    """Raises `Invalid` for an organisation that does not exist."""
+    try:
+        if fields["organisation"]:
+            staff.organisation(fields["organisation"])
+    except NotFound:
+        raise invalid("organisation", "unknown_reference", value=fields["organisation"]) from None
+
+
 def create_series(values: Mapping[str, Any], by: str, key: str = "") -> Series:
     """A draft. `key` is for what the project ships; others get a random id. Raises `Invalid`, `Conflict("exists")`."""
     fields = _checked_series(values)
+    _known(fields)
     return records.create(Series(id=key or store.new_id(), editors=[by], **fields), by)
 
 
@@ -216,11 +226,14 @@ def edit_series(key: str, values: Mapping[str, Any], by: str, revision: int | No
     def decide(present: Series) -> dict[str, Any]:
         if present.state == "cancelled":
             raise Conflict("wrong_state", state=present.state, action="修改 edit")
-        before = _values(present, SERIES_FIELDS)
+        before = values_of(present, SERIES_FIELDS)
         fields = {k: v for k, v in _checked_series({**before, **values}).items() if v != before[k]}
         if present.state != "draft" and fields.keys() & {"organisation", "division"}:
             raise Conflict("wrong_state", state=present.state, action="更换机构或区域 change organisation or division")
         return fields and {**fields, "editors": sorted({*present.editors, by}), "approved_by": None}
+
+    if "organisation" in values:
+        _known(values)
 
     def also(tx: ClientSession, changed: Series) -> None:
         copied = {"organisation": changed.organisation, "division": changed.division}
@@ -301,7 +314,7 @@ def remove_series(key: str, by: str, revision: int | None = None) -> None:
     records.remove(Series, key, by, check, revision=revision)
 
 
-def _values(record: records.Record, names: tuple[str, ...]) -> dict[str, Any]:
+def values_of(record: records.Record, names: tuple[str, ...]) -> dict[str, Any]:
     """Fields as plain values; mongoengine leaves empty lists and maps out of what it stores, here they are back."""
     raw, fields = record.to_mongo().to_dict(), type(record)._fields
     empty: dict[str, Any] = {}
@@ -311,7 +324,7 @@ def _values(record: records.Record, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _series_item(present: Series) -> Item:
-    content = {"id": present.id, "state": present.state, **_values(present, SERIES_FIELDS)}
+    content = {"id": present.id, "state": present.state, **values_of(present, SERIES_FIELDS)}
     return Item("series", present.id, ANY, content)
 
 
@@ -374,7 +387,7 @@ def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | N
     def decide(present: CourseSession) -> dict[str, Any]:
         if present.state not in {"draft", "published"}:
             raise Conflict("wrong_state", state=present.state, action="修改 edit")
-        before = _values(present, SESSION_FIELDS)
+        before = values_of(present, SESSION_FIELDS)
         merged = {**before, **values}
         if "starts_at" in values and "booking_closes_at" not in values:
             zone = str(merged["zone"] or "Asia/Shanghai")
@@ -465,7 +478,7 @@ def session_item(present: CourseSession) -> Item:
         "booking_closes_at": local(present.booking_closes_at, present.zone),
         "zone": present.zone,
         "place": present.place,
-        **_values(present, ("title", "venue", "lecturer")),
+        **values_of(present, ("title", "venue", "lecturer")),
         "capacity": present.capacity,
         "seats": seats_word(present.capacity, present.seats_taken),
         "state": present.state,

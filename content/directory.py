@@ -438,7 +438,13 @@ def services(
                     found.append(_shown(service, at, language))
             except Exception as error:
                 log.warning("published service %s cannot be read: %s", item.key, type(error).__name__)
-    return sorted(found, key=lambda s: (_RANK[s["open_now"]], s["order"] if isinstance(s["order"], int) else 100, str(s["id"])))
+    return sorted(found, key=order)
+
+
+def order(service: Mapping[str, Any]) -> list[Any]:
+    """The sort key of what `services` gives."""
+    place = service["order"]
+    return [_RANK[service["open_now"]], place if isinstance(place, int) else 100, str(service["id"])]
 
 
 # The card's own words. They are read by a child in distress: short, warm, nothing to decide, no name for what is felt.

@@ -12,6 +12,9 @@ import hashlib
 import logging
 import re
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
@@ -58,6 +61,22 @@ class Entry(NamedTuple):
     family_name: str
     phone: str
     created_at: datetime
+
+
+_turns = [threading.Lock() for _ in range(64)]
+
+
+@contextmanager
+def _turn(session_id: str) -> Iterator[None]:
+    """Bookings of one session go one after another within this process: 60 at once took 4 s when each fought for the document
+    in the database, and 0.5 s in turn. Nothing rests on it: between processes, and after 2 s here, the database decides."""
+    lock = _turns[hash(session_id) % len(_turns)]
+    held = lock.acquire(timeout=2)
+    try:
+        yield
+    finally:
+        if held:
+            lock.release()
 
 
 def phone_number(text: str) -> str:
@@ -140,7 +159,8 @@ def book(session_id: str, seats: int, family_name: str, phone: str, key: str | N
         return _counted(tx, before, seats)
 
     try:
-        session = store.transaction(work)
+        with _turn(session_id):
+            session = store.transaction(work)
     except DuplicateKeyError:
         if again := _again(code, seats, name):  # the same key, twice at one moment
             return again
