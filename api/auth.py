@@ -132,6 +132,16 @@ POLICY: dict[str, Rule] = {
     "staff_notices.season_dates": staff("notice.read"),
     "staff_notices.confirm_season": staff("notice.write"),
     "staff_notices.correct_season": staff("notice.write"),
+    # help: who looks for it, where and when is nobody's business
+    "support.hotlines": public(sensitive=True),
+    "support.services": public(sensitive=True),
+    "support.help_card": public(sensitive=True),
+    "staff_support.index_staff": staff("service.read"),
+    "staff_support.show_staff": staff("service.read"),
+    "staff_support.put": staff("service.write"),
+    "staff_support.edit": staff("service.write"),
+    "staff_support.publish": staff("service.publish"),
+    "staff_support.withdraw": staff("service.publish"),
     # staff
     "staff.sign_in": public(store=True),
     "staff.refresh": public(store=True),
