@@ -1,5 +1,6 @@
 """Lessons: the public catalogue, and the desk where they are written, reviewed and published."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +40,7 @@ class Tag(ma.fields.String):
         try:
             return languages.tag(text, attr or "language")
         except Invalid as failure:
-            raise ma.ValidationError(list(failure.errors)) from None  # type: ignore[arg-type]
+            raise ma.ValidationError(list(failure.errors)) from None
 
 
 class Paging(ma.Schema):
@@ -151,7 +152,7 @@ class TextIn(ma.Schema):
     made_from_version = ma.fields.String(validate=validate.Regexp("^[0-9a-f]{64}$"), allow_none=True)
 
 
-def codes(table: Any) -> ma.fields.List:
+def codes(table: Iterable[str]) -> ma.fields.Field[Any]:
     """A list of codes of one vocabulary."""
     return ma.fields.List(ma.fields.String(validate=validate.OneOf(list(table))), validate=validate.Length(max=50))
 
@@ -263,7 +264,8 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     match: dict[str, Any] = {}
     if after:
         match["slug"] = {"$gt": str(open_cursor(after)[0])}
-    rows, last = [], None
+    rows: list[dict[str, Any]] = []
+    last = None
     for raw in Lesson.rows().find(match).sort("slug", 1):
         lesson = Lesson.of(raw)
         if not allowed("lesson.read", lesson.organisation, lesson.divisions):

@@ -8,7 +8,7 @@ import functools
 import html
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -168,7 +168,8 @@ def checked(facts: Mapping[str, Any]) -> dict[str, Any]:
             errors.append(FieldError(name, "not_one_of", {"choices": ", ".join(table)}))
     if "kind" in facts and facts["kind"] not in KINDS:
         errors.append(FieldError("kind", "not_one_of", {"choices": ", ".join(KINDS)}))
-    for name, check in (("stages", lambda v: str(Stage.parse(v))), ("divisions", lambda v: divisions.check(v, "divisions") or v)):
+    spellings: dict[str, Callable[[str], str]] = {"stages": lambda v: str(Stage.parse(v)), "divisions": lambda v: divisions.check(v, "divisions")}
+    for name, check in spellings.items():
         values = []
         for value in facts.get(name) or []:
             try:
@@ -342,7 +343,7 @@ def catalogue(
             and shown(item, now)
         )
 
-    best: list[Item] = snapshot.memo.get(("lessons", wanted, language))
+    best: list[Item] | None = snapshot.memo.get(("lessons", wanted, language))
     if best is None:
         best = []
         for texts in snapshot.entries("lesson").values():

@@ -16,8 +16,9 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from content import embedded, store
+from content import embedded, sealed, store
 from content.settings import Settings
+from tests.site import Site, serving
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +90,14 @@ def clean(mongo_uri: str, database: str) -> Iterator[None]:
         db[name].delete_many({})
     yield
     store.disconnect()
+
+
+@pytest.fixture
+def site(clean: None, settings: Settings) -> Iterator[Site]:
+    """The API over HTTP with an empty database."""
+    sealed.configure(settings)
+    with serving(settings) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

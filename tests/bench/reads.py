@@ -106,7 +106,8 @@ def run(sizes: list[int], rounds: int, seconds: int, connections: int) -> bool:
     """The whole bench; True when every ratio reaches TARGET."""
     good, absolute = True, {}
     print(
-        f"{'lessons':>8} {'read':<7} {'bytes':>6} {'ours/s':>8} {'bare/s':>8} {'ratio':>6} {'p99 ms':>7} {'bare p99':>8} {'errors':>6}"
+        f"{'lessons':>8} {'read':<7} {'bytes':>6} {'ours/s':>8} {'bare/s':>8} {'ratio':>6} {'p99 ms':>7} {'bare p99':>8} "
+        f"{'errors':>6}"
     )
     for size in sizes:
         with tempfile.TemporaryDirectory(prefix="xinqiao-bench-") as folder:
@@ -138,13 +139,12 @@ def run(sizes: list[int], rounds: int, seconds: int, connections: int) -> bool:
                     env = {"BARE_BYTES": str(len(body))}
                     up = f"http://127.0.0.1:{ports['bare']}/constant"
                     bare = granian("tests.bench.bare:create", ports["bare"], env, var / "bare.log", up)
-                    pairs = []
                     try:
                         wrk(base + path, 1, connections, headers), wrk(constant, 1, connections, {})  # warm both
-                        for _ in range(rounds):
-                            pairs.append(
-                                (wrk(base + path, seconds, connections, headers), wrk(constant, seconds, connections, {}))
-                            )
+                        pairs = [
+                            (wrk(base + path, seconds, connections, headers), wrk(constant, seconds, connections, {}))
+                            for _ in range(rounds)
+                        ]
                     finally:
                         embedded.stop(bare)
                     ratio = statistics.median(a[0] / b[0] for a, b in pairs)
@@ -154,7 +154,8 @@ def run(sizes: list[int], rounds: int, seconds: int, connections: int) -> bool:
                     absolute[name, size] = ratio
                     good &= ratio >= TARGET and bad == 0
                     print(
-                        f"{size:>8} {name:<7} {len(body):>6} {mine:>8.0f} {theirs:>8.0f} {ratio:>6.2f} {late:>7.2f} {bare_late:>8.2f} {bad:>6}",
+                        f"{size:>8} {name:<7} {len(body):>6} {mine:>8.0f} {theirs:>8.0f} {ratio:>6.2f} "
+                        f"{late:>7.2f} {bare_late:>8.2f} {bad:>6}",
                         flush=True,
                     )
             finally:
