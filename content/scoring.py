@@ -88,9 +88,10 @@ class Item:
 
     def reach(self) -> tuple[float, float]:
         """The least and the most it can add to a total."""
-        scores = [option.score for option in self.options if option.score is not None]
+        scores = sorted(option.score for option in self.options if option.score is not None)
         if self.kind == "multiple":
-            return math.fsum(s for s in scores if s < 0), math.fsum(s for s in scores if s > 0)
+            most = int(self.maximum or len(scores))
+            return math.fsum(s for s in scores[:most] if s < 0), math.fsum(s for s in scores[::-1][:most] if s > 0)
         return (min(scores), max(scores)) if scores else (0, 0)
 
 
