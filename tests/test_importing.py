@@ -91,6 +91,17 @@ def test_what_is_read_can_be_stored_and_facts_do_not_hang_on_the_language() -> N
 
 
 @real
+@pytest.mark.usefixtures("clean")
+def test_laid_into_the_working_copies_twice_the_second_time_changes_nothing() -> None:
+    every = [o for o in all_of(REAL) if isinstance(o, Read)]
+    some = set(sorted({read.slug for read in every})[::5])  # a fifth of them, with all their languages
+    reads = [read for read in every if read.slug in some]
+    for expected in ({"new"}, {"unchanged"}):
+        outcomes = {lessons.import_draft(r.slug, r.language, r.meta, r.text, "importer", assumed=r.assumed) for r in reads}
+        assert outcomes == expected
+
+
+@real
 def test_reading_a_part_gives_the_same_slugs_as_reading_all() -> None:
     whole = {(o.source.rpartition("/")[2], o.slug, o.language) for o in all_of(REAL) if isinstance(o, Read)}
     for part in (
