@@ -78,9 +78,9 @@ POLICY: dict[str, Rule] = {
     "media.show": public(),
     "media.file": public(),
     "staff_media.index_staff": staff("media.read"),
-    "staff_media.create": staff("media.write"),
+    "staff_media.create": staff("media.write", replay=False),  # the answer is a right to write, for some minutes
     "staff_media.show_staff": staff("media.read"),
-    "staff_media.accept": staff("media.write"),
+    "staff_media.accept": staff("media.write", replay=False),  # repeats by itself, and "not there yet" must not be kept
     "staff_media.edit": staff("media.write"),
     "staff_media.remove": staff("media.write"),
     # self-checks
