@@ -179,7 +179,7 @@ def now_on(query: dict[str, Any]) -> Response:
 # --- staff -----------------------------------------------------------------------------------------------------------
 
 
-class TextIn(ma.Schema):
+class NoticeTextIn(ma.Schema):
     language = Tag(required=True)
     title = ma.fields.String(required=True, validate=validate.Length(1, 100))
     body = ma.fields.String(required=True, validate=validate.Length(1, 1000))
@@ -190,7 +190,7 @@ class NoticeIn(ma.Schema):
     divisions = ma.fields.List(ma.fields.String(validate=DIVISION), validate=validate.Length(max=200))
     audiences = codes(AUDIENCES)
     stages = ma.fields.List(ma.fields.String(validate=validate.Length(max=40)), validate=validate.Length(max=50))
-    texts = ma.fields.List(ma.fields.Nested(TextIn), validate=validate.Length(1, 20))
+    texts = ma.fields.List(ma.fields.Nested(NoticeTextIn), validate=validate.Length(1, 20))
     lessons = ma.fields.List(ma.fields.String(validate=validate.Regexp("^[a-z0-9-]{1,80}$")), validate=validate.Length(max=20))
     send_at = ma.fields.AwareDateTime(allow_none=True, validate=MOMENTS)
     expires_at = ma.fields.AwareDateTime(validate=MOMENTS)
@@ -201,10 +201,10 @@ class NewNotice(NoticeIn):
     audiences = ma.fields.List(
         ma.fields.String(validate=validate.OneOf(list(AUDIENCES))), required=True, validate=validate.Length(1, 10)
     )
-    texts = ma.fields.List(ma.fields.Nested(TextIn), required=True, validate=validate.Length(1, 20))
+    texts = ma.fields.List(ma.fields.Nested(NoticeTextIn), required=True, validate=validate.Length(1, 20))
 
 
-class ScheduleIn(ma.Schema):
+class NoticeScheduleIn(ma.Schema):
     send_at = ma.fields.AwareDateTime(
         allow_none=True,
         load_default=None,
@@ -341,7 +341,7 @@ def approve(key: str) -> Response:
 
 
 @staff.post("/notices/<string:key>/schedule")
-@staff.arguments(ScheduleIn)
+@staff.arguments(NoticeScheduleIn)
 @staff.alt_response(200, description="Scheduled")
 def schedule(payload: dict[str, Any], key: str) -> Response:
     """Give an approved notice its moment
