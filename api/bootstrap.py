@@ -5,16 +5,15 @@ Every step looks before it acts, so a start that was cut is finished by the next
 
 import secrets
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from content import checks, courses, directory, importing, lessons, media, publishing, sealed, staff, store
+from content import checks, courses, directory, importing, lessons, media, published, publishing, sealed, staff, store
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
 from content.settings import Settings
-from notifications import notices, seasons  # noqa: F401  (their collections belong to ensure_indexes)
+from notifications import notices  # noqa: F401  (their collections belong to ensure_indexes)
 
 LIBRARY = Path(lessons.__file__).parent / "library"
 
@@ -31,8 +30,14 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> str | None:
         say(f"数据库已就绪 database ready ({len(made)} collections, validators and indexes made)")
     media.ensure_bucket(settings)
     password = first_account(settings)
-    if Lesson.rows().find_one({}) is None:
+    # 0 while loading, 1 when done: a load that was cut is taken up again, a library that staff have emptied is not
+    loaded = published.Counter.rows().find_one({"_id": "library"})
+    if loaded is None and Lesson.rows().find_one({}) is None:
+        published.Counter.rows().insert_one({"_id": "library", "value": 0})
+        loaded = {"value": 0}
+    if loaded and loaded["value"] == 0:
         load_library(settings, say)
+        published.Counter.rows().update_one({"_id": "library"}, {"$set": {"value": 1}})
     return password
 
 
@@ -48,22 +53,23 @@ def first_account(settings: Settings) -> str | None:
 
 
 def load_library(settings: Settings, say: Callable[[str], None]) -> None:
-    """Load and publish the project's own starter library. It is `SYSTEM`'s work, marked as reviewed by nobody yet."""
+    """Load and publish the project's own starter library; what is there already is left as it is. It is `SYSTEM`'s work,
+    marked as reviewed by nobody yet."""
     say("载入起步内容库 loading the starter library …")
     count: dict[str, int] = {}
-    read: Iterable[Any] = sorted(importing.read(LIBRARY / "lessons"), key=lambda r: bool(r.meta.get("made_from")))
+    read = [one for one in importing.read(LIBRARY / "lessons") if isinstance(one, importing.Read)]
+    read.sort(key=lambda one: bool(one.meta.get("made_from")))
     for one in read:
         lessons.import_draft(one.slug, one.language, one.meta, one.text, SYSTEM)
-        key = lessons.by_slug(one.slug).id
-        publishing.submit(Lesson, key, one.language, SYSTEM)
-        publishing.approve(Lesson, key, one.language, SYSTEM)
-        publishing.publish(Lesson, key, one.language, SYSTEM)
+        lesson = lessons.by_slug(one.slug)
+        for state, verb in (("draft", publishing.submit), ("in_review", publishing.approve), ("approved", publishing.publish)):
+            if lesson.stands[one.language].state == state:
+                lesson = verb(Lesson, lesson.id, one.language, SYSTEM)
         count["lessons"] = count.get("lessons", 0) + 1
     for name, load in (
         ("checks", checks.load_library),
         ("courses", courses.load_library),
         ("services", directory.load_library),
-        ("seasons", seasons.load_library),
     ):
         try:
             count[name] = load(LIBRARY, settings)

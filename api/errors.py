@@ -14,6 +14,8 @@ from http import HTTPStatus
 from typing import Any
 
 import flask_smorest
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.ext.marshmallow.common import resolve_schema_cls
 from flask import Flask, Response, g, json, request
 from pymongo.errors import PyMongoError
 from werkzeug.exceptions import HTTPException
@@ -166,11 +168,18 @@ def of_http(error: HTTPException) -> Response:
     return problem(status, code, failures.TEXTS[code].fill(params), found, headers)
 
 
+def schema_name(schema: Any) -> str:
+    """Name of a schema in the OpenAPI document: its file and its class, so that each file may have its own `Page`."""
+    cls = resolve_schema_cls(schema)
+    cls = cls[0] if isinstance(cls, list) else cls
+    return f"{cls.__module__.rsplit('.', 1)[-1].title()}{cls.__name__.removesuffix('Schema')}"
+
+
 class Api(flask_smorest.Api):  # type: ignore[misc]
     """flask-smorest's Api with our error shape."""
 
-    class Problem(flask_smorest.error_handler.ErrorSchema):  # type: ignore[misc]
-        """Documented shape of every error."""
+    def __init__(self, app: Flask) -> None:
+        super().__init__(app, spec_kwargs={"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=schema_name)})
 
     def handle_http_exception(self, error: HTTPException) -> Response:
         """All of werkzeug's errors come by here."""

@@ -20,6 +20,7 @@ from flask_smorest import Blueprint as SmorestBlueprint
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
+from marshmallow import RAISE
 from pymongo.errors import DuplicateKeyError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import UnsupportedMediaType
@@ -92,7 +93,12 @@ def strict_json(data: bytes) -> Any:
 
 
 class StrictParser(FlaskParser):
-    """flask-smorest's argument parser with our JSON: the stock one answers 500 to deep nesting and lone surrogates."""
+    """flask-smorest's argument parser with our JSON: the stock one answers 500 to deep nesting and lone surrogates.
+
+    An unknown query parameter is refused like an unknown field: `?lagnuage=en` would otherwise be answered as if unfiltered.
+    """
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "query": RAISE}
 
     def load_json(self, req: Any, schema: Any) -> Any:
         data = req.get_data(cache=True)

@@ -6,7 +6,7 @@ import json
 import brotli
 import pytest
 
-from content import lessons, publishing, store
+from content import lessons, publishing, staff, store
 from content.lessons import Lesson
 from content.records import SYSTEM
 from tests.site import Site
@@ -149,7 +149,7 @@ def test_filters(site: Site) -> None:
 
 
 def test_another_organisations_draft_is_not_there(site: Site) -> None:
-    ours, theirs = store.new_id(), store.new_id()
+    ours, theirs = (staff.create_organisation(f"学校{n}", "school", "150603", SYSTEM).id for n in ("甲", "乙"))
     site.person("ours", "editor", organisation=ours, division="150603")
     site.person("theirs", "editor", organisation=theirs, division="150603")
     site.person("elsewhere", "editor", organisation=ours, division="370200")
