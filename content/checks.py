@@ -347,7 +347,10 @@ def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[st
             outcome, warnings = _import_one(file, row["key"], valuesets, by, dry_run)
             yield row | {"outcome": outcome, "messages": [_said("", text) for text in warnings]}
         except Failure as failure:
-            found = [{tag: f"{e.field}: {text}" for tag, text in e.messages.items()} for e in getattr(failure, "errors", [])]
+            found = [
+                {k: t if e.field in t else f"{e.field}: {t}" for k, t in e.messages.items()}
+                for e in getattr(failure, "errors", [])
+            ]
             yield row | {"outcome": "refused", "messages": found or [failure.messages]}
         except OSError as error:
             yield row | {
