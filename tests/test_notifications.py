@@ -489,6 +489,17 @@ def test_the_night_falls_in_the_middle_of_a_fan_out(near: Settings, phone: FakeF
     assert [seen.target for seen in phone.sends()] == [EN, ZH]
 
 
+def test_the_night_falls_between_the_sweep_and_the_claim(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
+    evening = datetime(2027, 6, 6, 13, 29, 59, tzinfo=UTC)
+    notice = planned(near, people, evening)
+    assert notices.sweep(evening, near) == [notice.id]
+    night = evening + timedelta(seconds=2)
+    assert worker.carry(notice.id, near, clock(night)) == "not ours"
+    assert notices.sweep(night + timedelta(minutes=1), near) == []
+    assert phone.sends() == []
+    assert notices.sweep(datetime(2027, 6, 6, 23, 0, tzinfo=UTC), near) == [notice.id]
+
+
 def test_retries_back_off_and_give_up_after_an_hour(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
     notice = planned(near, people, texts={"zh-Hans": TEXTS["zh-Hans"]})
     phone.script("*", *[fake_fcm.UNAVAILABLE] * 99)
