@@ -7,11 +7,10 @@ an error in one field must not hide the help that another asks for.
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, current_app, g, json, jsonify, request
+from flask import Response, current_app, g, jsonify, request
 from marshmallow import validate
-from werkzeug.exceptions import HTTPException
 
-from api import errors, front
+from api import front
 from api.auth import actor
 from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
 from content import checks, directory, languages, lessons, scoring, store
@@ -216,15 +215,6 @@ def help_beside() -> None:
     """Every failure of a scoring request carries the card, one of the body's shape included."""
     if request.endpoint == "checks.score":
         g.beside_failure = {"help": card()}
-
-
-@blp.errorhandler(HTTPException)
-def malformed(error: HTTPException) -> Response:
-    """Errors of the body's shape do not come as a `Failure`: the card is laid into the same answer."""
-    response = errors.of_http(error)
-    if "beside_failure" in g and response.is_json:
-        response.set_data(json.dumps({**(response.get_json() or {}), **g.beside_failure}, ensure_ascii=False))
-    return response
 
 
 @blp.post("/checks/<string:slug>/score")

@@ -80,9 +80,8 @@ def problem(
     messages: dict[str, str],
     errors: Iterable[FieldError] = (),
     headers: dict[str, str] | None = None,
-    extra: dict[str, Any] | None = None,
 ) -> Response:
-    """One problem response."""
+    """One problem response. A view that must answer with help whatever happens puts it into `g.beside_failure`."""
     language = "en" if prefers_english() else "zh-Hans"
     body: dict[str, Any] = {
         "type": f"urn:xinqiao:problem:{code}",
@@ -91,7 +90,7 @@ def problem(
         "title": HTTPStatus(status).phrase,
         "detail": messages[language],
         "messages": messages,
-        **(extra or {}),
+        **g.get("beside_failure", {}),
     }
     rows = [{"field": e.field, "code": e.code, "messages": e.messages} for e in errors]
     if rows:
@@ -114,7 +113,7 @@ def of_failure(failure: Failure) -> Response:
     if isinstance(failure, failures.NotSignedIn):
         headers["WWW-Authenticate"] = "Bearer"
     errors = failure.errors if isinstance(failure, Invalid) else ()
-    return problem(status_of(failure), failure.code, failure.messages, errors, headers, g.get("beside_failure"))
+    return problem(status_of(failure), failure.code, failure.messages, errors, headers)
 
 
 # marshmallow's messages -> our codes. The pattern's group, where there is one, fills the text's place.

@@ -69,11 +69,6 @@ def keep(seconds: float = 3600, max_age: int = 60) -> None:
     request.environ["xinqiao.keep"] = (seconds, max_age)
 
 
-def sensitive() -> bool:
-    """Whether this request leaves no line in the log."""
-    return bool(request.environ.get("xinqiao.sensitive"))
-
-
 @dataclass(slots=True)
 class Kept:
     """One prepared answer in one encoding."""
@@ -84,6 +79,8 @@ class Kept:
     until: float
     """time.monotonic() until which it holds."""
     route: str
+    sensitive: bool
+    """Whether its reading leaves hourly counts only."""
     metrics: dict[tuple[str, str], Any] = field(default_factory=dict)
 
 
@@ -152,13 +149,17 @@ class Front:
         else:
             status, headers, body = "200 OK", kept.headers, kept.body
         request_id = os.urandom(8).hex()
-        metric = kept.metrics.get((method, status))
-        if metric is None:
-            metric = kept.metrics[method, status] = (REQUESTS.labels(kept.route, method, status[:3]), SECONDS.labels(kept.route))
-        took = time.perf_counter() - began
-        metric[0].inc()
-        metric[1].observe(took)
-        line(kept.route, method, status[:3], took, request_id)
+        if kept.sensitive:
+            hourly(kept.route, status[:3])
+        else:
+            metric = kept.metrics.get((method, status))
+            if metric is None:
+                metric = (REQUESTS.labels(kept.route, method, status[:3]), SECONDS.labels(kept.route))
+                kept.metrics[method, status] = metric
+            took = time.perf_counter() - began
+            metric[0].inc()
+            metric[1].observe(took)
+            line(kept.route, method, status[:3], took, request_id)
         start_response(status, [*headers, ("X-Request-Id", request_id)])
         return [body] if body and method == "GET" else []
 
@@ -176,13 +177,12 @@ class Front:
         chunks = self.app(asked, start)
         if asked is not environ:
             environ.update({k: v for k, v in asked.items() if k.startswith("xinqiao.")})
-        terms = environ.get("xinqiao.keep")
-        if terms is None or not got[0].startswith("200"):
+        if "xinqiao.keep" not in environ or not got[0].startswith("200"):
             return None, (got[0], got[1], chunks)
         body = b"".join(chunks)
         if hasattr(chunks, "close"):
             chunks.close()
-        kept = self.prepare(key, body, got[1], terms, environ["xinqiao.route"])
+        kept = self.prepare(key, body, got[1], environ)
         with self.lock:
             if self.reader.current is seen:
                 if len(self.kept) >= MAX_ENTRIES or self.size > MAX_BYTES:
@@ -191,8 +191,9 @@ class Front:
                 self.size += len(kept.body) + 1024
         return kept, None
 
-    def prepare(self, key: Key, body: bytes, headers: list[tuple[str, str]], terms: tuple[float, int], route: str) -> Kept:
+    def prepare(self, key: Key, body: bytes, headers: list[tuple[str, str]], environ: "WSGIEnvironment") -> Kept:
         """Compress, tag, and write the headers."""
+        seconds, max_age = environ["xinqiao.keep"]
         digest = hashlib.sha256(body).digest()
         encoding = key[2] if len(body) >= SMALL else ""
         sent = body
@@ -207,12 +208,13 @@ class Front:
         written += [
             ("Content-Length", str(len(sent))),
             ("ETag", etag),
-            ("Cache-Control", f"public, max-age={terms[1]}, stale-if-error=86400"),
+            ("Cache-Control", f"public, max-age={max_age}, stale-if-error=86400"),
             ("Vary", "Accept-Encoding, Accept-Language"),
         ]
         if encoding:
             written.append(("Content-Encoding", encoding))
-        return Kept(sent, written, etag, time.monotonic() + terms[0], route)
+        until = time.monotonic() + seconds
+        return Kept(sent, written, etag, until, environ["xinqiao.route"], bool(environ.get("xinqiao.sensitive")))
 
 
 def matches(header: str, etag: str) -> bool:

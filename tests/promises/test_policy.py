@@ -49,7 +49,7 @@ def test_every_route_and_role(roles: Site) -> None:
         for role, permissions in staff.ROLES.items():
             status = call(roles, method, path, by=f"the-{role.replace('_', '-')}")
             told = f"{method} {path} as {role}: {status}"
-            assert status < 500, told
+            assert status < 500 or endpoint == "ops.readyz", told  # nothing is published here, so not ready
             if needs not in (PUBLIC, SIGNED_IN):
                 assert (status != 403) == (needs in permissions), told
             count += 1
