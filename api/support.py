@@ -34,6 +34,13 @@ class Place(ma.Schema):
     language = Tag(metadata={"description": "wins over Accept-Language", "example": "zh-Hans"})
 
 
+class CardQuery(ma.Schema):
+    """Anything goes: whoever asks for this card gets one, whatever an old app sends along."""
+
+    division = ma.fields.String(metadata={"description": "GB/T 2260 code; the service's own when left out", "example": "500114"})
+    language = ma.fields.String(metadata={"description": "wins over Accept-Language", "example": "zh-Hans"})
+
+
 class ServicesQuery(Place, Paging):
     limit = ma.fields.Integer(load_default=50, validate=validate.Range(1, 100))
     kind = ma.fields.String(validate=validate.OneOf(KINDS))
@@ -150,7 +157,7 @@ class Card(ma.Schema):
 
 
 @blp.get("/help-card")
-@blp.arguments(Place, location="query")
+@blp.arguments(CardQuery, location="query", unknown=ma.EXCLUDE)
 @blp.alt_response(200, schema=Card)
 def help_card(query: dict[str, Any]) -> Response:
     """The help card for a place and this moment

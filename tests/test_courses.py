@@ -1,6 +1,7 @@
 """Courses: a series is written, seen by a second person and published; families book without an account; no seat is sold
 twice; and the telephone stands nowhere in clear."""
 
+import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from content import courses, records, registrations, sealed, staff, store
 from content.failures import Conflict, Failure, Forbidden, Invalid, NotFound, Stale
 from content.published import ANY, Reader
 from content.settings import Settings
+from tests.site import Site
 
 LIBRARY = Path(courses.__file__).parent / "library"
 KEY = "3f0c1c1e-7c1f-4a58-9d0b-2f6f8a1f0001"
@@ -30,6 +32,13 @@ def ready(clean: None, settings: Settings) -> None:
     """A clean database, and the key that seals."""
     sealed.configure(settings)
     sealed.seal("")  # makes the data key, as the service's start does
+    federation()
+
+
+def federation(key: str = "org1") -> str:
+    """An organisation that holds courses."""
+    office = staff.Organisation(id=key, name=f"妇联 {key}", kind="federation", division="150603")
+    return str(records.create(office, records.SYSTEM).id)
 
 
 def session_values(**more: Any) -> dict[str, Any]:
@@ -261,7 +270,9 @@ def test_no_phone_no_name_no_code_in_the_whole_database_and_reading_leaves_a_lin
     (line,) = [row for row in records.history(kind="session", key=session) if row.action == "session.read_bookings"]
     assert line.actor == "ann" and line.note == "2 bookings"
     db = store.database()
-    dump = b"".join(encode(row, codec_options=db.codec_options) for name in db.list_collection_names() for row in db[name].find({}))
+    dump = b"".join(
+        encode(row, codec_options=db.codec_options) for name in db.list_collection_names() for row in db[name].find({})
+    )
     assert session.encode() in dump
     for secret in ("1391234567", "欧阳", booked.code, booked.code.replace("-", ""), KEY):
         assert secret.encode() not in dump, secret
@@ -275,3 +286,125 @@ def test_the_starter_series_loads_once(ready: None) -> None:
     assert courses.CourseSession.rows().count_documents({"state": "published"}) == 4
     seen = public("session", "sample-parent-school-1")
     assert seen and seen["starts_at"].endswith("T19:00+08:00") and seen["lecturer"]["name"]["zh-Hans"]
+
+
+def body(key: str) -> dict[str, Any]:
+    """A series as staff send it."""
+    texts = [
+        {"language": "zh-Hans", "title": "家长学校", "summary": "四次晚间小课"},
+        {"language": "en", "title": "Parent school"},
+    ]
+    return {**SERIES, "texts": texts, "organisation": key}
+
+
+def test_the_whole_way_over_http(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)  # the level of the service; below it the test's own client writes addresses
+    sealed.seal("")
+    own, other = federation("org1"), federation("org2")
+    site.person("ann", "organiser", organisation=own)
+    site.person("rev", "reviewer", division="150600")
+    site.person("eve", "organiser", organisation=other)
+
+    # Ann writes a series; a reviewer approves; Ann publishes
+    assert site.post("/v1/staff/courses", body(other), by="ann").status_code == 403
+    made = site.post("/v1/staff/courses", body(own), by="ann")
+    assert made.status_code == 201, made.text
+    path = made.headers["Location"]
+    assert site.post(f"{path}/publish", by="ann").status_code == 428
+    alone = site.post(f"{path}/publish", by="ann", match=made.headers["ETag"])
+    assert (alone.status_code, alone.json()["code"]) == (403, "second_person")
+    assert site.get("/v1/courses").json()["items"] == []
+    approved = site.post(f"{path}/approve", by="rev", match=made.headers["ETag"])
+    assert approved.status_code == 200, approved.text
+    assert site.post(f"{path}/publish", by="ann", match=made.headers["ETag"]).status_code == 412
+    done = site.post(f"{path}/publish", by="ann", match=approved.headers["ETag"])
+    assert done.status_code == 200 and done.json()["state"] == "published"
+
+    # a session in the evening, local time
+    day = (datetime.now(UTC) + timedelta(days=9)).date()
+    values = {
+        "series": made.json()["id"], "starts_at": f"{day}T19:00", "ends_at": f"{day}T20:30", "place": "online", "capacity": 5,
+        "venue": {"name": [{"language": "zh-Hans", "text": "线上"}]}, "online_link": "https://meet.example/room",
+    }  # fmt: skip
+    session = site.post("/v1/staff/sessions", values, by="ann")
+    assert session.status_code == 201, session.text
+    at = session.headers["Location"]
+    key = session.json()["id"]
+    assert site.get(f"/v1/sessions/{key}").status_code == 404
+    assert site.post(f"{at}/publish", by="ann", match=session.headers["ETag"]).status_code == 200
+
+    # what families see
+    (course,) = site.get("/v1/courses?division=150603&audience=parent&stage=junior&grade=9&topic=parenting").json()["items"]
+    assert (course["title"], course["languages"]) == ("家长学校", ["en", "zh-Hans"])
+    assert site.get("/v1/courses", headers={"Accept-Language": "en"}).json()["items"][0]["title"] == "Parent school"
+    for nothing in ("division=420100", "audience=student", "stage=junior&grade=7", "topic=fraud"):
+        assert site.get(f"/v1/courses?{nothing}").json()["items"] == []
+    (listed,) = site.get(f"/v1/sessions?division=150600&from={day}&to={day}&place=online").json()["items"]
+    assert listed["starts_at"] == f"{day}T19:00+08:00" and listed["series"]["title"] == "家长学校"
+    for nothing in (
+        "division=420100",
+        f"from={day + timedelta(days=1)}",
+        f"to={day - timedelta(days=1)}",
+        "place=home",
+        "series=x",
+    ):
+        assert site.get(f"/v1/sessions?{nothing}").json()["items"] == []
+    whole = site.get(f"/v1/courses/{course['id']}")
+    assert [one["id"] for one in whole.json()["sessions"]] == [key]
+    assert "meet.example" not in whole.text + site.get(f"/v1/sessions/{key}").text
+    assert site.get(f"/v1/sessions/{key}", headers={"If-None-Match": whole.headers["ETag"]}).status_code == 200
+    etag = site.get(f"/v1/sessions/{key}").headers["ETag"]
+    assert site.get(f"/v1/sessions/{key}", headers={"If-None-Match": etag}).status_code == 304
+
+    # a parent books, twice by one press, and looks
+    family = {"seats": 2, "family_name": "欧阳", "phone": "139 1234 5678"}
+    first = site.post(f"/v1/sessions/{key}/bookings", family, headers={"Idempotency-Key": KEY})
+    again = site.post(f"/v1/sessions/{key}/bookings", family, headers={"Idempotency-Key": KEY})
+    assert first.status_code == again.status_code == 201 and first.json() == again.json()
+    assert first.headers["Cache-Control"] == "no-store"
+    code = first.json()["code"]
+    seen = site.get(f"/v1/bookings/{code.lower()}").json()
+    assert (seen["state"], seen["seats"], seen["online_link"]) == ("confirmed", 2, "https://meet.example/room")
+    assert "欧阳" not in str(seen) and "1391234" not in str(seen)
+    full = site.post(f"/v1/sessions/{key}/bookings", {**family, "seats": 4, "phone": "13800138000"})
+    assert (full.status_code, full.json()["code"]) == (409, "full")
+    wrong = site.post(f"/v1/sessions/{key}/bookings", {**family, "phone": "13x", "seats": 9, "oops": {"$gt": ""}})
+    assert wrong.status_code == 422 and {e["field"] for e in wrong.json()["errors"]} >= {"phone", "seats", "oops"}
+
+    # who sees the names
+    entries = site.get(f"{at}/bookings", by="ann").json()["items"]
+    assert [(one["family_name"], one["phone"], one["seats"]) for one in entries] == [("欧阳", "+8613912345678", 2)]
+    assert site.get(f"{at}/bookings", by="eve").status_code == 404
+    assert site.get(f"{at}/bookings", by="rev").status_code == 403
+    assert site.get(at, by="eve").status_code == 404
+    assert site.call("PATCH", at, by="eve", match='"2"', json={"capacity": 9}).status_code == 404
+    assert site.get("/v1/staff/sessions", by="eve").json()["items"] == []
+    assert [one["seats_taken"] for one in site.get("/v1/staff/sessions", by="ann").json()["items"]] == [2]
+    assert records.history(kind="session", key=key)[0].action == "session.read_bookings"
+
+    # the session moves, and is cancelled after all
+    now = site.get(at, by="ann")
+    patch = {"starts_at": f"{day}T20:00", "ends_at": f"{day}T21:00"}
+    moved = site.call("PATCH", at, by="ann", match=now.headers["ETag"], json=patch)
+    assert moved.status_code == 200 and moved.json()["booking_closes_at"] == f"{day}T20:00+08:00"
+    assert site.get(f"/v1/sessions/{key}").json()["starts_at"] == f"{day}T20:00+08:00"
+    gone = site.call("DELETE", f"/v1/bookings/{code}")
+    assert (gone.status_code, gone.json()["state"], gone.json()["online_link"]) == (200, "cancelled", None)
+    assert site.call("DELETE", f"/v1/bookings/{code}").json() == gone.json()
+    assert site.get(at, by="ann").json()["seats_taken"] == 0
+    assert site.post(f"{at}/cancel", by="ann", match=moved.headers["ETag"]).status_code == 200
+    assert site.get(f"/v1/sessions/{key}").json()["state"] == "cancelled"
+    assert site.post(f"/v1/sessions/{key}/bookings", family).json()["code"] == "closed"
+    assert not [one for one in caplog.messages if code in one or "1391234" in one or "欧阳" in one]
+
+
+def test_what_staff_read_they_can_send_back(site: Site) -> None:
+    site.person("ann", "organiser", organisation=federation())
+    made = site.post("/v1/staff/courses", body("org1"), by="ann")
+    path, extra = made.headers["Location"], {"id", "state", "revision", "approved", "public", "unpublished_changes"}
+    extra |= {"created_at", "updated_at"}
+    same = {name: value for name, value in site.get(path, by="ann").json().items() if name not in extra}
+    kept = site.call("PATCH", path, by="ann", match=made.headers["ETag"], json=same)
+    assert kept.status_code == 200 and kept.headers["ETag"] == made.headers["ETag"]
+    assert site.call("DELETE", path, by="ann", match=made.headers["ETag"]).status_code == 204
+    assert site.get(path, by="ann").status_code == 404

@@ -16,6 +16,7 @@ from content import directory, records
 from content.failures import Conflict, Invalid, NotFound, Stale
 from content.published import ANY, Item, Reader, Snapshot
 from content.settings import Settings
+from tests.site import Site
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 LIBRARY = Path(directory.__file__).parent / "library"
@@ -264,3 +265,49 @@ def test_the_starter_directory_loads_once_and_makes_a_card(clean: None) -> None:
     numbers = [row["phones"][0]["number"] for row in card["lines"]]
     assert numbers[:2] == ["12356", "12355"] and not {"110", "120"} & set(numbers)
     assert [row["number"] for row in card["emergency"]] == ["110", "120"]
+
+
+def test_from_the_desk_to_the_card_over_http(site: Site) -> None:
+    site.person("edna", "editor", division="500000")
+    site.person("rev", "reviewer", division="500000")
+    card = site.get("/v1/help-card?division=500114&language=en").json()
+    assert card["lines"][0]["phones"][0]["number"] == "12356" and card["title"] == "You can talk to someone now"
+
+    path = "/v1/staff/services/qianjiang-line"
+    words = [{"language": "zh-Hans", "text": "黔江热线"}, {"language": "en", "text": "Qianjiang line"}]
+    hours = {"rrule": "FREQ=DAILY", "opens_at": "00:00", "closes_at": "24:00"}
+    body = {
+        "kind": "hotline", "name": words, "phones": [{"number": "023-79220000"}], "schedules": [hours], "assured_by": "小李",
+        "divisions": ["500114"], "assured_date": datetime.now(SHANGHAI).date().isoformat(),
+    }  # fmt: skip
+    assert site.call("PUT", path, by="edna", json={**body, "divisions": []}).status_code == 403  # the whole country is not theirs
+    made = site.call("PUT", path, by="edna", json=body)
+    assert made.status_code == 201, made.text
+    assert site.call("PUT", path, by="edna", json=body).status_code == 428
+    assert site.call("PUT", path, by="edna", match=made.headers["ETag"], json=body).headers["ETag"] == made.headers["ETag"]
+    assert site.call("PATCH", path, by="edna", match='"9"', json={"order": 1}).status_code == 412
+    edited = site.call("PATCH", path, by="edna", match=made.headers["ETag"], json={"order": 1})
+    assert edited.json()["order"] == 1 and edited.json()["public"] is False
+    bad = site.call(
+        "PATCH", path, by="edna", match=edited.headers["ETag"], json={"schedules": [{**hours, "rrule": "FREQ=SECONDLY"}]}
+    )
+    assert (bad.status_code, bad.json()["errors"][0]["field"]) == (422, "schedules.0.rrule")
+    assert site.post(f"{path}/publish", by="edna", match=edited.headers["ETag"]).status_code == 403
+    assert site.post(f"{path}/publish", by="rev", match=edited.headers["ETag"]).status_code == 200
+    assert [one["stale"] for one in site.get("/v1/staff/services", by="edna").json()["items"]] == [False]
+
+    (line,) = site.get("/v1/hotlines?division=500114").json()["items"]
+    assert (line["name"], line["open_now"], line["stale"]) == ("黔江热线", True, False) and "小李" not in str(line)
+    assert site.get("/v1/services?division=500114&kind=clinic").json()["items"] == []
+    assert len(site.get("/v1/services?division=500114&open_now=true").json()["items"]) == 1
+    assert site.get("/v1/hotlines?division=420100").json()["items"] == []
+    card = site.get("/v1/help-card?division=500114", headers={"Accept-Language": "en"})
+    assert card.json()["lines"][0]["name"] == "Qianjiang line" and card.json()["lines"][0]["open_now"] is True
+    assert "max-age=30" in card.headers["Cache-Control"]
+    for odd in ("division=123456", "division=abc&language=%3F%3F", "oops=1&language=tlh", f"division={'9' * 3000}"):
+        reply = site.get(f"/v1/help-card?{odd}")
+        assert reply.status_code == 200, (odd, reply.text)
+        assert reply.json()["lines"][0]["phones"][0]["number"] == "12356"
+    site.reader.up = False  # the database is away: help is there
+    assert site.get("/v1/help-card?division=500114&language=en").status_code == 200
+    assert site.get("/v1/hotlines?division=500114&limit=9").json()["items"]
