@@ -29,7 +29,7 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> str | None:
     if made:
         say(f"数据库已就绪 database ready ({len(made)} collections, validators and indexes made)")
     media.ensure_bucket(settings)
-    password = first_account(settings)
+    sealed.seal("")  # makes the field key now, before workers race for it
     # 0 while loading, 1 when done: a load that was cut is taken up again, a library that staff have emptied is not
     loaded = published.Counter.rows().find_one({"_id": "library"})
     if loaded is None and Lesson.rows().find_one({}) is None:
@@ -38,7 +38,7 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> str | None:
     if loaded and loaded["value"] == 0:
         load_library(settings, say)
         published.Counter.rows().update_one({"_id": "library"}, {"$set": {"value": 1}})
-    return password
+    return first_account(settings)  # last, so that a start that is cut does not take the one-time password with it
 
 
 def first_account(settings: Settings) -> str | None:

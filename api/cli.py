@@ -23,8 +23,8 @@ from content.records import SYSTEM
 from content.settings import Settings, SettingsError
 from notifications import fcm, seasons
 
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def opened() -> Settings:

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
@@ -48,7 +48,7 @@ def run(settings: Settings) -> None:
     try:
         with _alone(settings.var):
             try:
-                _run(_forget_killed(settings), children)
+                _run(settings, children)
             finally:
                 _stop(children)
                 (settings.var / "run.json").unlink(missing_ok=True)
@@ -113,24 +113,6 @@ def _alone(var: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
-
-
-def _forget_killed(settings: Settings) -> Settings:
-    """The settings without what came from the run.json of a supervisor that was killed; deletes that file."""
-    path = settings.var / "run.json"
-    try:
-        stale = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return settings
-    path.unlink()
-    default = {f.name: f.default for f in fields(Settings)}
-    now = settings.environment()
-    gone = {
-        attribute: default[attribute]
-        for name, attribute in Settings.ENV.items()
-        if attribute != "var" and name not in os.environ and name in stale and now.get(name) == stale[name]
-    }
-    return replace(settings, **gone)  # type: ignore[arg-type]
 
 
 def _room(var: Path) -> None:

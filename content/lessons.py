@@ -23,6 +23,7 @@ from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS, Stage
 
+MEDIA = re.compile(r"\bmedia:([0-9a-f]{64})\b")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 LIMITS = {"title": 120, "summary": 300, "body": 200_000, "try_this": 300}  # characters
 META = ("audiences", "stages", "topics", "kind", "seasons", "divisions", "media", "sources", "help", "reviewed_by", "review_due")
@@ -97,6 +98,7 @@ class Lesson(Publishable):
         if text is None:
             raise NotFound(what=f"{self.slug} {language}")
         facts = {name: raw.get(name) for name in META}
+        facts["media"] = sorted({*(raw.get("media") or []), *MEDIA.findall(text["body"])})
         return {**facts, "slug": self.slug, "language": language, **dict(text)}
 
     def missing(self, language: str) -> list[str]:
@@ -129,7 +131,7 @@ def _addresses(tokens: list[Token]) -> None:
     for token in tokens:
         for name in ("src", "href"):
             value = token.attrs.get(name)
-            if isinstance(value, str) and (found := re.fullmatch(r"media:([0-9a-f]{64})", value)):
+            if isinstance(value, str) and (found := MEDIA.fullmatch(value)):
                 token.attrs[name] = f"/v1/media/{found[1]}/file"
         _addresses(token.children or [])
 
@@ -168,7 +170,10 @@ def checked(facts: Mapping[str, Any]) -> dict[str, Any]:
             errors.append(FieldError(name, "not_one_of", {"choices": ", ".join(table)}))
     if "kind" in facts and facts["kind"] not in KINDS:
         errors.append(FieldError("kind", "not_one_of", {"choices": ", ".join(KINDS)}))
-    spellings: dict[str, Callable[[str], str]] = {"stages": lambda v: str(Stage.parse(v)), "divisions": lambda v: divisions.check(v, "divisions")}
+    spellings: dict[str, Callable[[str], str]] = {
+        "stages": lambda v: str(Stage.parse(v)),
+        "divisions": lambda v: divisions.check(v, "divisions"),
+    }
     for name, check in spellings.items():
         values = []
         for value in facts.get(name) or []:
@@ -289,7 +294,11 @@ def by_slug(slug: str) -> Lesson:
 
 def used_in(media: str) -> list[str]:
     """Working copies and versions that use a media id or hash."""
-    drafts = [f"lesson {raw['slug']}" for raw in Lesson.rows().find({"media": media}, {"slug": 1})]
+    drafts = [
+        f"lesson {raw['slug']}"
+        for raw in Lesson.rows().find({}, {"slug": 1, "media": 1, "texts": 1})
+        if media in raw.get("media", []) or any(f"media:{media}" in text["body"] for text in raw.get("texts", {}).values())
+    ]
     return sorted({*drafts, *publishing.used_in(media)})
 
 

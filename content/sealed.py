@@ -68,12 +68,16 @@ def _encrypt(text: str, algorithm: str) -> bytes:
         return bytes(encryption.encrypt(text, algorithm, key_alt_name=KEY))
     except EncryptionError as error:
         _explain(error)
-        if store.database()[VAULT].find_one({"keyAltNames": KEY}) is not None:
-            raise SettingsError(
-                "The database's field key does not open with XINQIAO_DATA_KEY. Set the one it was made with."
-            ) from error
+    # no key yet, or another process made it while we looked: make it if need be, then it must open
+    if store.database()[VAULT].find_one({"keyAltNames": KEY}) is None:
         _make_key(encryption)
+    try:
         return bytes(encryption.encrypt(text, algorithm, key_alt_name=KEY))
+    except EncryptionError as error:
+        _explain(error)
+        raise SettingsError(
+            "The database's field key does not open with XINQIAO_DATA_KEY. Set the one it was made with."
+        ) from error
 
 
 def _explain(error: EncryptionError) -> None:

@@ -6,6 +6,7 @@ servers, so that `xinqiao import` in another shell finds them. Secrets have no d
 """
 
 import base64
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -156,9 +157,18 @@ class Settings:
 
 
 def _running(var: Path) -> dict[str, str]:
-    """What a running `xinqiao serve` on this `var` wrote for its siblings; empty when none runs."""
+    """What a running `xinqiao serve` on this `var` wrote for its siblings; empty when none runs.
+
+    A supervisor holds VAR/lock as long as it lives, so a file left by one that was killed is not believed.
+    """
     try:
-        values = json.loads((var / "run.json").read_text())
+        with (var / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                values = json.loads((var / "run.json").read_text())
+            else:
+                return {}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError):

@@ -18,7 +18,8 @@ from celery import Celery, signals
 from kombu.exceptions import OperationalError
 from pymongo.errors import PyMongoError
 
-from content import embedded, publishing, store
+from content import embedded, media, publishing, store
+from content.failures import Failure
 from content.settings import Settings
 from notifications import fcm, notices
 
@@ -62,6 +63,7 @@ app.conf.update(
         # `expires`: what piled up while no worker ran is thrown away unread
         "sweep": {"task": "notices.sweep", "schedule": 1.0, "options": {"expires": 5}},
         "schedule": {"task": "publishing.schedule", "schedule": 60.0, "options": {"expires": 55}},
+        "quarantine": {"task": "media.purge", "schedule": 3600.0, "options": {"expires": 3000}},
     },
 )
 
@@ -140,3 +142,12 @@ def schedule() -> None:
         publishing.run_schedule(store.now(), kinds)
     except PyMongoError as error:
         log.warning("schedule put off: %s", type(error).__name__)
+
+
+@app.task(name="media.purge")
+def purge() -> None:
+    """Delete uploads that nobody accepted within a day."""
+    try:
+        media.purge_quarantine(settings, store.now())
+    except (Failure, PyMongoError) as error:
+        log.warning("purge of the quarantine put off: %s", type(error).__name__)

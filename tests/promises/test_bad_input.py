@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (a row of the corpus is one line)
 """Promise 12: bad input never breaks us. A hostile corpus on every route, and cases that schemathesis makes from our OpenAPI.
 
 Every answer is below 500 and every error is one problem detail with its code and both languages. Promise 13: no operator
@@ -134,6 +135,8 @@ def routes(site: Site) -> Iterator[tuple[str, str]]:
 
 def check(reply: Any, told: str) -> None:
     """Below 500, and an error in the one shape."""
+    if reply.status_code == 503 and "/readyz" in told:
+        return  # nothing is published here, so it is not ready, and says so in its own form
     assert reply.status_code < 500, (told, reply.status_code, reply.text[:300])
     if reply.status_code >= 400:
         assert reply.headers["Content-Type"] == "application/problem+json", (told, reply.text[:300])
