@@ -40,9 +40,9 @@ class Source(me.EmbeddedDocument):  # type: ignore[misc]
 class LessonText(me.EmbeddedDocument):  # type: ignore[misc]
     """A lesson in one language."""
 
-    title = me.StringField(required=True)
+    title = me.StringField(default="")
     summary = me.StringField(default="")
-    body = me.StringField(required=True)
+    body = me.StringField(default="")
     """Markdown (CommonMark); `media:<sha256>` addresses a media file."""
     try_this = me.StringField(default="")
     """One small thing to do today."""
@@ -98,7 +98,7 @@ class Lesson(Publishable):
         if text is None:
             raise NotFound(what=f"{self.slug} {language}")
         facts = {name: raw.get(name) for name in META}
-        facts["media"] = sorted({*(raw.get("media") or []), *MEDIA.findall(text["body"])})
+        facts["media"] = sorted({*(raw.get("media") or []), *MEDIA.findall(text.get("body", ""))})
         return {**facts, "slug": self.slug, "language": language, **dict(text)}
 
     def missing(self, language: str) -> list[str]:
@@ -297,7 +297,7 @@ def used_in(media: str) -> list[str]:
     drafts = [
         f"lesson {raw['slug']}"
         for raw in Lesson.rows().find({}, {"slug": 1, "media": 1, "texts": 1})
-        if media in raw.get("media", []) or any(f"media:{media}" in text["body"] for text in raw.get("texts", {}).values())
+        if media in raw.get("media", []) or any(f"media:{media}" in text.get("body", "") for text in raw.get("texts", {}).values())
     ]
     return sorted({*drafts, *publishing.used_in(media)})
 

@@ -1,6 +1,7 @@
 """Starting, watching and stopping: the embedded servers by themselves, then the supervisor with everything it runs."""
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -385,10 +386,13 @@ def test_a_start_that_is_stopped_early_leaves_nothing(home: Path, service: Calla
     until(lambda: gone(family), 5)
 
 
-def test_what_a_killed_supervisor_wrote_is_not_taken_for_settings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_supervisor_wrote_is_not_taken_for_settings(home: Path) -> None:
     embedded.folder(home)
-    dead = Settings(var=home, port=8123, mongodb_uri="mongodb://127.0.0.1:1", s3_region="cn-north-1", data_key="k")
+    dead = Settings(var=home, port=8123, mongodb_uri="mongodb://127.0.0.1:1", data_key="")
     embedded.keep(home / "run.json", json.dumps(dead.environment()))
-    monkeypatch.setenv("AWS_REGION", "cn-north-1")
-    assert serve._forget_killed(dead) == Settings(var=home, s3_region="cn-north-1")
-    assert not (home / "run.json").exists()
+    lock = home / "lock"
+    assert Settings.from_env({"XINQIAO_VAR": str(home)}) == Settings(var=home)
+    with lock.open("w") as held:
+        assert Settings.from_env({"XINQIAO_VAR": str(home)}) == Settings(var=home)
+        fcntl.flock(held, fcntl.LOCK_EX)  # a supervisor lives
+        assert Settings.from_env({"XINQIAO_VAR": str(home)}) == dead
