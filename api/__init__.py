@@ -13,14 +13,13 @@ from `POST /v1/staff/session`.
 - **Errors** are problem details (RFC 9457) with a stable `code` and texts in zh-Hans and en; see `content/failures.py`.
 - **Limits**: `RateLimit` and `RateLimit-Policy` headers where a limit counts; 429 and 503 carry `Retry-After`.
 - **Privacy**: no accounts for parents and students, no addresses or devices in logs; scoring stores nothing.
-
-This file is the one place where the parts are joined.
 """
 
 import inspect
 import logging
 import os
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from flask import Flask
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings, reader: Reader) -> Flask:
-    """The Flask application around a reader of the published set; connects to nothing itself.
+    """The one place where the parts are joined: the Flask application around a reader of the published set; connects to nothing itself.
 
     Raises at once when a route stands in no row of `auth.POLICY`, or a row names no route.
     """
@@ -87,12 +86,15 @@ def create_wsgi() -> "Front":
     # prometheus_client reads it at import: the counters of all workers meet in these files
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(settings))
     set_up_logs()
+    from api import auth
     from api.front import Front
 
-    store.connect(settings)
+    store.connect(settings, store.REQUEST_PATIENCE)
     sealed.configure(settings)
     reader = Reader(settings.var / "published.json.gz")
-    front = Front(create_app(settings, reader), reader)
+    app = create_app(settings, reader)
+    app.extensions["lanes"] = threading.BoundedSemaphore(auth.LANES)
+    front = Front(app, reader)
     reader.start()
     return front
 

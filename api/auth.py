@@ -6,6 +6,7 @@ POLICY answers "may this person do this anywhere?". Whether it may be done to th
 """
 
 import re
+import threading
 from typing import NamedTuple
 
 from flask import Flask, Response, current_app, g, request
@@ -17,6 +18,8 @@ from content.staff import Actor
 
 PUBLIC = "public"
 SIGNED_IN = "signed in"
+LANES = 3  # of a worker's four threads may be in the database at once: one is always left for reading
+LANE_WAIT = 0.25  # seconds; a booking takes 0.02, so whoever waits longer waits for a database that hangs
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{43})", re.I)
 
 
@@ -194,6 +197,28 @@ def install(app: Flask) -> None:
     if wrong:
         raise RuntimeError("; ".join(wrong))
     app.before_request(check)
+    app.teardown_request(leave)
+
+
+def enter() -> None:
+    """Take one of this worker's lanes to the database. Raises `Unavailable("overloaded")` when none is free in time.
+
+    Without lanes eight requests that a hanging database holds would keep the threads of both workers from everything that
+    is read without it. `app.extensions["lanes"]` is set where threads are few (granian); elsewhere this is a no-op.
+    """
+    lanes: threading.Semaphore | None = current_app.extensions.get("lanes")
+    if lanes is None:
+        return
+    if not lanes.acquire(timeout=LANE_WAIT):
+        raise Unavailable("overloaded")
+    g.lane = lanes
+
+
+def leave(error: BaseException | None) -> None:
+    """Give the lane back, however the request ended."""
+    lane: threading.Semaphore | None = g.pop("lane", None)
+    if lane is not None:
+        lane.release()
 
 
 def check() -> Response | None:
@@ -207,8 +232,10 @@ def check() -> Response | None:
     rule = POLICY[endpoint]
     if rule.sensitive:
         request.environ["xinqiao.sensitive"] = True
-    if rule.store and not current_app.extensions["reader"].up:
-        raise Unavailable()
+    if rule.store:
+        if not current_app.extensions["reader"].up:
+            raise Unavailable()
+        enter()
     if rule.needs == PUBLIC:
         if endpoint in guard.LIMITS:
             guard.limit(endpoint, request.remote_addr or "")

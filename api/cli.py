@@ -83,20 +83,35 @@ def dry(command: Any) -> Any:
 
 
 def report(rows: Iterable[dict[str, Any]], dry_run: bool) -> None:
-    """The table at the end of an import, refused files with their reason; exit status 1 when any was refused.
+    """The table at the end of an import; exit status 1 when anything was refused.
 
-    A row is {"source", "line"?, "outcome": new|changed|unchanged|refused|skipped, "key"?, "messages"?: [{tag: text}]}.
+    What was refused or skipped stands alone with its reason; one and the same warning of many files stands once, with how
+    many and the first of them. A row is {"source", "line"?, "outcome": new|changed|unchanged|refused|skipped, "key"?,
+    "messages"?: [{tag: text}]}. Not on a terminal, each line of the table is one line of text.
     """
-    rows = list(rows)
-    counts: dict[str, int] = dict.fromkeys(("new", "changed", "unchanged", "refused", "skipped"), 0)
-    table = Table("file", "line", "outcome", "reason", show_lines=False)
+    counts = dict.fromkeys(("new", "changed", "unchanged", "refused", "skipped"), 0)
+    alone: list[tuple[str, str, str, str]] = []
+    warnings: dict[str, list[str]] = {}
     for row in rows:
         counts[row["outcome"]] += 1
-        for text in row.get("messages") or ([] if row["outcome"] != "skipped" else [{}]):
-            reason = f"{text.get('zh-Hans', '')} {text.get('en', '')}".strip()
-            table.add_row(row["source"], str(row.get("line") or ""), row["outcome"], reason)
-    if table.row_count:
-        console.print(table)
+        for text in row.get("messages") or []:
+            reason = "  ".join(text[tag] for tag in ("zh-Hans", "en") if text.get(tag))
+            if row["outcome"] in ("refused", "skipped"):
+                alone.append((row["source"], str(row.get("line") or ""), row["outcome"], reason))
+            elif row["outcome"] != "unchanged":
+                warnings.setdefault(reason, []).append(row["source"])
+    for reason, sources in sorted(warnings.items(), key=lambda pair: -len(pair[1])):
+        first = sources[0] if len(sources) == 1 else f"{len(sources)} files, first {sources[0]}"
+        alone.append((first, "", "warning", reason))
+    if console.is_terminal:
+        table = Table("file", "line", "outcome", "reason")
+        for line in alone:
+            table.add_row(*line)
+        if alone:
+            console.print(table)
+    else:
+        for line in alone:
+            console.print("\t".join(line))
     end = "（试运行，未写入 dry run, nothing written）" if dry_run else ""
     console.print("  ".join(f"{name} {number}" for name, number in counts.items()) + end)
     if counts["refused"]:

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any
 
 import flask_smorest
+import marshmallow as ma
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.common import resolve_schema_cls
 from flask import Flask, Response, g, json, request
@@ -174,8 +175,45 @@ def schema_name(schema: Any) -> str:
     return f"{cls.__module__.rsplit('.', 1)[-1].title()}{cls.__name__.removesuffix('Schema')}"
 
 
+class Messages(ma.Schema):
+    """One text in both languages."""
+
+    zh = ma.fields.String(data_key="zh-Hans", metadata={"example": "“title”必须填写。"})
+    en = ma.fields.String(metadata={"example": "“title” is required."})
+
+
+class FieldProblem(ma.Schema):
+    """What is wrong with one field."""
+
+    field = ma.fields.String(metadata={"example": "texts.0.title"})
+    code = ma.fields.String(metadata={"example": "required"})
+    messages = ma.fields.Nested(Messages)
+
+
+class Problem(ma.Schema):
+    """RFC 9457."""
+
+    type = ma.fields.String(metadata={"example": "urn:xinqiao:problem:invalid"})
+    status = ma.fields.Integer(metadata={"example": 422})
+    code = ma.fields.String(metadata={"description": "stable; one of the codes in the README", "example": "invalid"})
+    title = ma.fields.String()
+    detail = ma.fields.String(metadata={"description": "in the language asked for"})
+    messages = ma.fields.Nested(Messages)
+    errors = ma.fields.List(ma.fields.Nested(FieldProblem))
+    request_id = ma.fields.String()
+
+
 class Api(flask_smorest.Api):  # type: ignore[misc]
     """flask-smorest's Api with our error shape."""
+
+    ERROR_SCHEMA = Problem
+
+    def _register_responses(self) -> None:
+        # the library knows one content type for answers and errors alike
+        usual = self.DEFAULT_RESPONSE_CONTENT_TYPE
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = "application/problem+json"
+        super()._register_responses()
+        self.DEFAULT_RESPONSE_CONTENT_TYPE = usual
 
     def __init__(self, app: Flask) -> None:
         super().__init__(app, spec_kwargs={"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=schema_name)})

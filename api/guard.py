@@ -8,6 +8,7 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -15,19 +16,21 @@ from datetime import timedelta
 from typing import Any, ClassVar
 
 import mongoengine as me
+import pymongo
 from flask import Flask, Response, current_app, g, jsonify, make_response, request
 from flask_smorest import Blueprint as SmorestBlueprint
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from marshmallow import RAISE
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import UnsupportedMediaType
 
 from content import sealed, store
 from content.failures import Conflict, Failure, TooMany, invalid
 
+log = logging.getLogger("xinqiao.guard")
 MAX_BODY = 1024 * 1024  # bytes; files go to S3 by a signed form, never through here
 MAX_DEPTH = 32
 MAX_INT = 2**63 - 1
@@ -110,9 +113,17 @@ class StrictParser(FlaskParser):
 
 
 class Blueprint(SmorestBlueprint):  # type: ignore[misc]
-    """flask-smorest's blueprint with the strict parser."""
+    """flask-smorest's blueprint with the strict parser; its staff routes say in the OpenAPI document that they need a token."""
 
     ARGUMENTS_PARSER = StrictParser()
+    OPEN = ("/session", "/session/refresh")
+
+    def route(self, rule: str, **options: Any) -> Callable[[Any], Any]:
+        """As flask-smorest's."""
+        register: Callable[[Any], Any] = super().route(rule, **options)
+        if self.url_prefix == "/v1/staff" and not (rule in self.OPEN and "POST" in options.get("methods", ())):
+            return lambda view: register(self.doc(security=[{"staff": []}])(view))
+        return register
 
 
 # --- If-Match, paging ------------------------------------------------------------------------------------------------
@@ -263,12 +274,21 @@ def replay_before(actor_id: str) -> Response | None:
 
 
 def replay_after(response: Response) -> None:
-    """Keep the answer of a first creating request, or free its key when it failed on our side."""
+    """Keep the answer of a first creating request, or free its key when it failed on our side. When the database does not
+    take it any more the answer goes out as it is, and the key is free after its minute."""
     name = g.pop("replay", None)
     if name is None:
         return
+    try:
+        _keep_answer(name, response)
+    except PyMongoError as error:
+        log.warning("the answer to an Idempotency-Key was not kept: %s", type(error).__name__)
+
+
+def _keep_answer(name: str, response: Response) -> None:
     if response.status_code >= 500 or response.status_code == 429:
-        Replay.rows().delete_one({"_id": name})
+        with pymongo.timeout(0.2):  # on top of what the view has waited in vain
+            Replay.rows().delete_one({"_id": name})
         return
     headers = {k: v for k, v in response.headers if k in {"Content-Type", "ETag", "Location"}}
     answer = sealed.seal(json.dumps([response.status_code, headers, response.get_data(as_text=True)]))

@@ -33,10 +33,10 @@ DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
 
 
 class Segment(ma.Schema):
-    """Who asks. What is left out excludes nothing."""
+    """Who asks. What is left out excludes nothing: "" by a callable, which OpenAPI leaves out as no value a client may send."""
 
-    division = ma.fields.String(load_default="", validate=DIVISION, metadata={"example": "150603"})
-    audience = ma.fields.String(load_default="", validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
+    division = ma.fields.String(load_default=str, validate=DIVISION, metadata={"example": "150603"})
+    audience = ma.fields.String(load_default=str, validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
     stage = ma.fields.String(load_default="", validate=validate.Length(max=40), metadata={"example": "senior.final"})
     language = Tag(metadata={"example": "zh-Hans"})
 
@@ -214,7 +214,7 @@ class NoticeScheduleIn(ma.Schema):
 
 
 class NoticesQuery(Paging):
-    state = ma.fields.String(load_default="", validate=validate.OneOf(notices.STATES))
+    state = ma.fields.String(load_default=str, validate=validate.OneOf(notices.STATES))
 
 
 def fields_of(payload: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import openapi_ui_bundles
 from flask import Blueprint, Response, abort, current_app, jsonify, send_from_directory
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
 
+from content import store
+
 blp = Blueprint("ops", __name__)
 UI = Path(openapi_ui_bundles.rapidoc.static_path)
 PAGE = """<!doctype html>
@@ -26,12 +28,13 @@ def healthz() -> Response:
 
 
 @blp.get("/readyz")
-def readyz() -> tuple[Response, int]:
+def readyz() -> tuple[Response, int, dict[str, str]]:
     """200 when this worker can do everything; 503, naming what is away, when it can only read."""
     reader = current_app.extensions["reader"]
     parts = {"database": reader.up, "published": reader.current.seq > 0}
     ready = all(parts.values())
-    return jsonify({"status": "ready" if ready else "not ready", **parts}), 200 if ready else 503
+    headers = {} if ready else {"Retry-After": str(store.RETRY_AFTER)}
+    return jsonify({"status": "ready" if ready else "not ready", **parts}), 200 if ready else 503, headers
 
 
 @blp.get("/metrics")
