@@ -61,6 +61,7 @@ class Service:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "api.cli", "serve"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
                 env=self.env | {"XINQIAO_PORT": str(port), "XINQIAO_ZONE": noon(), **more},
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
             )  # fmt: skip
 
     def said(self) -> str:
