@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings, reader: Reader) -> Flask:
-    """The one place where the parts are joined: the Flask application around a reader of the published set; connects to nothing itself.
+    """The one place where the parts are joined: the Flask application around a reader of the published set.
 
-    Raises at once when a route stands in no row of `auth.POLICY`, or a row names no route.
+    Connects to nothing itself. Raises at once when a route stands in no row of `auth.POLICY`, or a row names no route.
     """
     from api import auth, checks, courses, divisions, errors, front, guard, lessons, media, notices, ops, staff, support
 
