@@ -7,6 +7,7 @@ POLICY answers "may this person do this anywhere?". Whether it may be done to th
 
 import re
 import threading
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from flask import Flask, Response, current_app, g, request
@@ -174,6 +175,13 @@ def actor() -> Actor:
     if found is None:
         raise NotSignedIn()
     return found
+
+
+def allowed(permission: str, organisation: str | None, codes: Sequence[str] = ()) -> bool:
+    """Whether the asker may do this to a thing of that organisation ("" = of none: takes a grant for all; None = organisations
+    do not matter here) in every one of those divisions. A thing for everywhere belongs to the district that runs the service.
+    """
+    return all(actor().may(permission, organisation, code) for code in codes or [current_app.extensions["settings"].division])
 
 
 def token() -> str:

@@ -7,16 +7,17 @@ an error in one field must not hide the help that another asks for.
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, current_app, g, jsonify, request
+from flask import Response, g, jsonify, request
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
+from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
+from api.shapes import Paging, reader, settings
 from content import checks, directory, languages, lessons, scoring, store
 from content.checks import PURPOSES, RIGHTS, Check
 from content.failures import Conflict, FieldError, Forbidden, Invalid, NotFound
-from content.published import ANY, Item, Reader
+from content.published import ANY, Item
 from content.publishing import STATES
 from content.vocabulary import AUDIENCES, STAGES, Stage
 
@@ -26,23 +27,16 @@ staff = Blueprint("staff_checks", __name__, url_prefix="/v1/staff", description=
 MOST = 500  # answers in one request; a definition has no more items
 
 
-def reader() -> Reader:
-    """The process's published set."""
-    return current_app.extensions["reader"]  # type: ignore[no-any-return]
-
-
 def language_of(item: Item) -> str:
     """The check's language for this reader."""
     available = (item.content or {})["register"]["languages"]
-    return languages.pick(available, front.wanted(), current_app.extensions["settings"].language)
+    return languages.pick(available, front.wanted(), settings().language)
 
 
 # --- readers ---------------------------------------------------------------------------------------------------------
 
 
-class ListQuery(ma.Schema):
-    cursor = ma.fields.String(validate=validate.Length(max=500))
-    limit = ma.fields.Integer(load_default=20, validate=validate.Range(1, 100))
+class ListQuery(Paging):
     audience = ma.fields.String(validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "student"})
     stage = ma.fields.String(validate=validate.OneOf(list(STAGES)), metadata={"example": "junior"})
 
@@ -325,18 +319,15 @@ class NoteIn(ma.Schema):
         unknown = ma.RAISE
 
 
-class StaffQuery(ma.Schema):
-    cursor = ma.fields.String(validate=validate.Length(max=500))
-    limit = ma.fields.Integer(load_default=20, validate=validate.Range(1, 100))
+class StaffQuery(Paging):
     state = ma.fields.String(validate=validate.OneOf(STATES))
 
 
 def own(slug: str, permission: str) -> Check:
     """The check, when the asker may do this to it. Another organisation's draft is not there at all (404)."""
     check = checks.by_slug(slug)
-    who, owner = actor(), check.organisation or None
-    if not who.may(permission, organisation=owner):
-        if who.may("check.read", organisation=owner):
+    if not allowed(permission, check.organisation):
+        if allowed("check.read", check.organisation):
             raise Forbidden()
         raise NotFound(what=slug)
     return check

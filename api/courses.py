@@ -16,7 +16,7 @@ from marshmallow import validate
 from api import front
 from api.auth import actor
 from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
-from api.lessons import Paging, Tag, codes, reader, second_person, settings
+from api.shapes import Paging, Tag, by_language, codes, listed, reader, settings, words
 from content import courses, divisions, languages, registrations, store
 from content.courses import CourseSession, Series
 from content.failures import Forbidden, NotFound
@@ -323,16 +323,6 @@ def cancel_booking(code: str) -> Response:
 # --- staff -----------------------------------------------------------------------------------------------------------
 
 
-class Word(ma.Schema):
-    language = Tag(required=True)
-    text = ma.fields.String(required=True, validate=validate.Length(1, 300))
-
-
-def words() -> Any:
-    """A short text in several languages."""
-    return ma.fields.List(ma.fields.Nested(Word), validate=validate.Length(max=20))
-
-
 class TitleIn(ma.Schema):
     language = Tag(required=True)
     title = ma.fields.String(required=True, validate=validate.Length(1, 120))
@@ -386,11 +376,6 @@ class NewSession(SessionIn):
     series = ma.fields.String(required=True, validate=ID)
 
 
-def by_language(rows: list[dict[str, str]]) -> dict[str, str]:
-    """[{"language", "text"}] as {language: text}."""
-    return {row["language"]: row["text"] for row in rows}
-
-
 def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A body as the plain values that the verbs take."""
     values = dict(payload)
@@ -403,11 +388,6 @@ def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
     if "texts" in values:
         values["texts"] = {row["language"]: {"title": row["title"], "summary": row["summary"]} for row in values["texts"]}
     return values
-
-
-def listed(texts: Mapping[str, str]) -> list[dict[str, str]]:
-    """{language: text} as it is answered to staff, in the shape that they send."""
-    return [{"language": code, "text": value} for code, value in sorted(texts.items())]
 
 
 def working_copy(record: Series | CourseSession) -> dict[str, Any]:
@@ -555,7 +535,7 @@ def publish(course_id: str) -> Response:
     """Publish a series as it now is; needs If-Match, and a second person where the district wants one"""
     revision = if_match()
     own_series(course_id, "course.publish")
-    record = courses.publish_series(course_id, actor().id, second_person=second_person(), revision=revision)
+    record = courses.publish_series(course_id, actor().id, second_person=settings().second_person, revision=revision)
     reader().refresh()
     return tagged(working_copy(record), record.revision)
 

@@ -8,6 +8,7 @@ from marshmallow import validate
 
 from api import front
 from api.guard import Blueprint, page
+from api.shapes import Paging
 from content import divisions
 from content.divisions import Division
 from content.failures import invalid
@@ -42,12 +43,11 @@ class DivisionPage(ma.Schema):
     next_cursor = ma.fields.String(allow_none=True)
 
 
-class DivisionsQuery(ma.Schema):
+class DivisionsQuery(Paging):
     parent = ma.fields.String(validate=validate.Length(max=6), load_default="", metadata={"example": "500000"})
     name = ma.fields.String(
         validate=validate.Length(1, 40), metadata={"description": "part of a name, at any depth under `parent`"}
     )
-    cursor = ma.fields.String(validate=validate.Length(max=500))
     limit = ma.fields.Integer(load_default=100, validate=validate.Range(1, 500))
 
 

@@ -1,53 +1,23 @@
 """Lessons: the public catalogue, and the desk where they are written, reviewed and published."""
 
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, current_app, jsonify
+from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
+from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
-from content import languages, lessons, publishing
-from content.failures import Forbidden, Invalid, NotFound
+from api.shapes import Paging, Tag, codes, reader, settings
+from content import lessons, publishing
+from content.failures import Forbidden, NotFound
 from content.lessons import Lesson
-from content.published import Reader
-from content.settings import Settings
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, STAGES, TOPICS, Stage
 
 blp = Blueprint("lessons", __name__, url_prefix="/v1", description="Guides for parents and students")
 staff = Blueprint("staff_lessons", __name__, url_prefix="/v1/staff", description="Write, review, publish, withdraw lessons")
-
-
-def reader() -> Reader:
-    """The process's published set."""
-    return current_app.extensions["reader"]  # type: ignore[no-any-return]
-
-
-def settings() -> Settings:
-    """The process's settings."""
-    return current_app.extensions["settings"]  # type: ignore[no-any-return]
-
-
-class Tag(ma.fields.String):
-    """A BCP 47 tag, deserialised into its one spelling."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        try:
-            return languages.tag(text, attr or "language")
-        except Invalid as failure:
-            raise ma.ValidationError(list(failure.errors)) from None
-
-
-class Paging(ma.Schema):
-    """What every list takes."""
-
-    cursor = ma.fields.String(validate=validate.Length(max=500), metadata={"description": "`next_cursor` of the page before"})
-    limit = ma.fields.Integer(load_default=20, validate=validate.Range(1, 100))
 
 
 class CatalogueQuery(Paging):
@@ -152,11 +122,6 @@ class TextIn(ma.Schema):
     made_from_version = ma.fields.String(validate=validate.Regexp("^[0-9a-f]{64}$"), allow_none=True)
 
 
-def codes(table: Iterable[str]) -> ma.fields.Field[Any]:
-    """A list of codes of one vocabulary."""
-    return ma.fields.List(ma.fields.String(validate=validate.OneOf(list(table))), validate=validate.Length(max=50))
-
-
 MEDIA_ID = ma.fields.String(validate=validate.Regexp("^([0-9a-f]{32}|[0-9a-f]{64})$"))
 
 
@@ -232,13 +197,6 @@ def working_copy(lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def allowed(permission: str, organisation: str, codes: list[str]) -> bool:
-    """Whether the asker may do this to something of that organisation ("" = of none) in all those divisions; something for
-    everywhere belongs to the district that runs the service."""
-    who = actor()
-    return all(who.may(permission, organisation, code) for code in codes or [settings().division])
-
-
 def own(slug: str, permission: str) -> Lesson:
     """The lesson, when the asker may do this to it. One that he may not even read is not there at all (404), so that a slug
     says nothing of another organisation's draft."""
@@ -248,11 +206,6 @@ def own(slug: str, permission: str) -> Lesson:
             raise Forbidden()
         raise NotFound(what=slug)
     return lesson
-
-
-def second_person() -> bool:
-    """The district's setting."""
-    return settings().second_person
 
 
 @staff.get("/lessons")
@@ -349,7 +302,9 @@ def send_back(payload: dict[str, Any], slug: str) -> Response:
 def approve(payload: dict[str, Any], slug: str) -> Response:
     """Approve one language as a second person"""
     lesson = own(slug, "lesson.approve")
-    lesson = publishing.approve(Lesson, lesson.id, payload["language"], actor().id, if_match(), second_person=second_person())
+    lesson = publishing.approve(
+        Lesson, lesson.id, payload["language"], actor().id, if_match(), second_person=settings().second_person
+    )
     return tagged(working_copy(lesson), lesson.revision)
 
 
@@ -422,7 +377,7 @@ def batch(payload: dict[str, Any]) -> dict[str, Any]:
     permission = {"submit": "lesson.write", "approve": "lesson.approve"}.get(action, "lesson.publish")
     if not who.may(permission):
         raise Forbidden()
-    options = {"second_person": second_person()} if action == "approve" else {}
+    options = {"second_person": settings().second_person} if action == "approve" else {}
     verb = getattr(publishing, action)
 
     def act(slug: str) -> Lesson:

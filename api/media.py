@@ -14,7 +14,7 @@ from marshmallow import validate
 from api import front
 from api.auth import actor
 from api.guard import Blueprint, if_match, make_cursor, open_cursor, tagged
-from api.lessons import Paging, Tag, reader, settings
+from api.shapes import Paging, Tag, reader, settings
 from content import languages, lessons, media
 from content.failures import Failure, Forbidden, NotFound
 from content.inspection import TYPES

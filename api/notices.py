@@ -15,7 +15,7 @@ from marshmallow import validate
 from api import front
 from api.auth import actor
 from api.guard import Blueprint, if_match, make_cursor, open_cursor, tagged
-from api.lessons import Paging, Tag, codes, reader, settings
+from api.shapes import Paging, Tag, codes, reader, settings
 from content import divisions, languages, store
 from content.failures import Failure, Forbidden, NotFound, invalid
 from content.vocabulary import AUDIENCES, SEASONS
@@ -27,7 +27,6 @@ blp = Blueprint("notices", __name__, url_prefix="/v1", description="Inbox, push 
 staff = Blueprint("staff_notices", __name__, url_prefix="/v1/staff", description="Write, approve, schedule, cancel notices")
 
 DIVISION = validate.Regexp("^[0-9]{6}$")
-ID = validate.Regexp("^[0-9a-f]{32}$")
 MOMENTS = validate.Range(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
 

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, current_app, jsonify
+from flask import Response, jsonify
 from marshmallow import validate
 
 from api.auth import actor, token
 from api.guard import Blueprint, if_match, make_cursor, open_cursor, tagged
+from api.shapes import Paging, settings
 from content import records
 from content import staff as people
 from content.failures import Failure, Forbidden, NotFound
@@ -23,13 +24,7 @@ blp = Blueprint("staff", __name__, url_prefix="/v1/staff", description="Sign in;
 
 PASSWORD = validate.Length(1, people.PASSWORD[1])
 NEW_PASSWORD = validate.Length(*people.PASSWORD)
-ID = validate.Regexp("^[0-9a-f]{32}$")
 CODE = validate.Regexp("^[0-9]{6}$")
-
-
-class Paging(ma.Schema):
-    cursor = ma.fields.String(validate=validate.Length(max=500), metadata={"description": "`next_cursor` of the page before"})
-    limit = ma.fields.Integer(load_default=50, validate=validate.Range(1, 200))
 
 
 # --- the own session -------------------------------------------------------------------------------------------------
@@ -447,7 +442,7 @@ def audit(query: dict[str, Any]) -> Response:
 
     The trail is one for the whole service, so reading it takes a grant for all organisations and the service's division.
     """
-    if not actor().may("audit.read", "", current_app.extensions["settings"].division):
+    if not actor().may("audit.read", "", settings().division):
         raise Forbidden()
     limit, before = query["limit"], None
     if query.get("cursor"):

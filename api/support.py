@@ -12,10 +12,9 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
-from api.courses import Word, by_language, listed, words
+from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, page, tagged
-from api.lessons import Paging, Tag, reader, settings
+from api.shapes import Paging, Tag, Word, by_language, listed, reader, settings, words
 from content import directory, store
 from content.directory import KINDS, Service
 from content.failures import Forbidden, NotFound
@@ -240,15 +239,10 @@ def working_copy(service: Service) -> dict[str, Any]:
     return {**values, "revision": service.revision, "public": public, "unpublished_changes": changed}
 
 
-def allowed(permission: str, codes: list[str]) -> bool:
-    """Whether the asker may do this to an entry for these divisions; one for the whole country takes a grant for it."""
-    return all(actor().may(permission, division=code) for code in codes or [""])
-
-
 def own(key: str, permission: str) -> Service:
     """The entry, when the asker may do this to it. Raises `NotFound`, `Forbidden`."""
     service = directory.get(key)
-    if not allowed(permission, list(service.divisions)):
+    if not allowed(permission, None, list(service.divisions)):
         raise Forbidden()
     return service
 
@@ -282,7 +276,7 @@ def put(payload: dict[str, Any], service_id: str) -> Response:
     One that exists needs If-Match. Readers see nothing of it before it is published.
     """
     values = {**stored(payload), "id": service_id}
-    if not allowed("service.write", values.get("divisions", [])):
+    if not allowed("service.write", None, values.get("divisions", [])):
         raise Forbidden()
     try:
         own(service_id, "service.write")
@@ -302,7 +296,7 @@ def edit(payload: dict[str, Any], service_id: str) -> Response:
     """Change parts of an entry; needs If-Match"""
     revision, present = if_match(), own(service_id, "service.write")
     values = {**directory.values_of(present), **stored(payload)}
-    if not allowed("service.write", values["divisions"] or []):
+    if not allowed("service.write", None, values["divisions"] or []):
         raise Forbidden()
     directory.put(values, actor().id, revision)
     service = directory.get(service_id)

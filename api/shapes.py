@@ -1,0 +1,70 @@
+"""What several routes share: the process's parts, paging, language tags, texts in several languages, coded lists."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import marshmallow as ma
+from flask import current_app
+from marshmallow import validate
+
+from content import languages
+from content.failures import Invalid
+from content.published import Reader
+from content.settings import Settings
+
+ID = validate.Regexp("^[0-9a-f]{32}$")
+
+
+def reader() -> Reader:
+    """The process's published set."""
+    return current_app.extensions["reader"]  # type: ignore[no-any-return]
+
+
+def settings() -> Settings:
+    """The process's settings."""
+    return current_app.extensions["settings"]  # type: ignore[no-any-return]
+
+
+class Tag(ma.fields.String):
+    """A BCP 47 tag, deserialised into its one spelling."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return languages.tag(text, attr or "language")
+        except Invalid as failure:
+            raise ma.ValidationError(list(failure.errors)) from None
+
+
+class Paging(ma.Schema):
+    """What every list takes."""
+
+    cursor = ma.fields.String(validate=validate.Length(max=500), metadata={"description": "`next_cursor` of the page before"})
+    limit = ma.fields.Integer(load_default=20, validate=validate.Range(1, 100))
+
+
+def codes(table: Iterable[str]) -> ma.fields.Field[Any]:
+    """A list of codes of one vocabulary."""
+    return ma.fields.List(ma.fields.String(validate=validate.OneOf(list(table))), validate=validate.Length(max=50))
+
+
+class Word(ma.Schema):
+    """A short text in one language."""
+
+    language = Tag(required=True)
+    text = ma.fields.String(required=True, validate=validate.Length(1, 300))
+
+
+def words() -> Any:
+    """A short text in several languages."""
+    return ma.fields.List(ma.fields.Nested(Word), validate=validate.Length(max=20))
+
+
+def by_language(rows: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """[{"language", "text"}] as {language: text}: how it is stored."""
+    return {row["language"]: row["text"] for row in rows}
+
+
+def listed(texts: Mapping[str, str]) -> list[dict[str, str]]:
+    """{language: text} as it is answered to staff, in the shape that they send."""
+    return [{"language": code, "text": value} for code, value in sorted(texts.items())]
