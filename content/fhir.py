@@ -4,27 +4,18 @@ What decides a score is read or refused by name, never passed over: an enableWhe
 is not a sum, an option list that is nowhere. What is merely missing and harmless (a status) is a warning that is shown.
 
 Scores are found in six places: ordinalValue or itemWeight at an answerOption, a contained ValueSet's compose or expansion,
-a ValueSet supplied beside the file, or an option's own valueInteger.
-
-A total written in FHIRPath is not run later: at import it is evaluated over made-up responses (every option of every item,
-all least, all most, mixtures, each item left out) and accepted when it behaves as a sum of item scores in all of them. So a
-phone and the server need only add. Anything else is refused: a product, a date, a cut-off, a subscale.
+a ValueSet supplied beside the file, or an option's own valueInteger. Totals written in FHIRPath: see `fhirpath`.
 """
 
 import json
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Any, NamedTuple
-
-import fhirpathpy
-from fhirpathpy.engine.nodes import ResourceNode
-from fhirpathpy.models import models
 
 from content import languages
 from content.failures import FieldError, Invalid, invalid
+from content.fhirpath import SCORES, Expression, Json, NotASum, names, proved
 from content.scoring import (
     ANSWERED,
     CHOICES,
@@ -38,51 +29,37 @@ from content.scoring import (
     number,
 )
 
-Json = dict[str, Any]
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64  # of the JSON text
 MAX_ITEMS = 500
-MAX_EXPRESSION = 5000  # characters
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-SCORES = frozenset(
-    "http://hl7.org/fhir/StructureDefinition/" + name
-    for name in (
-        "ordinalValue", "itemWeight", "questionnaire-ordinalValue", "valueset-ordinalValue", "codesystem-ordinalValue",
-    )
-)  # fmt: skip
 TRANSLATION = "http://hl7.org/fhir/StructureDefinition/translation"
 KINDS = {
     "choice": "choice", "integer": "integer", "decimal": "decimal", "quantity": "decimal", "boolean": "boolean",
     "string": "text", "text": "text", "display": "display", "group": "group",
 }  # fmt: skip
-KEYS = _names(
+KEYS = names(
     """id extension modifierExtension linkId definition code prefix text type enableWhen enableBehavior required repeats readOnly
     maxLength answerValueSet answerOption initial item"""
 )
-TOP = _names(
+TOP = names(
     """resourceType id meta implicitRules language text contained extension modifierExtension url identifier version name title
     derivedFrom status experimental subjectType date publisher contact description useContext jurisdiction purpose copyright
     approvalDate lastReviewDate effectivePeriod code item"""
 )
 STATUSES = ("draft", "active", "retired", "unknown")
 # Extensions by the last part of their address. These change what is asked or how it is scored and are not supported:
-REFUSED = _names(
+REFUSED = names(
     """sdc-questionnaire-enableWhenExpression sdc-questionnaire-answerExpression sdc-questionnaire-candidateExpression
     sdc-questionnaire-answerOptionsToggleExpression sdc-questionnaire-subQuestionnaire questionnaire-constraint targetConstraint
     questionnaire-optionExclusive questionnaire-unitOption questionnaire-unitValueSet cqf-expression cqf-calculatedValue
     questionnaire-optionRestriction questionnaire-referenceProfile"""
 )
-READ = _names(
+READ = names(
     """sdc-questionnaire-calculatedExpression variable minValue maxValue questionnaire-unit questionnaire-minOccurs
     questionnaire-maxOccurs questionnaire-hidden rendering-style"""
 )
 # Appearance, or a matter of other systems; nothing is lost by leaving them out.
-HARMLESS = _names(
+HARMLESS = names(
     """questionnaire-itemControl questionnaire-displayCategory questionnaire-optionPrefix rendering-styleSensitive entryFormat
     sdc-questionnaire-observationLinkPeriod sdc-questionnaire-performerType structuredefinition-standards-status
     structuredefinition-fmm sdc-questionnaire-itemExtractionContext sdc-questionnaire-entryMode rendering-markdown
@@ -207,12 +184,6 @@ class _Concept(NamedTuple):
     score: Number | None
 
 
-class _Variable(NamedTuple):
-    path: str
-    name: str
-    expression: str
-
-
 @dataclass
 class _Page:
     """One file being read: what was found on the way."""
@@ -231,7 +202,7 @@ class _Page:
     """The FHIR answer of (link id, option code)."""
     whens: dict[str, Json] = field(default_factory=dict)
     """Nodes that carry an enableWhen, by link id."""
-    totals: list[tuple[list[_Variable], _Variable]] = field(default_factory=list)
+    totals: list[tuple[list[Expression], Expression]] = field(default_factory=list)
     sets: dict[str, list[_Concept]] = field(default_factory=dict)
 
     def error(self, path: str, code: str, **params: Any) -> None:
@@ -391,7 +362,7 @@ class _Page:
             elif name not in READ | HARMLESS and url not in SCORES and url != TRANSLATION:
                 self.warn(where, f"未使用 not used: {name[:60]}")
 
-    def variables(self, node: Json, path: str) -> list[_Variable]:
+    def variables(self, node: Json, path: str) -> list[Expression]:
         """FHIRPath variables declared at a node."""
         found = []
         for where, url, extension in self.extensions(node, path):
@@ -400,18 +371,18 @@ class _Page:
                 found.append(made)
         return found
 
-    def expression(self, value: Json, path: str) -> _Variable:
+    def expression(self, value: Json, path: str) -> Expression:
         if value.get("language") not in ("text/fhirpath", None):
             self.refuse(path, str(value.get("language"))[:40], "text/fhirpath")
-        return _Variable(path, self.string(value, "name", path), self.string(value, "expression", path, required=True))
+        return Expression(path, self.string(value, "name", path), self.string(value, "expression", path, required=True))
 
     # items -----------------------------------------------------------------------------------------------------------
 
-    def items(self, value: Any, path: str, depth: int, scope: list[_Variable]) -> tuple[Item, ...]:
+    def items(self, value: Any, path: str, depth: int, scope: list[Expression]) -> tuple[Item, ...]:
         found = (self.item(node, where, depth, scope) for where, node in self.nodes({"item": value or []}, "item", path[:-5]))
         return tuple(item for item in found if item)
 
-    def item(self, node: Json, path: str, depth: int, scope: list[_Variable]) -> Item | None:
+    def item(self, node: Json, path: str, depth: int, scope: list[Expression]) -> Item | None:
         """One item with those below it, without its enableWhen; None when it is not asked."""
         link_id = self.string(node, "linkId", path, required=True)
         if link_id in self.paths:
@@ -723,8 +694,8 @@ class _Page:
         outcomes = set()
         for scope, expression in self.totals:
             try:
-                outcomes.add(self.proved(definition.items, scored, scope, expression))
-            except _NotASum as reason:
+                outcomes.add(proved(self.resource, self.values, definition.items, scored, scope, expression))
+            except NotASum as reason:
                 self.refuse(expression.path, expression.expression[:200], str(reason))
         if len(outcomes) > 1:
             self.refuse(self.totals[1][1].path, "calculatedExpression", "多个不同的总分（分量表） several different totals")
@@ -737,75 +708,6 @@ class _Page:
             return replace(item, counts=keep, items=tuple(marked(one) for one in item.items))
 
         return replace(definition, total=mode, items=tuple(marked(item) for item in definition.items))
-
-    def proved(
-        self, items: Sequence[Item], scored: Sequence[Item], scope: Sequence[_Variable], expression: _Variable
-    ) -> tuple[str, frozenset[str]]:
-        """(mode, link ids counted) of an expression that adds up item scores in every response tried; else `_NotASum`."""
-        if not scored:
-            raise _NotASum("没有分值 no scores")
-        calculate = _compiled(self.resource, [*scope, expression])
-        options = {item.link_id: sorted((o for o in item.options if o.score is not None), key=_worth) for item in scored}
-        least = {link_id: (found[0].code,) for link_id, found in options.items()}
-        most = {link_id: (found[-1].code,) for link_id, found in options.items()}
-        worth = {(link_id, o.code): float(o.score or 0) for link_id, found in options.items() for o in found}
-
-        def run(picks: Mapping[str, tuple[str, ...]]) -> float | None:
-            return calculate({"resourceType": "QuestionnaireResponse", "item": self.response(items, picks)})
-
-        floor = run(least)
-        if floor is None:
-            raise _NotASum("全部作答仍无结果 no result though all is answered")
-        counted = set()
-        for link_id in least:
-            step = worth[link_id, most[link_id][0]] - worth[link_id, least[link_id][0]]
-            rise = run({**least, link_id: most[link_id]})
-            if step == 0 or (rise is not None and math.isclose(rise - floor, step)):
-                counted.add(link_id)
-
-        def check(picks: Mapping[str, tuple[str, ...]]) -> None:
-            wanted = math.fsum(worth[link_id, code] for link_id in counted for code in picks.get(link_id, ()))
-            found = run(picks)
-            if found is None or not math.isclose(found, wanted, abs_tol=1e-9):
-                raise _NotASum(f"不是各题分值之和 not the sum of scores: {found} ≠ {number(wanted)}")
-
-        check(least)
-        check(most)
-        for link_id, found in options.items():
-            for option in found:
-                check({**least, link_id: (option.code,)})
-        for n in range(12):  # mixtures: item k takes option (n × (k + 1) + k) modulo its number
-            check({name: (f[(n * (k + 1) + k) % len(f)].code,) for k, (name, f) in enumerate(options.items())})
-        for item in scored:
-            if item.kind == "multiple":
-                check({**least, item.link_id: tuple(o.code for o in options[item.link_id])})
-        partial = [{k: v for k, v in most.items() if k != link_id} for link_id in sorted(counted)]
-        if partial and len(scored) > 1 and all(run(picks) is None for picks in partial):
-            return "sum_if_complete", frozenset(counted)
-        if len(scored) > 1:
-            for picks in partial:
-                check(picks)
-        return "sum", frozenset(counted)
-
-    def response(self, items: Sequence[Item], picks: Mapping[str, tuple[str, ...]]) -> list[Json]:
-        """QuestionnaireResponse items that answer `picks` (codes by link id); each answer carries its score."""
-        made = []
-        for item in items:
-            node: Json = {"linkId": item.link_id}
-            scores = {o.code: o.score for o in item.options}
-            for code in picks.get(item.link_id, ()):
-                [(key, value)] = self.values[item.link_id, code].items()
-                score = {"extension": [{"url": min(SCORES), "valueDecimal": scores[code]}]}
-                answer = {key: {**value, **score}} if isinstance(value, dict) else {key: value, **score}
-                node.setdefault("answer", []).append(answer)
-            if below := self.response(item.items, picks):
-                if item.kind == "group":
-                    node["item"] = below
-                elif "answer" in node:
-                    node["answer"][0]["item"] = below
-            if len(node) > 1:
-                made.append(node)
-        return made
 
 
 def _guess(node: Json) -> str:
@@ -829,95 +731,3 @@ def _guess(node: Json) -> str:
     except UnicodeEncodeError:
         return "zh-Hant"
     return "zh-Hans"
-
-
-# --- FHIRPath --------------------------------------------------------------------------------------------------------
-
-# Functions that a sum may need. Nothing of dates, text or chance is among them, so trying out is proof enough.
-ALLOWED = _names(
-    """iif exists empty not count where select repeat sum answers ordinal weight first last all value hasValue ofType as is
-    descendants children distinct union combine single tail skip take toInteger toDecimal aggregate round max min"""
-)
-
-
-ANSWER = "QuestionnaireResponse.item.answer"
-
-
-class _NotASum(Exception):
-    """Why an expression is refused."""
-
-
-def _worth(option: Option) -> float:
-    return float(option.score or 0)
-
-
-def _weights(nodes: Sequence[Any]) -> list[Any]:
-    """SDC's `ordinal()` and `weight()`: the score of each coding or answer (its own valueInteger where it carries none)."""
-    found = []
-    for one in nodes:
-        if not isinstance(one, dict):
-            found.append(one)
-            continue
-        for part in (one, one.get("valueCoding") or {}):
-            found += [e["valueDecimal"] for e in part.get("extension", []) if e.get("url") in SCORES]
-    return found
-
-
-def _answers(nodes: Sequence[Any]) -> list[Any]:
-    """SDC's `answers()`: every answer below, at any depth."""
-    found: list[Any] = []
-
-    def walk(data: Json) -> None:
-        for item in data.get("item", []):
-            for answer in item.get("answer", []):
-                found.append(ResourceNode.create_node(answer, ANSWER))  # type: ignore[no-untyped-call]
-                walk(answer)
-            walk(item)
-
-    for one in nodes:
-        walk(one)
-    return found
-
-
-def _sum(nodes: Sequence[Any]) -> list[Any]:
-    """FHIRPath's `sum()`; the library's own raises TypeError over resource nodes."""
-    return [math.fsum(nodes)]
-
-
-OWN = {
-    name: {"fn": fn, "arity": {0: []}}
-    for name, fn in {"answers": _answers, "ordinal": _weights, "weight": _weights, "sum": _sum}.items()
-}
-
-
-def _compiled(questionnaire: Json, expressions: Sequence[_Variable]) -> Callable[[Json], float | None]:
-    """A function from a QuestionnaireResponse to the last expression's number (None when empty), those before it being its
-    variables. Raises `_NotASum` for what is not allowed; so does the function, for what fails."""
-    steps = []
-    for one in expressions:
-        if len(one.expression) > MAX_EXPRESSION or len(expressions) > 100:
-            raise _NotASum("太长 too long")
-        for name in re.findall(r"([A-Za-z_]\w*)\s*\(", re.sub(r"'(?:[^'\\]|\\.)*'", "''", one.expression)):
-            if name not in ALLOWED | {"and", "or", "xor", "implies", "in", "contains", "div", "mod"}:
-                raise _NotASum(f"{name}()")
-        try:
-            steps.append((one.name, fhirpathpy.compile(one.expression, models["r4"], {"userInvocationTable": OWN})))
-        except Exception as error:  # the library raises bare Exceptions
-            raise _NotASum(f"FHIRPath: {str(error)[:120]}") from None
-
-    def calculate(response: Json) -> float | None:
-        context: Json = {"resource": response, "questionnaire": questionnaire}
-        found: Any = None
-        for name, step in steps:
-            try:
-                found = step(response, context)
-            except Exception as error:
-                raise _NotASum(f"FHIRPath: {str(error)[:120]}") from None
-            context[name] = found
-        if not found:
-            return None
-        if len(found) != 1 or isinstance(found[0], bool) or not isinstance(found[0], int | float | Decimal):
-            raise _NotASum("结果不是一个数 the result is not one number")
-        return float(found[0])
-
-    return calculate
