@@ -3,13 +3,32 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test prove bench lock clean lint
+.PHONY: run test prove bench programs lock clean lint
 
 run: $(VENV)/.run
 	@exec $(BIN)/xinqiao serve
 
 test: $(VENV)/.test lint
 	$(BIN)/pytest -n 2 -m "not slow"
+
+# Everything at full size, one after another, for about half an hour; ends in a table: promise, kept or missed, what was measured.
+prove: PROGRAMS = wrk chromium
+prove: $(VENV)/.test programs
+	$(BIN)/pytest -m slow -q
+
+bench: PROGRAMS = wrk
+bench: $(VENV)/.test programs
+	$(BIN)/python -m tests.bench.reads
+
+# Debian's packages, when they are missing and we may install them; without them the proofs that need them are skipped.
+programs:
+	@for name in $(PROGRAMS); do \
+	  command -v $$name >/dev/null && continue; \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing $$name"; apt-get update -q >/dev/null; \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$name >/dev/null || echo "$$name could not be installed"; \
+	  else echo "$$name is missing: install it with apt-get as root, or go without what needs it"; fi; \
+	done
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

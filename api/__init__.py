@@ -19,7 +19,6 @@ import inspect
 import logging
 import os
 import sys
-import threading
 from typing import TYPE_CHECKING
 
 from flask import Flask
@@ -37,7 +36,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
 
     Connects to nothing itself. Raises at once when a route stands in no row of `auth.POLICY`, or a row names no route.
     """
-    from api import auth, checks, courses, divisions, errors, front, guard, lessons, media, notices, ops, staff, support
+    from api import auth, bookings, checks, courses, divisions, errors, front, guard, lessons, media, notices, ops, staff, support
 
     app = Flask("xinqiao", static_folder=None)
     app.config.update(
@@ -59,7 +58,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     guard.install(app)
     errors.install(app)
     api = errors.Api(app)
-    for module in (lessons, checks, courses, support, notices, media, divisions, staff):
+    for module in (lessons, checks, courses, bookings, support, notices, media, divisions, staff):
         for name in ("blp", "staff"):
             blueprint = getattr(module, name, None)
             if blueprint is not None:
@@ -93,7 +92,7 @@ def create_wsgi() -> "Front":
     sealed.configure(settings)
     reader = Reader(settings.var / "published.json.gz")
     app = create_app(settings, reader)
-    app.extensions["lanes"] = threading.BoundedSemaphore(auth.LANES)
+    app.extensions["lanes"] = auth.Lanes()
     front = Front(app, reader)
     reader.start()
     return front

@@ -7,6 +7,7 @@ POLICY answers "may this person do this anywhere?". Whether it may be done to th
 
 import re
 import threading
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from content.staff import Actor
 PUBLIC = "public"
 SIGNED_IN = "signed in"
 LANES = 3  # of a worker's four threads may be in the database at once: one is always left for reading
-LANE_WAIT = 0.25  # seconds; a booking takes 0.02, so whoever waits longer waits for a database that hangs
+LANE_WAIT, LANE_WAIT_FULL = 0.25, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{43})", re.I)
 
 
@@ -98,14 +99,11 @@ POLICY: dict[str, Rule] = {
     "staff_checks.approve": staff("check.approve"),
     "staff_checks.publish": staff("check.publish"),
     "staff_checks.withdraw": staff("check.publish"),
-    # courses, sessions, bookings
+    # courses and sessions
     "courses.index": public(),
     "courses.show": public(),
     "courses.sessions": public(),
     "courses.session": public(),
-    "courses.book": public(store=True),
-    "courses.booking": public(store=True),
-    "courses.cancel_booking": public(store=True),
     "staff_courses.index_staff": staff("course.read"),
     "staff_courses.create": staff("course.write"),
     "staff_courses.show_staff": staff("course.read"),
@@ -121,7 +119,11 @@ POLICY: dict[str, Rule] = {
     "staff_courses.remove_session": staff("course.write"),
     "staff_courses.publish_session": staff("course.publish"),
     "staff_courses.cancel_session": staff("course.publish"),
-    "staff_courses.bookings": staff("booking.read"),
+    # bookings
+    "bookings.create": public(store=True),
+    "bookings.show": public(store=True),
+    "bookings.cancel": public(store=True),
+    "staff_bookings.index_staff": staff("booking.read"),
     # notices and seasons
     "notices.index": public(),
     "notices.push_topics": public(),
@@ -208,25 +210,35 @@ def install(app: Flask) -> None:
     app.teardown_request(leave)
 
 
-def enter() -> None:
-    """Take one of this worker's lanes to the database. Raises `Unavailable("overloaded")` when none is free in time.
+class Lanes:
+    """A worker's lanes to the database. Without them eight requests that a hanging database holds would keep the threads of
+    both workers from everything that is read without it."""
 
-    Without lanes eight requests that a hanging database holds would keep the threads of both workers from everything that
-    is read without it. `app.extensions["lanes"]` is set where threads are few (granian); elsewhere this is a no-op.
-    """
-    lanes: threading.Semaphore | None = current_app.extensions.get("lanes")
-    if lanes is None:
-        return
-    if not lanes.acquire(timeout=LANE_WAIT):
-        raise Unavailable("overloaded")
-    g.lane = lanes
+    def __init__(self) -> None:
+        self.free = threading.BoundedSemaphore(LANES)
+        self.full_until = 0.0
+
+    def enter(self) -> None:
+        """Take a lane. Raises `Unavailable("overloaded")` when none is free in time."""
+        wait = LANE_WAIT_FULL if time.monotonic() < self.full_until else LANE_WAIT
+        if not self.free.acquire(timeout=wait):
+            self.full_until = time.monotonic() + 1
+            raise Unavailable("overloaded")
+
+
+def enter() -> None:
+    """Take a lane for this request. `app.extensions["lanes"]` is set where threads are few (granian); else a no-op."""
+    lanes: Lanes | None = current_app.extensions.get("lanes")
+    if lanes is not None:
+        lanes.enter()
+        g.lane = lanes
 
 
 def leave(error: BaseException | None) -> None:
     """Give the lane back, however the request ended."""
-    lane: threading.Semaphore | None = g.pop("lane", None)
-    if lane is not None:
-        lane.release()
+    lanes: Lanes | None = g.pop("lane", None)
+    if lanes is not None:
+        lanes.free.release()
 
 
 def check() -> Response | None:

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import mongoengine as me
+import pymongo
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
@@ -30,6 +31,8 @@ from content import store
 
 log = logging.getLogger("xinqiao.published")
 POLL = 0.4  # seconds between two questions for the sequence
+AWAY = 1.0  # seconds; a database that has not answered that small question by then is away, be it dead or hanging
+LOAD = 10.0  # seconds a read of the rows themselves may take; 10,000 lessons at a first start take most of one
 ANY = "*"  # language of an item that has none of its own
 
 
@@ -140,7 +143,8 @@ def _item(raw: Mapping[str, Any]) -> Item:
 
 def changes(since: int) -> tuple[int, Iterator[Item]]:
     """The present sequence and all rows stamped after `since`, oldest first. Raises driver errors."""
-    counter = Counter.rows().find_one({"_id": "published"})
+    with pymongo.timeout(AWAY):
+        counter = Counter.rows().find_one({"_id": "published"})
     seq = int(counter["value"]) if counter else 0
     if seq == since:
         return seq, iter(())
@@ -189,10 +193,11 @@ class Reader:
             try:
                 seq, rows = changes(self.current.seq)
                 fresh = None
-                if seq > self.current.seq:
-                    fresh = self.current.after(seq, rows)
-                elif seq < self.current.seq:  # restored from an older backup: start over
-                    fresh = Snapshot().after(seq, rows)
+                with pymongo.timeout(LOAD):
+                    if seq > self.current.seq:
+                        fresh = self.current.after(seq, rows)
+                    elif seq < self.current.seq:  # restored from an older backup: start over
+                        fresh = Snapshot().after(seq, rows)
             except PyMongoError as error:
                 if self.up:
                     log.warning("database away: %s", type(error).__name__)
@@ -201,6 +206,7 @@ class Reader:
             if not self.up:
                 log.info("database up")
             self.up = True
+            store.end_abandoned()
             if fresh is not None:
                 self._swap(fresh)
                 if self._file:

@@ -69,9 +69,9 @@ _turns = [threading.Lock() for _ in range(64)]
 @contextmanager
 def _turn(session_id: str) -> Iterator[None]:
     """Bookings of one session go one after another within this process: 60 at once took 4 s when each fought for the document
-    in the database, and 0.5 s in turn. Nothing rests on it: between processes, and after 2 s here, the database decides."""
+    in the database, and 0.5 s in turn. Nothing rests on it: between processes, and after 0.3 s here, the database decides."""
     lock = _turns[hash(session_id) % len(_turns)]
-    held = lock.acquire(timeout=2)
+    held = lock.acquire(timeout=0.3)
     try:
         yield
     finally:

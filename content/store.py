@@ -9,11 +9,13 @@ Filters are written as plain fields, never `Q(...) & Q(...)`: the embedded serve
 
 import functools
 import secrets
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
 
 import mongoengine as me
+import pymongo
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -34,6 +36,8 @@ from content.failures import Conflict, Failure, Unavailable
 from content.settings import Settings
 
 T = TypeVar("T")
+PATIENCE = 8.0  # seconds; for commands and workers, where nobody waits
+REQUEST_PATIENCE = 1.5  # seconds; the database that went away under a request is answered as 503 within 2.5 s (promise 5)
 RETRY_AFTER = 2  # seconds; a restarted database answered within 0.3 s, the poller sees it 0.4 s later
 
 
@@ -48,8 +52,12 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def connect(settings: Settings) -> None:
-    """Register the connection (lazily opened). Call once a process, after any fork; a second call replaces the first."""
+def connect(settings: Settings, patience: float = PATIENCE) -> None:
+    """Register the connection (lazily opened). Call once a process, after any fork; a second call replaces the first.
+
+    `patience`: seconds one operation, or one whole transaction with its repeats, may take. The driver lets it override the
+    time to find a server, and without it a transaction whose database was killed is tried again for two minutes.
+    """
     settings.needed("mongodb_uri")
     disconnect()
     me.connect(
@@ -59,7 +67,7 @@ def connect(settings: Settings) -> None:
         tz_aware=True,
         serverSelectionTimeoutMS=2000,
         connectTimeoutMS=2000,
-        timeoutMS=8000,
+        timeoutMS=int(patience * 1000),
         retryReads=True,
         retryWrites=True,
         w="majority",
@@ -95,9 +103,39 @@ def ping() -> bool:
 
 def transaction(work: Callable[[ClientSession], T]) -> T:
     """Run `work(session)` in one transaction: all of it is written or nothing. `work` may run more than once, so it
-    must read afresh and touch nothing but the database. Raises what `work` raises."""
+    must read afresh and touch nothing but the database. Raises what `work` raises, and a driver's error when it is not done
+    within the connection's patience."""
     with client().start_session() as session:
-        return session.with_transaction(work)
+        try:
+            with pymongo.timeout(client().options.timeout):
+                return session.with_transaction(work)
+        except PyMongoError as error:
+            # out of time the driver sends no abort, and what the transaction wrote would stay locked for the server's 60 s
+            if (error.timeout or isinstance(error, ConnectionFailure)) and not _end([session.session_id]):
+                _abandoned.append((session.session_id, 3))
+            raise
+
+
+# Sessions to be ended when the database answers again, and how often: a database that hung first does what it was sent before.
+_abandoned: deque[tuple[Mapping[str, Any], int]] = deque(maxlen=1000)
+
+
+def _end(sessions: list[Mapping[str, Any]]) -> bool:
+    """Whether the database answered; it lets everyone end their own sessions."""
+    try:
+        with pymongo.timeout(0.2):
+            client().admin.command("killSessions", sessions)
+    except PyMongoError as error:
+        return isinstance(error, OperationFailure) and not error.timeout
+    return True
+
+
+def end_abandoned() -> None:
+    """End the transactions that were given up while the database was away. Call when it answers; without any a no-op."""
+    if _abandoned:
+        rows = [_abandoned.popleft() for _ in range(len(_abandoned))]
+        done = _end([session for session, _ in rows])
+        _abandoned.extend((session, times - done) for session, times in rows if times > done)
 
 
 def failure_of(error: BaseException) -> Failure | None:

@@ -18,6 +18,7 @@ from pymongo.errors import PyMongoError
 
 from content import embedded, sealed, store
 from content.settings import Settings
+from tests.promises.report import measured, pytest_terminal_summary  # noqa: F401  (for every test)
 from tests.site import Site, serving
 
 

@@ -1,0 +1,446 @@
+"""Promises 5 and 6: lessons outlive the database, and what was acknowledged is kept.
+
+The API is the real command line of `xinqiao serve` (granian, two workers of four threads) over the starter library. The
+database is a child of the test, so that it can be kept dead, stopped in its tracks, or killed again and again. A process
+that is killed is not a machine that loses power: that is not proved here.
+"""
+
+import base64
+import contextlib
+import http.client
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+import pytest
+
+from api import auth, bootstrap, create_app, serve
+from content import embedded, registrations, staff, store
+from content.courses import Booking, CourseSession
+from content.failures import NotFound
+from content.lessons import Lesson
+from content.published import Reader
+from content.records import SYSTEM, Audit
+from content.settings import Settings
+from tests.promises.report import Measured
+
+PASSWORD = "correct horse battery"
+LATE = 2.5  # seconds within which promise 5 refuses
+BACK = 5.0  # seconds within which it writes again
+
+
+class Answer(NamedTuple):
+    """One answer, or status 0 when the connection broke."""
+
+    status: int
+    seconds: float
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        """The parsed body."""
+        return json.loads(self.body)
+
+
+def address(number: int) -> str:
+    """A loopback address to send from: nobody is limited here for what others do."""
+    return f"127.0.{1 + number // 50 % 200}.{1 + number % 50}"
+
+
+class Stand:
+    """A database that the test owns, and the service's API before it."""
+
+    def __init__(self, var: Path, s3: dict[str, str]) -> None:
+        self.mongo = embedded.mongo(var, ("xinqiao",))
+        self.raise_database()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        key = base64.b64encode(os.urandom(96)).decode()
+        self.settings = Settings(var=var, port=port, mongodb_uri=embedded.mongo_uri(var), data_key=key, admin_password=PASSWORD)
+        self.settings = replace(self.settings, **s3)  # type: ignore[arg-type]
+        with self.connected():
+            bootstrap.prepare(self.settings, lambda line: None)
+            for name in ("editor", "organiser"):
+                staff.create_account(name, name, PASSWORD, SYSTEM, grants=[staff.Grant(name)], must_change=False)
+            CourseSession.rows().update_many({}, {"$set": {"capacity": 100_000}})
+            self.sessions = [str(row["_id"]) for row in CourseSession.rows().find({})]
+        self.api = serve.services(self.settings)[0]
+        embedded.start(self.api)
+        embedded.wait_ready(self.api, 30)
+        self.tokens = {name: self.sign_in(name).json()["access_token"] for name in ("editor", "organiser")}
+
+    def raise_database(self) -> None:
+        """Start it and wait until it answers. Call from the main thread."""
+        embedded.start(self.mongo)
+        embedded.wait_ready(self.mongo)
+
+    def kill_database(self) -> None:
+        """kill -9; nobody starts it again."""
+        embedded.stop(self.mongo, 0)
+
+    def connected(self) -> Any:
+        """The test's own look at the store."""
+        store.connect(self.settings)
+        registrations.sealed.configure(self.settings)
+        return _Connected()
+
+    def call(self, method: str, path: str, body: Any = None, *, by: str = "", key: str = "", source: str = "127.0.0.1") -> Answer:
+        """One request on a connection of its own, from the loopback address `source`; never raises."""
+        headers = {"Connection": "close"}
+        if by:
+            headers["Authorization"] = f"Bearer {self.tokens[by]}"
+        if key:
+            headers["Idempotency-Key"] = key
+        data = None
+        if body is not None:
+            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        began = time.monotonic()
+        link = http.client.HTTPConnection("127.0.0.1", self.settings.port, timeout=30, source_address=(source, 0))
+        try:
+            link.request(method, path, data, headers)
+            reply = link.getresponse()
+            content = reply.read()
+            return Answer(reply.status, time.monotonic() - began, {k.lower(): v for k, v in reply.headers.items()}, content)
+        except (OSError, http.client.HTTPException):
+            return Answer(0, time.monotonic() - began, {}, b"")
+        finally:
+            link.close()
+
+    def sign_in(self, name: str, number: int = 0) -> Answer:
+        """Sign in over HTTP."""
+        return self.call("POST", "/v1/staff/session", {"name": name, "password": PASSWORD}, source=address(number))
+
+    def book(self, number: int, **kwargs: Any) -> Answer:
+        """Book one seat; each number is another family with another phone, and sends from another address."""
+        family = {"seats": 1, "family_name": "王", "phone": f"138{number:08d}"}
+        return self.call(
+            "POST",
+            f"/v1/sessions/{self.sessions[number % len(self.sessions)]}/bookings",
+            family,
+            source=address(number),
+            **kwargs,
+        )
+
+    def write_lesson(self, slug: str) -> Answer:
+        """Start a lesson as an editor."""
+        text = {"language": "zh-Hans", "title": "一课", "summary": "一句话。", "body": "先听他说完。", "try_this": "问一个问题。"}
+        return self.call(
+            "POST", "/v1/staff/lessons", {"slug": slug, "kind": "tip", "audiences": ["parent"], "texts": [text]}, by="editor"
+        )
+
+    def workers(self) -> set[int]:
+        """Process ids of granian's workers that have begun to serve: the threads of the pool come last."""
+        found = set()
+        for one in psutil.Process(self.api.process.pid).children():
+            with contextlib.suppress(psutil.Error):  # a zombie has no command line
+                if one.num_threads() > 6 and "resource_tracker" not in " ".join(one.cmdline()):
+                    found.add(one.pid)
+        return found
+
+
+class _Connected:
+    def __enter__(self) -> None:
+        """Connected already."""
+
+    def __exit__(self, *_: object) -> None:
+        store.disconnect()
+
+
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Iterator[Stand]:
+    """One for all tests of this file: each leaves it running."""
+    made = Stand(tmp_path_factory.mktemp("outage"), s3)
+    yield made
+    embedded.stop(made.api)
+    embedded.stop(made.mongo, 0)
+
+
+@dataclass
+class Log:
+    """What threads saw: (moment, name, answer)."""
+
+    rows: list[tuple[float, str, Answer]] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def every(self, seconds: float, calls: Callable[[int], dict[str, Callable[[], Answer]]]) -> None:
+        """From now on make all calls of one round, then the next round `seconds` after this one began."""
+
+        def run() -> None:
+            for number in itertools.count():
+                began = time.monotonic()
+                for name, call in calls(number).items():
+                    at = time.monotonic()
+                    self.rows.append((at, name, call()))
+                if self.stop.wait(max(0, began + seconds - time.monotonic())):
+                    return
+
+        self.threads.append(threading.Thread(target=run, daemon=True))
+        self.threads[-1].start()
+
+    def end(self) -> None:
+        """Stop and wait."""
+        self.stop.set()
+        for thread in self.threads:
+            thread.join()
+
+    def since(self, begin: float, end: float = float("inf")) -> list[tuple[str, Answer]]:
+        """What was asked between two moments."""
+        return [(name, answer) for at, name, answer in self.rows if begin <= at < end]
+
+
+def reads(stand: Stand) -> Callable[[int], dict[str, Callable[[], Answer]]]:
+    """Everything families read, and scoring, which only computes. Half of it has never been asked before."""
+    check = stand.call("GET", "/v1/checks/exam-stress").json()
+    answers = [{"item": i["link_id"], "code": i["options"][0]["code"]} for i in check["items"] if i["options"]]
+    slug = stand.call("GET", "/v1/lessons?limit=1").json()["items"][0]["slug"]
+    paths = [
+        f"/v1/lessons/{slug}", "/v1/checks", "/v1/checks/exam-stress", "/v1/courses", "/v1/sessions",
+        f"/v1/sessions/{stand.sessions[0]}",
+        "/v1/hotlines", "/v1/services", "/v1/help-card", "/v1/help-card?division=150603", "/v1/notices", "/v1/seasons",
+        "/v1/topics?audience=student", "/v1/divisions/150603", "/healthz",
+    ]  # fmt: skip
+
+    def score() -> Answer:
+        answer = stand.call("POST", "/v1/checks/exam-stress/score", {"answers": answers})
+        good = answer.status == 200 and answer.json()["help"]["emergency"]
+        return answer if good else answer._replace(status=answer.status if answer.status != 200 else -1)
+
+    def round_of(number: int) -> dict[str, Callable[[], Answer]]:
+        wanted = [*paths, f"/v1/lessons?limit={1 + number % 100}", f"/v1/courses?limit={1 + number % 100}"]
+        return {path: lambda path=path: stand.call("GET", path) for path in wanted} | {"score": score}  # type: ignore[misc]
+
+    return round_of
+
+
+def refusals(stand: Stand) -> dict[str, tuple[str, str]]:
+    """endpoint -> (method, path) of every route that needs the database."""
+    app = create_app(stand.settings, Reader())
+    routes = {
+        rule.endpoint: (next(iter(rule.methods - {"HEAD", "OPTIONS"})), re.sub(r"<[^>]+>", "none", rule.rule))
+        for rule in app.url_map.iter_rules()
+    }
+    return {"ops.readyz": routes["ops.readyz"]} | {name: routes[name] for name, rule in auth.POLICY.items() if rule.store}
+
+
+def writes_again(stand: Stand, began: float, number: int) -> float:
+    """Seconds from `began` until a booking, a lesson and a sign-in have succeeded twice running (both workers)."""
+    streak = 0
+    for attempt in itertools.count():
+        done = [
+            stand.book(number + attempt),
+            stand.write_lesson(f"back-{number}-{attempt}"),
+            stand.sign_in("organiser", number + attempt),
+        ]
+        streak = streak + 1 if [a.status for a in done] == [201, 201, 200] else 0
+        if streak == 3:
+            break
+        assert time.monotonic() < began + 20, [(a.status, a.body) for a in done]
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+SIZES = pytest.mark.parametrize("seconds", [4.0, pytest.param(60.0, marks=pytest.mark.slow)])
+
+
+@SIZES
+def test_lessons_outlive_a_killed_database(stand: Stand, seconds: float, measured: Measured) -> None:
+    log, routes = Log(), refusals(stand)
+    walk = Log()
+    log.every(0.1, reads(stand))
+    turn = itertools.cycle(sorted(routes))
+
+    def some(number: int) -> dict[str, Callable[[], Answer]]:
+        names = [next(turn) for _ in range(4)]
+        return {n: lambda n=n: stand.call(*routes[n], {} if routes[n][0] != "GET" else None, by="editor") for n in names}  # type: ignore[misc]
+
+    # bookings go on while it is killed, so that some are in the middle
+    begun = itertools.count(int(seconds) * 1000)
+    busy = Log()
+    for _ in range(3):
+        busy.every(0.02, lambda _: {"book": lambda: stand.book(next(begun), key=uuid.uuid4().hex)})
+    time.sleep(1)
+    killed = time.monotonic()
+    stand.kill_database()
+
+    # workers that are born meanwhile serve what was kept
+    time.sleep(2)  # by now every worker knows, and refuses before it looks at what was sent
+    walk.every(0.1, some)
+    old = stand.workers()
+    assert len(old) == 2, old
+    for number, pid in enumerate(old, 1):
+        os.kill(pid, signal.SIGKILL)
+        cut = time.monotonic()
+        while len(stand.workers() - old) < number and (number == 1 or seconds > 10):
+            assert time.monotonic() < cut + 20, "no worker was born"
+            time.sleep(0.05)
+        time.sleep(0.5)  # its threads are there, and it begins to accept
+    alone = time.monotonic()
+    while time.monotonic() < max(killed + seconds, alone + 1):
+        time.sleep(0.05)
+    assert not old & stand.workers()
+    busy.end()
+    walk.end()
+
+    back = time.monotonic()
+    stand.raise_database()
+    ready = time.monotonic()
+    took = writes_again(stand, ready, int(seconds) * 1000 + 500_000)
+    log.end()
+
+    read = log.since(killed, back)
+    refused = [(n, a) for n, a in walk.since(killed) + busy.since(killed - LATE, back) if a.status != 201]
+    cut_off = [n for n, a in [*read, *refused] if a.status == 0]
+    slow = sorted((a.seconds for _, a in refused), reverse=True)
+    measured(
+        5,
+        f"database dead {back - killed:.0f} s: {len(read)} reads, {sum(a.status not in (0, 200) for _, a in read)} not 200, "
+        f"slowest {max(a.seconds for _, a in read):.2f} s; {len(refused)} refusals over {len({n for n, _ in refused})} routes, "
+        f"{sum(s < 0.2 for s in slow) / len(slow):.1%} at once, slowest {slow[0]:.2f} s; workers killed and born meanwhile "
+        f"({len(cut_off)} connections cut by that); all written again {took:.2f} s after it "
+        f"answered, {ready - back + took:.2f} s after its start",
+    )
+    assert {a.status for _, a in read} <= {200, 0}, Counter((n, a.status) for n, a in read if a.status != 200)
+    assert {a.status for _, a in refused} <= {503, 0}, Counter((n, a.status) for n, a in refused if a.status != 503)
+    assert all(int(a.headers["retry-after"]) > 0 for _, a in refused if a.status)
+    assert "score" in {n for n, _ in read}
+    assert len({n for n, _ in refused}) >= (len(routes) if seconds > 10 else 40)
+    assert len(cut_off) <= 20  # those a killed worker held
+    assert slow[0] <= LATE
+    assert took <= BACK
+
+
+@pytest.mark.parametrize("seconds", [4.0, pytest.param(30.0, marks=pytest.mark.slow)])
+def test_reading_goes_on_while_the_database_hangs(stand: Stand, seconds: float, measured: Measured) -> None:
+    """It takes connections and answers nothing: worse than dead, since whoever asks it waits."""
+    log, crowd, numbers = Log(), Log(), itertools.count(int(seconds) * 1000 + 20_000)
+    log.every(0.1, reads(stand))
+    for _ in range(8):  # twice what both workers have threads
+        crowd.every(0.01, lambda _: {"list": lambda: stand.call("GET", "/v1/staff/lessons", by="editor")})
+        crowd.every(0.01, lambda _: {"book": lambda: stand.book(next(numbers))})
+    time.sleep(1.5)
+    calm = [a.seconds for _, a in log.since(0)]
+    crowded = Counter(a.status for _, a in crowd.since(0))
+    hung = time.monotonic()
+    os.kill(stand.mongo.process.pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    crowd.end()
+    os.kill(stand.mongo.process.pid, signal.SIGCONT)
+    went_on = time.monotonic()
+    took = writes_again(stand, went_on, int(seconds) * 1000 + 600_000)
+    log.end()
+
+    read = log.since(hung - LATE, went_on)
+    held = [(n, a) for n, a in crowd.since(hung - LATE) if a.status not in (200, 201)]
+    late = sorted((a.seconds for _, a in log.since(hung - 0.2, went_on)), reverse=True)
+    waited = sorted((a.seconds for _, a in held), reverse=True)
+    measured(
+        5,
+        f"database hanging {seconds:.0f} s under 16 callers: {len(read)} reads, {sum(a.status != 200 for _, a in read)} not 200, "
+        f"slowest {late[0]:.2f} s, p99 {late[len(late) // 100]:.3f} s (before: {max(calm):.2f} s); {len(held)} refusals, slowest "
+        f"{waited[0]:.2f} s, {sum(w > 1 for w in waited)} above 1 s; written again after {took:.2f} s",
+    )
+    assert set(crowded) <= {200, 201}, crowded  # nobody is refused while it works
+    assert {a.status for _, a in read} == {200}
+    assert {a.status for _, a in held} == {503}, Counter((n, a.status) for n, a in held)
+    assert late[0] <= 1
+    assert waited[0] <= LATE
+    assert took <= BACK
+
+
+@pytest.mark.parametrize(("kills", "writes"), [(3, 200), pytest.param(20, 2000, marks=pytest.mark.slow)])
+def test_what_was_acknowledged_is_kept(stand: Stand, kills: int, writes: int, measured: Measured) -> None:
+    """Bookings are sent again with their key until they are acknowledged; a lesson is sent once."""
+    first = writes * 100_000 // 2000 * 100
+    numbers, lock, stop = itertools.count(first), threading.Lock(), threading.Event()
+    booked: dict[str, str] = {}  # code -> session
+    lessons: dict[str, int] = {}  # slug -> status
+    seen: list[tuple[str, Answer]] = []
+
+    def bookings() -> None:
+        while not stop.is_set():
+            number, key = next(numbers), uuid.uuid4().hex
+            while True:
+                answer = stand.book(number, key=key)
+                with lock:
+                    seen.append(("book", answer))
+                    if answer.status == 201:
+                        booked[answer.json()["code"]] = answer.json()["session"]["id"]
+                        break
+                time.sleep(0.05)
+
+    def drafts() -> None:
+        while not stop.is_set():
+            slug = f"ack-{writes}-{next(numbers)}"
+            answer = stand.write_lesson(slug)
+            with lock:
+                seen.append(("lesson", answer))
+                lessons[slug] = answer.status
+            if answer.status != 201:
+                time.sleep(0.05)
+
+    with stand.connected():
+        before = Booking.rows().count_documents({})
+    threads = [threading.Thread(target=work, daemon=True) for work in [bookings] * 4 + [drafts] * 2]
+    for thread in threads:
+        thread.start()
+
+    def acknowledged() -> int:
+        with lock:
+            return len(booked) + sum(s == 201 for s in lessons.values())
+
+    for kill in range(kills):
+        while acknowledged() < (kill + 1) * writes // kills:
+            time.sleep(0.005)
+        stand.kill_database()
+        stand.raise_database()
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+    with stand.connected():
+        lost = []
+        for code, session in booked.items():
+            try:
+                found = registrations.see(code)
+            except NotFound:
+                lost.append(code)
+                continue
+            assert (found.state, found.seats, found.session.id) == ("confirmed", 1, session)
+        kept = {str(row["slug"]): row for row in Lesson.rows().find({"slug": {"$regex": f"^ack-{writes}-"}})}
+        lost += [slug for slug, status in lessons.items() if status == 201 and slug not in kept]
+        stored = Booking.rows().count_documents({}) - before
+        half = [
+            row["_id"]
+            for row in CourseSession.rows().find({})
+            if row["seats_taken"] != sum(b["seats"] for b in Booking.rows().find({"session": row["_id"], "state": "confirmed"}))
+        ]
+        trails = Counter(str(line["key"]) for line in Audit.rows().find({"action": "lesson.create"}))
+        half += [slug for slug, row in kept.items() if trails[str(row["_id"])] != 1]
+        assert Audit.rows().count_documents({"action": "lesson.create"}) == Lesson.rows().count_documents({})
+    doubtful = [slug for slug, status in lessons.items() if status != 201]
+    statuses = Counter((name, answer.status) for name, answer in seen)
+    slowest = max(answer.seconds for _, answer in seen)
+    measured(
+        6,
+        f"{acknowledged()} acknowledged writes, {kills} x kill -9 of the database: {len(lost)} lost, {len(half)} half written; "
+        f"{len(doubtful)} lessons unacknowledged ({sum(s in kept for s in doubtful)} whole, the rest absent); "
+        f"{len(booked)} bookings repeated until acknowledged, {stored} stored; slowest answer {slowest:.2f} s",
+    )
+    assert not lost
+    assert not half
+    assert stored == len(booked)
+    assert set(kept) <= set(lessons)
+    assert set(statuses) <= {("book", 201), ("book", 503), ("lesson", 201), ("lesson", 503), ("lesson", 409)}, statuses
