@@ -1,7 +1,6 @@
-"""Family-education courses: the public schedule, booking without an account, and the organiser's desk.
+"""Family-education courses: the public schedule and the organiser's desk.
 
-The schedule comes from the published set and is read while the database is away; booking needs the database. A booking is
-opened by its code alone: the code is in the address, so no log of ours keeps addresses, and no answer here is cached.
+The schedule comes from the published set and is read while the database is away.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,22 +9,21 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import marshmallow as ma
-from flask import Response, jsonify, request
+from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
 from api.auth import actor
 from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
 from api.shapes import Paging, Tag, by_language, codes, listed, reader, settings, words
-from content import courses, divisions, languages, registrations, store
+from content import courses, divisions, languages, store
 from content.courses import CourseSession, Series
 from content.failures import Forbidden, NotFound
 from content.published import ANY, Snapshot
-from content.registrations import Booked, Seen
 from content.vocabulary import AUDIENCES, FORMATS, PLACES, STAGES, TOPICS, Stage
 
-blp = Blueprint("courses", __name__, url_prefix="/v1", description="Courses, sessions, bookings")
-staff = Blueprint("staff_courses", __name__, url_prefix="/v1/staff", description="Plan, publish and cancel courses; see bookings")
+blp = Blueprint("courses", __name__, url_prefix="/v1", description="Courses and their sessions")
+staff = Blueprint("staff_courses", __name__, url_prefix="/v1/staff", description="Plan, publish and cancel courses")
 
 DIVISION = validate.Regexp("^[0-9]{6}$")
 ID = validate.Length(1, 64)
@@ -251,73 +249,6 @@ def session(session_id: str) -> Response:
         raise NotFound(what=session_id)
     front.keep()
     return jsonify(session_out(snapshot, item.content, front.wanted()))
-
-
-# --- bookings --------------------------------------------------------------------------------------------------------
-
-
-class BookingIn(ma.Schema):
-    seats = ma.fields.Integer(load_default=1, strict=True, validate=validate.Range(1, registrations.PER_PHONE))
-    family_name = ma.fields.String(required=True, validate=validate.Length(1, 40), metadata={"example": "王"})
-    phone = ma.fields.String(required=True, validate=validate.Length(5, 25), metadata={"example": "13800138000"})
-
-
-class BookingOut(ma.Schema):
-    state = ma.fields.String(metadata={"description": "confirmed or cancelled"})
-    seats = ma.fields.Integer()
-    session = ma.fields.Nested(SessionOut)
-    online_link = ma.fields.String(allow_none=True, metadata={"description": "of an online session, for those booked"})
-
-
-class NewBookingOut(BookingOut):
-    code = ma.fields.String(metadata={"description": "opens the booking; shown this once", "example": "7K3QX-0M9TD-W2E5R"})
-
-
-def booking_out(booking: Booked | Seen) -> dict[str, Any]:
-    """A booking as its holder sees it: no name and no telephone, which the holder knows and a finder should not."""
-    present = booking.session
-    content = courses.session_item(present).content or {}
-    shown = booking.state == "confirmed" and present.state == "published"
-    return {
-        "state": booking.state,
-        "seats": booking.seats,
-        "session": session_out(reader().current, content, front.wanted()),
-        "online_link": present.online_link if shown else None,
-    }
-
-
-@blp.post("/sessions/<string:session_id>/bookings")
-@blp.arguments(BookingIn)
-@blp.alt_response(201, schema=NewBookingOut)
-def book(payload: dict[str, Any], session_id: str) -> Response:
-    """Book seats without an account
-
-    The answer's `code` opens the booking; write it down, it is kept nowhere here. With an `Idempotency-Key` (16 characters or
-    more) a repeat gets the same booking and code. Phone and family name are encrypted, seen by the organiser only, and erased
-    on cancelling or within 30 days after the session.
-    """
-    key = request.headers.get("Idempotency-Key")
-    booked = registrations.book(session_id, payload["seats"], payload["family_name"], payload["phone"], key)
-    response = jsonify({"code": booked.code, **booking_out(booked)})
-    response.status_code = 201
-    return response
-
-
-@blp.get("/bookings/<string:code>")
-@blp.alt_response(200, schema=BookingOut)
-def booking(code: str) -> Response:
-    """A booking, by its code"""
-    return jsonify(booking_out(registrations.see(code)))
-
-
-@blp.delete("/bookings/<string:code>")
-@blp.alt_response(200, schema=BookingOut)
-def cancel_booking(code: str) -> Response:
-    """Cancel a booking
-
-    The seats are given back and name and telephone erased at once. A second call changes nothing and answers the same.
-    """
-    return jsonify(booking_out(registrations.cancel(code)))
 
 
 # --- staff -----------------------------------------------------------------------------------------------------------
@@ -635,15 +566,3 @@ def cancel_session(payload: dict[str, Any], session_id: str) -> Response:
     record = courses.cancel_session(session_id, actor().id, revision, payload["note"])
     reader().refresh()
     return tagged(working_copy(record), record.revision)
-
-
-@staff.get("/sessions/<string:session_id>/bookings")
-@staff.response(200)
-def bookings(session_id: str) -> dict[str, Any]:
-    """Who has booked, in order of arrival, with family names and telephones
-
-    Only for the own organisation; every reading leaves a line in the trail.
-    """
-    own_session(session_id, "booking.read")
-    rows = registrations.register(session_id, actor().id)
-    return {"items": [{**row._asdict(), "created_at": row.created_at.isoformat()} for row in rows]}

@@ -195,9 +195,9 @@ LIMITS: dict[str, int] = {
     # endpoint -> requests a minute, all workers together. Addresses are shared by whole schools, so public limits are wide.
     "staff.sign_in": 20,
     "staff.refresh": 60,
-    "courses.book": 240,
-    "courses.booking": 120,
-    "courses.cancel_booking": 120,
+    "bookings.create": 240,
+    "bookings.show": 120,
+    "bookings.cancel": 120,
 }
 STAFF_LIMIT = 1200  # a minute for one signed-in person
 _limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
