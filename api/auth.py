@@ -21,7 +21,7 @@ from content.staff import Actor
 PUBLIC = "public"
 SIGNED_IN = "signed in"
 LANES = 3  # of a worker's four threads may be in the database at once: one is always left for reading
-LANE_WAIT, LANE_WAIT_FULL = 0.25, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
+LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{43})", re.I)
 
 
