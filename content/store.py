@@ -112,11 +112,12 @@ def transaction(work: Callable[[ClientSession], T]) -> T:
         except PyMongoError as error:
             # out of time the driver sends no abort, and what the transaction wrote would stay locked for the server's 60 s
             if (error.timeout or isinstance(error, ConnectionFailure)) and not _end([session.session_id]):
-                _abandoned.append((session.session_id, 3))
+                _abandoned.append((session.session_id, 25))
             raise
 
 
-# Sessions to be ended when the database answers again, and how often: a database that hung first does what it was sent before.
+# Sessions to be ended when the database answers again, and how often (at each poll, 10 s): a database that hung still does
+# what it was sent before, and three times were too few on a busy machine. No such session is used again.
 _abandoned: deque[tuple[Mapping[str, Any], int]] = deque(maxlen=1000)
 
 
