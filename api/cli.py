@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from content import checks, directory, embedded, importing, lessons, media, sealed, staff, store
+from content import checks, directory, embedded, importing, lessons, media, schedule, sealed, staff, store
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -82,16 +82,17 @@ def dry(command: Any) -> Any:
     return click.argument("path", type=click.Path(exists=True, path_type=Path))(command)
 
 
-def report(rows: Iterable[dict[str, Any]], dry_run: bool) -> None:
+def report(rows: Iterable[dict[str, Any]], dry_run: bool, whole: bool = False) -> None:
     """The table at the end of an import; exit status 1 when anything was refused.
 
     What was refused or skipped stands alone with its reason; one and the same warning of many files stands once, with how
     many and the first of them. A row is {"source", "line"?, "outcome": new|changed|unchanged|refused|skipped, "key"?,
-    "messages"?: [{tag: text}]}. Not on a terminal, each line of the table is one line of text.
+    "messages"?: [{tag: text}]}. `whole`: one refused row kept all out. Not on a terminal, each line of the table is one line of
+    text.
     """
     counts = dict.fromkeys(("new", "changed", "unchanged", "refused", "skipped"), 0)
     alone: list[tuple[str, str, str, str]] = []
-    warnings: dict[str, list[str]] = {}
+    warnings: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
         counts[row["outcome"]] += 1
         for text in row.get("messages") or []:
@@ -99,10 +100,10 @@ def report(rows: Iterable[dict[str, Any]], dry_run: bool) -> None:
             if row["outcome"] in ("refused", "skipped"):
                 alone.append((row["source"], str(row.get("line") or ""), row["outcome"], reason))
             elif row["outcome"] != "unchanged":
-                warnings.setdefault(reason, []).append(row["source"])
-    for reason, sources in sorted(warnings.items(), key=lambda pair: -len(pair[1])):
-        first = sources[0] if len(sources) == 1 else f"{len(sources)} files, first {sources[0]}"
-        alone.append((first, "", "warning", reason))
+                warnings.setdefault(reason, []).append((row["source"], str(row.get("line") or "")))
+    for reason, places in sorted(warnings.items(), key=lambda pair: -len(pair[1])):
+        source, number = places[0]
+        alone.append((source if len(places) == 1 else f"{len(places)} times, first {source}", number, "warning", reason))
     if console.is_terminal:
         table = Table("file", "line", "outcome", "reason")
         for line in alone:
@@ -113,6 +114,8 @@ def report(rows: Iterable[dict[str, Any]], dry_run: bool) -> None:
         for line in alone:
             console.print("\t".join(line))
     end = "（试运行，未写入 dry run, nothing written）" if dry_run else ""
+    if whole and counts["refused"]:
+        end = "（有错误，全部未写入 nothing written）"
     console.print("  ".join(f"{name} {number}" for name, number in counts.items()) + end)
     if counts["refused"]:
         sys.exit(1)
@@ -166,7 +169,23 @@ def import_checks(path: Path, dry_run: bool) -> None:
 def import_directory(path: Path, dry_run: bool) -> None:
     """Help directory as JSON or CSV (HSDS field names)."""
     opened()
-    report(directory.import_file(path, SYSTEM, dry_run), dry_run)
+    report(directory.import_file(path, SYSTEM, dry_run), dry_run, whole=True)
+
+
+def print_template(context: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print the CSV template and end, whatever else was asked."""
+    if wanted:
+        click.echo(schedule.template(datetime.now(ZoneInfo(Settings().zone)).date()).encode(), nl=False)
+        context.exit()
+
+
+@import_.command("schedule")
+@click.option("--template", is_flag=True, is_eager=True, expose_value=False, callback=print_template, help="print an example")
+@dry
+def import_schedule(path: Path, dry_run: bool) -> None:
+    """A term's course sessions from CSV (UTF-8, or GB18030 as Excel saves it), all rows or none."""
+    settings = opened()
+    report(schedule.import_file(path, SYSTEM, settings, dry_run), dry_run, whole=True)
 
 
 @cli.command()

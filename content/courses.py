@@ -335,7 +335,8 @@ SESSION_FIELDS = (
 )  # fmt: skip
 
 
-def _checked_session(values: Mapping[str, Any]) -> dict[str, Any]:
+def checked_session(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A session's fields in their stored form. Raises `Invalid` with every fault."""
     check = Check()
     check.fields(values, SESSION_FIELDS)
     zone = check.zone("zone", values.get("zone"))
@@ -371,7 +372,7 @@ def _checked_session(values: Mapping[str, Any]) -> dict[str, Any]:
 def create_session(series_id: str, values: Mapping[str, Any], by: str, key: str = "") -> CourseSession:
     """A draft session of a series. Times are ISO 8601 texts or datetimes; one without an offset is local time of `zone`.
     `booking_closes_at` is the start when not given. Raises `Invalid`, `NotFound` (no such series), `Conflict` (cancelled)."""
-    fields = _checked_session(values)
+    fields = checked_session(values)
     parent = series(series_id)
     if parent.state == "cancelled":
         raise Conflict("wrong_state", state=parent.state, action="排课 add a session")
@@ -395,7 +396,7 @@ def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | N
             moved = check.moment("starts_at", values["starts_at"], check.zone("zone", zone))
             check.done()
             merged["booking_closes_at"] = moved and moved - (present.starts_at - present.booking_closes_at)
-        fields = _checked_session(merged)
+        fields = checked_session(merged)
         if fields["capacity"] < present.seats_taken:
             raise invalid("capacity", "out_of_range", reason=f"已报名 already booked: {present.seats_taken}")
         return {name: value for name, value in fields.items() if value != before[name]}
