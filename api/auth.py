@@ -15,7 +15,7 @@ from flask import Flask, Response, current_app, g, request
 
 from api import guard
 from content import staff as people
-from content.failures import Forbidden, NotSignedIn, Unavailable
+from content.failures import Forbidden, NotFound, NotSignedIn, Unavailable
 from content.staff import Actor
 
 PUBLIC = "public"
@@ -184,6 +184,13 @@ def allowed(permission: str, organisation: str | None, codes: Sequence[str] = ()
     do not matter here) in every one of those divisions. A thing for everywhere belongs to the district that runs the service.
     """
     return all(actor().may(permission, organisation, code) for code in codes or [current_app.extensions["settings"].division])
+
+
+def demand(permission: str, organisation: str | None, codes: Sequence[str] = (), *, read: str, what: str) -> None:
+    """Let pass who is `allowed` this. Raises `Forbidden` for who may only `read` the thing, and `NotFound` for others: that it
+    is there is not theirs to know."""
+    if not allowed(permission, organisation, codes):
+        raise Forbidden() if allowed(read, organisation, codes) else NotFound(what=what)
 
 
 def token() -> str:

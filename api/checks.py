@@ -11,12 +11,12 @@ from flask import Response, g, jsonify, request
 from marshmallow import validate
 
 from api import front
-from api.auth import actor, allowed
-from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
+from api.auth import actor, demand
+from api.guard import Blueprint, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, reader, settings
 from content import checks, directory, languages, lessons, scoring, store
 from content.checks import PURPOSES, RIGHTS, Check
-from content.failures import Conflict, FieldError, Forbidden, Invalid, NotFound
+from content.failures import Conflict, FieldError, Invalid
 from content.published import ANY, Item
 from content.publishing import STATES
 from content.vocabulary import AUDIENCES, STAGES, Stage
@@ -326,10 +326,7 @@ class StaffQuery(Paging):
 def own(slug: str, permission: str) -> Check:
     """The check, when the asker may do this to it. Another organisation's draft is not there at all (404)."""
     check = checks.by_slug(slug)
-    if not allowed(permission, check.organisation):
-        if allowed("check.read", check.organisation):
-            raise Forbidden()
-        raise NotFound(what=slug)
+    demand(permission, check.organisation, read="check.read", what=slug)
     return check
 
 
@@ -360,22 +357,16 @@ def answered(check: Check) -> Response:
 @staff.response(200)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Working copies the asker may read, by slug"""
-    who = actor()
-    match: dict[str, Any] = {}
-    if "cursor" in query:
-        match["slug"] = {"$gt": str(open_cursor(query["cursor"])[0])}
+    match: dict[str, Any] = {"slug": {"$gt": cursor_of(query, 1)[0]}}
     if "state" in query:
         match[f"stands.{ANY}.state"] = query["state"]
-    rows: list[dict[str, Any]] = []
-    for raw in Check.rows().find(match).sort("slug", 1):
-        check = Check.of(raw)
-        if not who.may("check.read", organisation=check.organisation or None):
-            continue
-        if len(rows) == query["limit"]:
-            return {"items": rows, "next_cursor": make_cursor([rows[-1]["slug"]])}
-        state = checks.stood(check)
-        rows.append({"slug": check.slug, "name": check.values()["name"] or {}, "revision": check.revision, **state})
-    return {"items": rows, "next_cursor": None}
+
+    def line(check: Check) -> dict[str, Any]:
+        return {"slug": check.slug, "name": check.values()["name"] or {}, "revision": check.revision, **checks.stood(check)}
+
+    found = map(Check.of, Check.rows().find(match).sort("slug", 1))
+    mine = (check for check in found if allowed("check.read", check.organisation))
+    return next_page(mine, query["limit"], lambda check: [check.slug], line)
 
 
 @staff.get("/checks/<string:slug>")

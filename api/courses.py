@@ -3,7 +3,7 @@
 The schedule comes from the published set and is read while the database is away.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,8 +13,8 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
-from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
+from api.auth import actor, allowed, demand
+from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Tag, by_language, codes, listed, reader, settings, words
 from content import courses, divisions, languages, store
 from content.courses import CourseSession, Series
@@ -78,11 +78,11 @@ def near(division: str, asked: str | None) -> bool:
 
 def sorted_sessions(snapshot: Snapshot) -> list[tuple[list[str], Mapping[str, Any]]]:
     """All published sessions with their sort key (start in UTC, id), sorted once a snapshot."""
-    if "sessions" not in snapshot.memo:
+    if "sorted" not in snapshot.memo("session"):
         found = [item.content for rows in snapshot.entries("session").values() for item in rows.values() if item.content]
         keyed = [([datetime.fromisoformat(one["starts_at"]).astimezone(UTC).isoformat(), one["id"]], one) for one in found]
-        snapshot.memo["sessions"] = sorted(keyed, key=lambda pair: pair[0])
-    return snapshot.memo["sessions"]  # type: ignore[no-any-return]
+        snapshot.memo("session")["sorted"] = sorted(keyed, key=lambda pair: pair[0])
+    return snapshot.memo("session")["sorted"]  # type: ignore[no-any-return]
 
 
 class CoursesQuery(Paging):
@@ -348,11 +348,8 @@ def working_copy(record: Series | CourseSession) -> dict[str, Any]:
 
 def own(record: Any, permission: str) -> Any:
     """The record, when the asker may do this to it. Another organisation's is not there (404) unless it may be read."""
-    who, scope = actor(), {"organisation": record.organisation, "division": record.division}
-    if not who.may(permission, **scope):
-        if permission != "booking.read" and who.may("course.read", **scope):
-            raise Forbidden()
-        raise NotFound(what=record.id)
+    read = "course.read" if permission != "booking.read" else permission
+    demand(permission, record.organisation, [record.division], read=read, what=record.id)
     return record
 
 
@@ -381,18 +378,10 @@ def mine(cls: type[Series] | type[CourseSession], query: dict[str, Any]) -> dict
     """One page of the records that the asker may read, by id. Costs a walk over what lies between, which is small: one
     district has some hundreds of series and some thousands of sessions."""
     match: dict[str, Any] = {name: query[name] for name in ("state", "organisation", "series") if name in query}
-    if query.get("cursor"):
-        match["_id"] = {"$gt": str(open_cursor(query["cursor"])[0])}
-    who, more = actor(), False
-    rows: list[dict[str, Any]] = []
-    for raw in cls.rows().find(match).sort("_id", 1):
-        record = cls.of(raw)
-        if who.may("course.read", record.organisation, record.division):
-            if len(rows) == query["limit"]:
-                more = True
-                break
-            rows.append(working_copy(record))
-    return {"items": rows, "next_cursor": make_cursor([rows[-1]["id"]]) if more else None}
+    match["_id"] = {"$gt": cursor_of(query, 1)[0]}
+    found: Iterator[Series | CourseSession] = map(cls.of, cls.rows().find(match).sort("_id", 1))
+    readable = (record for record in found if allowed("course.read", record.organisation, [record.division]))
+    return next_page(readable, query["limit"], lambda record: [record.id], working_copy)
 
 
 @staff.get("/courses")
@@ -412,9 +401,7 @@ def create(payload: dict[str, Any]) -> Response:
     if not who.may("course.write", payload["organisation"], payload["division"]):
         raise Forbidden()
     made = courses.create_series(stored(payload), who.id)
-    response = tagged(working_copy(made), made.revision, 201)
-    response.headers["Location"] = f"/v1/staff/courses/{made.id}"
-    return response
+    return created(working_copy(made), made.revision, f"/v1/staff/courses/{made.id}")
 
 
 @staff.get("/courses/<string:course_id>")
@@ -500,9 +487,7 @@ def create_session(payload: dict[str, Any]) -> Response:
     """
     parent = own_series(payload.pop("series"), "course.write")
     made = courses.create_session(parent.id, {"zone": settings().zone, **stored(payload)}, actor().id)
-    response = tagged(working_copy(made), made.revision, 201)
-    response.headers["Location"] = f"/v1/staff/sessions/{made.id}"
-    return response
+    return created(working_copy(made), made.revision, f"/v1/staff/sessions/{made.id}")
 
 
 @staff.get("/sessions/<string:session_id>")

@@ -5,15 +5,17 @@ under keys that die with the process, If-Match, Idempotency-Key, paging.
 """
 
 import base64
+import bisect
 import hashlib
 import hmac
 import json
 import logging
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar
+from itertools import islice
+from typing import Any, ClassVar, TypeVar
 
 import mongoengine as me
 import pymongo
@@ -30,6 +32,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 from content import sealed, store
 from content.failures import Conflict, Failure, TooMany, invalid
 
+T = TypeVar("T")
 log = logging.getLogger("xinqiao.guard")
 MAX_BODY = 1024 * 1024  # bytes; files go to S3 by a signed form, never through here
 MAX_DEPTH = 32
@@ -147,29 +150,50 @@ def tagged(payload: dict[str, Any], revision: int, status: int = 200) -> Respons
     return response
 
 
-def page(items: Sequence[Any], cursor: str | None, limit: int, key: Callable[[Any], Sequence[Any]]) -> dict[str, Any]:
-    """One page of items that are sorted ascending by `key` (a list of JSON values): those after `cursor`, `limit` of them.
+def created(payload: dict[str, Any], revision: int, location: str) -> Response:
+    """The answer to a creating POST: 201, with the new record's ETag and address."""
+    response = tagged(payload, revision, 201)
+    response.headers["Location"] = location
+    return response
+
+
+def page(
+    items: Sequence[Any],
+    cursor: str | None,
+    limit: int,
+    key: Callable[[Any], Sequence[Any]],
+    fits: Callable[[Any], bool] = lambda item: True,
+) -> dict[str, Any]:
+    """One page of items that are sorted ascending by `key` (a list of JSON values): those after `cursor` that fit, `limit`
+    of them, and whether there are more.
 
     The cursor names the last item's key and not a count, so what is published or withdrawn between two pages neither
     repeats nor skips another item. Raises `bad_cursor`.
     """
     start = 0
     if cursor:
-        last = open_cursor(cursor)
         try:
-            low, high = 0, len(items)
-            while low < high:
-                middle = (low + high) // 2
-                if list(key(items[middle])) <= last:
-                    low = middle + 1
-                else:
-                    high = middle
-            start = low
+            start = bisect.bisect_right(items, open_cursor(cursor), key=lambda item: list(key(item)))
         except TypeError:
             raise Failure("bad_cursor") from None
-    rows = items[start : start + limit]
-    more = start + limit < len(items)
-    return {"items": rows, "next_cursor": make_cursor(key(rows[-1])) if more and rows else None}
+    return next_page(filter(fits, islice(items, start, None)), limit, key, lambda item: item)
+
+
+def next_page(rows: Iterable[T], limit: int, key: Callable[[T], Sequence[Any]], show: Callable[[T], Any]) -> dict[str, Any]:
+    """The first `limit` of `rows` as `show` makes them, and the cursor (of the last one's `key`) when there are more. No more
+    rows are taken than needed to know."""
+    seen = list(islice(rows, limit + 1))
+    more = len(seen) > limit
+    del seen[limit:]
+    return {"items": [show(row) for row in seen], "next_cursor": make_cursor(key(seen[-1])) if more else None}
+
+
+def cursor_of(query: Mapping[str, Any], size: int) -> list[str]:
+    """The sort key in the query's cursor, of `size` texts; texts that sort first without one. Raises `bad_cursor`."""
+    last = open_cursor(query["cursor"]) if query.get("cursor") else [""] * size
+    if len(last) != size or not all(isinstance(part, str) and "\x00" not in part and part.isprintable() for part in last):
+        raise Failure("bad_cursor")
+    return last
 
 
 def make_cursor(key: Sequence[Any]) -> str:

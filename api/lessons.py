@@ -8,11 +8,11 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor, allowed
-from api.guard import Blueprint, if_match, make_cursor, open_cursor, page, tagged
+from api.auth import actor, allowed, demand
+from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Tag, codes, reader, settings
 from content import lessons, publishing
-from content.failures import Forbidden, NotFound
+from content.failures import Forbidden
 from content.lessons import Lesson
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, STAGES, TOPICS, Stage
 
@@ -73,8 +73,8 @@ def index(query: dict[str, Any]) -> Response:
     stage = Stage(query["stage"], query.get("grade"), query["entering"], query["final_year"]) if "stage" in query else None
     filters = {k: query.get(k) for k in ("audience", "topic", "kind", "season", "division", "language")}
     snapshot = reader().current
-    found = lessons.catalogue(snapshot, front.wanted(), stage=stage, last=settings().language, **filters)
-    result = page(found, query.get("cursor"), query["limit"], lessons.order)
+    found, fits = lessons.catalogue(snapshot, front.wanted(), stage=stage, last=settings().language, **filters)
+    result = page(found, query.get("cursor"), query["limit"], lessons.order, fits)
     result["items"] = [lessons.brief(snapshot, item) for item in result["items"]]
     front.keep()
     return jsonify(result)
@@ -201,10 +201,7 @@ def own(slug: str, permission: str) -> Lesson:
     """The lesson, when the asker may do this to it. One that he may not even read is not there at all (404), so that a slug
     says nothing of another organisation's draft."""
     lesson = lessons.by_slug(slug)
-    if not allowed(permission, lesson.organisation, lesson.divisions):
-        if allowed("lesson.read", lesson.organisation, lesson.divisions):
-            raise Forbidden()
-        raise NotFound(what=slug)
+    demand(permission, lesson.organisation, lesson.divisions, read="lesson.read", what=slug)
     return lesson
 
 
@@ -213,25 +210,18 @@ def own(slug: str, permission: str) -> Lesson:
 @staff.response(200)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Working copies the asker may read, by slug"""
-    after = query.get("cursor")
-    match: dict[str, Any] = {}
-    if after:
-        match["slug"] = {"$gt": str(open_cursor(after)[0])}
-    rows: list[dict[str, Any]] = []
-    last = None
-    for raw in Lesson.rows().find(match).sort("slug", 1):
-        lesson = Lesson.of(raw)
-        if not allowed("lesson.read", lesson.organisation, lesson.divisions):
-            continue
-        if "state" in query and not any(s.state == query["state"] for s in lesson.stands.values()):
-            continue
-        if len(rows) == query["limit"]:
-            last = rows[-1]["slug"]
-            break
+
+    def wanted(lesson: Lesson) -> bool:
+        stands = "state" not in query or any(stand.state == query["state"] for stand in lesson.stands.values())
+        return stands and allowed("lesson.read", lesson.organisation, lesson.divisions)
+
+    def line(lesson: Lesson) -> dict[str, Any]:
         states = {code: stand.state for code, stand in lesson.stands.items()}
         title = next((t.title for t in lesson.texts.values()), "")
-        rows.append({"slug": lesson.slug, "title": title, "kind": lesson.kind, "states": states, "revision": lesson.revision})
-    return {"items": rows, "next_cursor": make_cursor([last]) if last else None}
+        return {"slug": lesson.slug, "title": title, "kind": lesson.kind, "states": states, "revision": lesson.revision}
+
+    found = map(Lesson.of, Lesson.rows().find({"slug": {"$gt": cursor_of(query, 1)[0]}}).sort("slug", 1))
+    return next_page(filter(wanted, found), query["limit"], lambda lesson: [lesson.slug], line)
 
 
 @staff.post("/lessons")
@@ -246,9 +236,7 @@ def create(payload: dict[str, Any]) -> Response:
     if not allowed("lesson.write", payload["organisation"], facts.get("divisions", [])):
         raise Forbidden()
     lesson = lessons.create(payload["slug"], facts, texts, actor().id, payload["organisation"])
-    response = tagged(working_copy(lesson), lesson.revision, 201)
-    response.headers["Location"] = f"/v1/staff/lessons/{lesson.slug}"
-    return response
+    return created(working_copy(lesson), lesson.revision, f"/v1/staff/lessons/{lesson.slug}")
 
 
 @staff.get("/lessons/<string:slug>")

@@ -4,7 +4,6 @@ The bytes never pass through here: staff post a signed form to S3, readers are s
 """
 
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
 import marshmallow as ma
@@ -13,7 +12,7 @@ from marshmallow import validate
 
 from api import front
 from api.auth import actor
-from api.guard import Blueprint, if_match, make_cursor, open_cursor, tagged
+from api.guard import Blueprint, if_match, next_page, open_cursor, tagged
 from api.shapes import Paging, Tag, reader, settings
 from content import languages, lessons, media
 from content.failures import Failure, Forbidden, NotFound
@@ -180,10 +179,7 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
         except (ValueError, TypeError):
             raise Failure("bad_cursor") from None
     found = media.newest(query.get("state", ""), query.get("kind", ""), after)
-    rows = list(islice(filter(readable, found), query["limit"] + 1))
-    items = rows[: query["limit"]]
-    cursor = make_cursor([items[-1].created_at.isoformat(), items[-1].id]) if len(rows) > len(items) else None
-    return {"items": [full(row) for row in items], "next_cursor": cursor}
+    return next_page(filter(readable, found), query["limit"], lambda row: [row.created_at.isoformat(), row.id], full)
 
 
 @staff.post("/media")

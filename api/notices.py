@@ -13,8 +13,8 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
-from api.guard import Blueprint, if_match, make_cursor, open_cursor, tagged
+from api.auth import actor, allowed
+from api.guard import Blueprint, created, if_match, make_cursor, open_cursor, tagged
 from api.shapes import Paging, Tag, codes, reader, settings
 from content import divisions, languages, store
 from content.failures import Failure, Forbidden, NotFound, invalid
@@ -255,18 +255,17 @@ def shown(notice: Notice) -> dict[str, Any]:
     }
 
 
-def may(permission: str, codes: list[str], every: bool = True) -> bool:
-    """Whether the asker may do this in all (or any) of these divisions; none means wherever this service runs."""
-    who = actor()
-    return (all if every else any)(who.may(permission, division=code) for code in codes or [settings().division])
+def readable(notice: Notice) -> bool:
+    """Whether the asker may read what goes to any of its divisions; what he does to it he must be allowed in all of them."""
+    return any(allowed("notice.read", None, [code]) for code in notice.divisions or [settings().division])
 
 
 def own(key: str, permission: str) -> Notice:
     """The notice, when the asker may do this to it. One that he may not even read is not there (404)."""
     notice = notices.get(key)
-    if not may("notice.read", notice.divisions, every=False):
+    if not readable(notice):
         raise NotFound(what=key)
-    if not may(permission, notice.divisions, every=permission != "notice.read"):
+    if permission != "notice.read" and not allowed(permission, None, notice.divisions):
         raise Forbidden()
     return notice
 
@@ -287,7 +286,7 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     rows = notices.latest(query["state"], before, query["limit"])
     more = len(rows) == query["limit"]
     return {
-        "items": [shown(row) for row in rows if may("notice.read", row.divisions, every=False)],
+        "items": [shown(row) for row in rows if readable(row)],
         "next_cursor": make_cursor([rows[-1].created_at.isoformat()]) if more else None,
     }
 
@@ -297,12 +296,10 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
 @staff.alt_response(201, description="The draft")
 def create(payload: dict[str, Any]) -> Response:
     """Draft a notice"""
-    if not may("notice.write", payload.get("divisions", [])):
+    if not allowed("notice.write", None, payload.get("divisions", [])):
         raise Forbidden()
     notice = notices.draft(fields_of(payload), actor().id, settings(), store.now())
-    response = tagged(shown(notice), notice.revision, 201)
-    response.headers["Location"] = f"/v1/staff/notices/{notice.id}"
-    return response
+    return created(shown(notice), notice.revision, f"/v1/staff/notices/{notice.id}")
 
 
 @staff.get("/notices/<string:key>")
@@ -323,7 +320,7 @@ def edit(payload: dict[str, Any], key: str) -> Response:
     """
     revision = if_match()
     own(key, "notice.write")
-    if "divisions" in payload and not may("notice.write", payload["divisions"]):
+    if "divisions" in payload and not allowed("notice.write", None, payload["divisions"]):
         raise Forbidden()
     notice = notices.edit(key, fields_of(payload), actor().id, settings(), store.now(), revision)
     return tagged(shown(notice), notice.revision)
@@ -359,7 +356,7 @@ def cancel(key: str) -> Response:
     """Stop a notice at once and take it out of the inbox. Needs If-Match."""
     revision = if_match()
     notice = own(key, "notice.read")
-    if not may("notice.write", notice.divisions) and not may("notice.approve", notice.divisions):
+    if not allowed("notice.write", None, notice.divisions) and not allowed("notice.approve", None, notice.divisions):
         raise Forbidden()
     notice = notices.cancel(key, actor().id, revision)
     reader().refresh()

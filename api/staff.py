@@ -12,7 +12,7 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api.auth import actor, token
-from api.guard import Blueprint, if_match, make_cursor, open_cursor, tagged
+from api.guard import Blueprint, created, cursor_of, if_match, make_cursor, next_page, tagged
 from api.shapes import Paging, settings
 from content import records
 from content import staff as people
@@ -223,14 +223,6 @@ class ResetIn(ma.Schema):
     password = ma.fields.String(required=True, validate=NEW_PASSWORD)
 
 
-def cursor_of(query: Mapping[str, Any], size: int) -> list[str]:
-    """The sort key in the query's cursor, of `size` texts; texts that sort first without one. Raises `bad_cursor`."""
-    last = open_cursor(query["cursor"]) if query.get("cursor") else [""] * size
-    if len(last) != size or not all(isinstance(part, str) and "\x00" not in part and part.isprintable() for part in last):
-        raise Failure("bad_cursor")
-    return last
-
-
 def managed(account_id: str) -> Account:
     """The account, when the asker administers it or is it; else it is not there."""
     account, who = people.get(account_id), actor()
@@ -261,9 +253,7 @@ def create_account(payload: dict[str, Any]) -> Response:
     """
     grants = [Grant(**row) for row in payload["grants"]]
     made = people.create_account(payload["name"], payload["display_name"], payload["password"], actor().id, grants)
-    response = tagged(shown(made), made.revision, 201)
-    response.headers["Location"] = f"/v1/staff/accounts/{made.id}"
-    return response
+    return created(shown(made), made.revision, f"/v1/staff/accounts/{made.id}")
 
 
 @blp.get("/accounts/<string:account_id>")
@@ -361,9 +351,7 @@ def organisations(query: dict[str, Any]) -> Response:
     """Organisations by division and name"""
     division, name = cursor_of(query, 2)
     rows = people.organisations((division, name), query["limit"] + 1)
-    seen = rows[: query["limit"]]
-    more = make_cursor([seen[-1].division, seen[-1].name]) if len(rows) > len(seen) else None
-    return jsonify({"items": [described(row) for row in seen], "next_cursor": more})
+    return jsonify(next_page(rows, query["limit"], lambda row: [row.division, row.name], described))
 
 
 @blp.post("/organisations")
@@ -372,9 +360,7 @@ def organisations(query: dict[str, Any]) -> Response:
 def create_organisation(payload: dict[str, Any]) -> Response:
     """Enter an organisation"""
     made = people.create_organisation(by=actor().id, **payload)
-    response = tagged(described(made), made.revision, 201)
-    response.headers["Location"] = f"/v1/staff/organisations/{made.id}"
-    return response
+    return created(described(made), made.revision, f"/v1/staff/organisations/{made.id}")
 
 
 @blp.get("/organisations/<string:organisation_id>")

@@ -75,6 +75,7 @@ BODIES: dict[str, tuple[str, bytes]] = {
 }  # fmt: skip
 QUERIES = (
     "cursor=" + "A" * 8000, "limit=" + "9" * 60_000, "limit=-1", "limit=1e400", "limit=9223372036854775808", "limit=NaN",
+    "cursor=W10", "cursor=WzFd", "cursor=WyJcdTAwMDAiXQ",  # [], [1], ["\u0000"]
     "cursor=%00", "%ff=%fe", "division[$ne]=1", "division=%24where", "slug__ne=a", "language=" + "x" * 3000, "a=" + "&a=" * 3000,
     "on=0000-00-00", "on=9999-99-99", "since=" + "9" * 400, "from=x&to=y", "limit=１２", "cursor=%ED%A0%80", "stage=../../etc/passwd",
 )  # fmt: skip
