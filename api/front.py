@@ -217,11 +217,6 @@ class Front:
         return Kept(sent, written, etag, until, environ["xinqiao.route"], bool(environ.get("xinqiao.sensitive")))
 
 
-def matches(header: str, etag: str) -> bool:
-    """Whether If-None-Match names this tag (weak comparison, as RFC 9110 13.1.2 asks)."""
-    return header == etag or any(one.strip().removeprefix("W/") in (etag, "*") for one in header.split(","))
-
-
 def count(route: str, method: str, status: str, began: float, environ: "WSGIEnvironment") -> None:
     """Count and log one request that Flask answered."""
     took = time.perf_counter() - began

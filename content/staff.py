@@ -568,24 +568,6 @@ def disable(account_id: str, by: str) -> Account:
     return edit_account(account_id, by, state="disabled", action="disable")
 
 
-def enable(account_id: str, by: str) -> Account:
-    """Undo `disable`; sessions stay ended."""
-    return edit_account(account_id, by, state="active", action="enable")
-
-
-def grant(account_id: str, wanted: Grant, by: str) -> Account:
-    """Add a grant; one held already is a no-op. Raises as `edit_account`."""
-    account = get(account_id)
-    return edit_account(account_id, by, revision=account.revision, grants=[*account.held(), wanted], action="grant")
-
-
-def revoke(account_id: str, unwanted: Grant, by: str) -> Account:
-    """Take a grant away; one not held is a no-op. Raises as `edit_account`."""
-    account = get(account_id)
-    left = [held for held in account.held() if held != unwanted]
-    return edit_account(account_id, by, revision=account.revision, grants=left, action="revoke")
-
-
 def change_password(account_id: str, old: str, new: str) -> Tokens:
     """Change the own password. Every session ends and a new one begins. Raises `NotSignedIn("wrong_credentials")` for a
     wrong `old`, `TooMany("slow_down")`, `Invalid` on `new`."""

@@ -203,11 +203,11 @@ def test_sign_out_everywhere_and_disable() -> None:
     staff.disable(chen.id, admin.id)
     refused("session_ended", lambda: staff.who(tokens.access_token))
     refused("wrong_credentials", lambda: staff.sign_in("chen", PASSWORD))
-    staff.enable(chen.id, admin.id)
+    staff.edit_account(chen.id, admin.id, state="active")
     refused("session_ended", lambda: staff.who(tokens.access_token))
     staff.sign_in("chen", PASSWORD)
     assert [line.action for line in records.history(key=chen.id)][:3] == [
-        "staff.enable",
+        "staff.edit",
         "staff.disable",
         "staff.sign_out_everywhere",
     ]
@@ -313,16 +313,17 @@ def test_a_grant_is_a_role_in_an_organisation_and_a_subtree() -> None:
 def test_nobody_raises_himself() -> None:
     admin, district = person("admin", Grant("admin")), person("district", Grant("admin", division="500114"))
     for work in (
-        lambda: staff.grant(admin.id, Grant("auditor"), admin.id),
-        lambda: staff.revoke(admin.id, Grant("admin"), admin.id),
+        lambda: staff.edit_account(admin.id, admin.id, grants=[Grant("admin"), Grant("auditor")]),
+        lambda: staff.edit_account(admin.id, admin.id, grants=[]),
         lambda: staff.disable(admin.id, admin.id),
     ):
         refused("own_account", work)
-    chen = person("chen", Grant("editor", division="500114"))
-    staff.grant(chen.id, Grant("organiser", division="500114"), district.id)
-    assert staff.get(chen.id).held() == (Grant("editor", division="500114"), Grant("organiser", division="500114"))
+    editor = Grant("editor", division="500114")
+    chen = person("chen", editor)
+    staff.edit_account(chen.id, district.id, grants=[editor, Grant("organiser", division="500114")])
+    assert staff.get(chen.id).held() == (editor, Grant("organiser", division="500114"))
     for wanted in (Grant("reviewer"), Grant("reviewer", division="500000"), Grant("editor", division="110000")):
-        refused("not_allowed", lambda wanted=wanted: staff.grant(chen.id, wanted, district.id))
+        refused("not_allowed", lambda wanted=wanted: staff.edit_account(chen.id, district.id, grants=[editor, wanted]))
     city = person("city", Grant("reviewer", division="500000"))
     for work in (
         lambda: staff.set_password(city.id, OTHER, district.id),
@@ -333,11 +334,11 @@ def test_nobody_raises_himself() -> None:
         lambda: staff.drop_totp(city.id, chen.id),
     ):
         refused("not_allowed", work)
-    staff.revoke(chen.id, Grant("organiser", division="500114"), district.id)
+    staff.edit_account(chen.id, district.id, grants=[editor])
     revision = staff.get(chen.id).revision
-    staff.revoke(chen.id, Grant("organiser", division="500114"), district.id)  # a no-op
+    staff.edit_account(chen.id, district.id, grants=[editor])  # a no-op
     assert staff.get(chen.id).revision == revision
-    assert staff.get(chen.id).held() == (Grant("editor", division="500114"),)
+    assert staff.get(chen.id).held() == (editor,)
 
 
 def test_grants_name_what_exists() -> None:
