@@ -434,9 +434,9 @@ def published_check(snapshot: Snapshot, slug: str) -> tuple[Item, Definition]:
     item = snapshot.get("check", slug).get(ANY)
     if item is None or item.content is None:
         raise NotFound(what=slug)
-    found = snapshot.memo.get(("check", slug))
+    found = snapshot.memo("check").get(slug)
     if found is None:
-        found = snapshot.memo["check", slug] = scoring.from_json(item.content["definition"])
+        found = snapshot.memo("check")[slug] = scoring.from_json(item.content["definition"])
     return item, found
 
 

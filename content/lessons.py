@@ -297,7 +297,8 @@ def used_in(media: str) -> list[str]:
     drafts = [
         f"lesson {raw['slug']}"
         for raw in Lesson.rows().find({}, {"slug": 1, "media": 1, "texts": 1})
-        if media in raw.get("media", []) or any(f"media:{media}" in text.get("body", "") for text in raw.get("texts", {}).values())
+        if media in raw.get("media", [])
+        or any(f"media:{media}" in text.get("body", "") for text in raw.get("texts", {}).values())
     ]
     return sorted({*drafts, *publishing.used_in(media)})
 
@@ -314,10 +315,9 @@ def shown(item: Item, now: datetime) -> bool:
     return not content.get("expires_at") or datetime.fromisoformat(content["expires_at"]) > now
 
 
-def order(item: Item) -> list[str]:
-    """Sort key of the catalogue: newest first (inverted time as text), then slug."""
-    at = datetime.fromisoformat((item.content or {})["published_at"])
-    return [f"{10**13 - int(at.timestamp() * 1000):014d}", item.key]
+def order(item: Item) -> list[Any]:
+    """Sort key of the catalogue: last released first, then slug."""
+    return [-item.seq, item.key]
 
 
 def catalogue(
@@ -332,8 +332,9 @@ def catalogue(
     division: str | None = None,
     language: str | None = None,
     last: str = "zh-Hans",
-) -> list[Item]:
-    """Published lessons that fit all filters, newest first, each once in the reader's best language.
+) -> tuple[list[Item], Callable[[Item], bool]]:
+    """Published lessons in order, each once in the reader's best language, and whether one fits all filters: the two apart,
+    so that a page looks at no more lessons than it needs.
 
     `division` takes what is meant for it or for a division above it. `language` keeps only what exists in that language.
     """
@@ -352,19 +353,18 @@ def catalogue(
             and shown(item, now)
         )
 
-    best: list[Item] | None = snapshot.memo.get(("lessons", wanted, language))
+    memo = snapshot.memo("lesson")
+    best: list[Item] | None = memo.get((wanted, language))
     if best is None:
-        best = []
-        for texts in snapshot.entries("lesson").values():
-            if language:
-                if language in texts:
-                    best.append(texts[language])
-            else:
-                best.append(texts[languages.pick(texts.keys(), wanted, last)])
+        lessons = snapshot.entries("lesson").values()
+        if language:
+            best = [texts[language] for texts in lessons if language in texts]
+        else:
+            best = [texts[languages.pick(texts.keys(), wanted, last)] for texts in lessons]
         best.sort(key=order)
-        if len(snapshot.memo) < 64:  # readers' language lists are few; hostile ones must not grow the memory
-            snapshot.memo["lessons", wanted, language] = best
-    return [item for item in best if fits(item)]
+        if len(memo) < 64:  # readers' language lists are few; hostile ones must not grow the memory
+            memo[wanted, language] = best
+    return best, fits
 
 
 BRIEF = ("slug", "title", "summary", "try_this", "minutes", "audiences", "stages", "topics", "kind", "seasons", "divisions",

@@ -102,8 +102,12 @@ class Snapshot:
     """kind -> key -> language -> item, tombstones left out."""
     gone: Mapping[tuple[str, str, str], Item] = field(default_factory=dict)
     """Tombstones by (kind, key, language)."""
-    memo: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
-    """What readers compute from this snapshot and want again (sorted lists); dies with it."""
+    _memos: dict[str, dict[Any, Any]] = field(default_factory=dict, compare=False, repr=False)
+
+    def memo(self, kind: str) -> dict[Any, Any]:
+        """What readers compute from the items of this kind and want again (sorted lists, parsed definitions). It lives until
+        an item of this kind changes: a session's last seat does not have ten thousand lessons sorted anew."""
+        return self._memos.setdefault(kind, {})
 
     def entries(self, kind: str) -> Mapping[str, Mapping[str, Item]]:
         """key -> language -> item of one kind; empty when there is none."""
@@ -133,7 +137,7 @@ class Snapshot:
                 keys[item.key] = languages
             else:
                 keys.pop(item.key, None)
-        return Snapshot(seq, kinds, gone)
+        return Snapshot(seq, kinds, gone, {kind: memo for kind, memo in self._memos.items() if kind not in fresh})
 
 
 def _item(raw: Mapping[str, Any]) -> Item:

@@ -275,12 +275,12 @@ def stored() -> list[Override]:
 
 def of_snapshot(snapshot: Snapshot) -> list[Override]:
     """All confirmed dates, from the published set; for readers. Computed once a snapshot."""
-    if "season_dates" not in snapshot.memo:
+    if "dates" not in snapshot.memo("season"):
         rows = [item.content for one in snapshot.entries("season").values() for item in one.values() if item.content]
-        snapshot.memo["season_dates"] = [
+        snapshot.memo("season")["dates"] = [
             Override(r["division"], r["code"], r["year"], date.fromisoformat(r["first"]), date.fromisoformat(r["last"]))
             for r in rows
             if "year" in r
         ]
-    found: list[Override] = snapshot.memo["season_dates"]
+    found: list[Override] = snapshot.memo("season")["dates"]
     return found
