@@ -179,14 +179,14 @@ def actor() -> Actor:
     return found
 
 
-def allowed(permission: str, organisation: str | None, codes: Sequence[str] = ()) -> bool:
-    """Whether the asker may do this to a thing of that organisation ("" = of none: takes a grant for all; None = organisations
-    do not matter here) in every one of those divisions. A thing for everywhere belongs to the district that runs the service.
+def allowed(permission: str, organisation: str, codes: Sequence[str] = ()) -> bool:
+    """Whether the asker may do this to a thing of that organisation ("" = of none: takes a grant for all) in every one of
+    those divisions. A thing for everywhere belongs to the district that runs the service.
     """
     return all(actor().may(permission, organisation, code) for code in codes or [current_app.extensions["settings"].division])
 
 
-def demand(permission: str, organisation: str | None, codes: Sequence[str] = (), *, read: str, what: str) -> None:
+def demand(permission: str, organisation: str, codes: Sequence[str] = (), *, read: str, what: str) -> None:
     """Let pass who is `allowed` this. Raises `Forbidden` for who may only `read` the thing, and `NotFound` for others: that it
     is there is not theirs to know."""
     if not allowed(permission, organisation, codes):
@@ -274,4 +274,4 @@ def check() -> Response | None:
             raise Forbidden("must_change_password")
         if not who.may(rule.needs):
             raise Forbidden()
-    return guard.replay_before(who.id) if rule.replay else None
+    return guard.replay_before(who) if rule.replay else None

@@ -11,7 +11,7 @@ from flask import Response, g, jsonify, request
 from marshmallow import validate
 
 from api import front
-from api.auth import actor, demand
+from api.auth import actor, allowed, demand
 from api.guard import Blueprint, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, reader, settings
 from content import checks, directory, languages, lessons, scoring, store

@@ -31,6 +31,7 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from content import sealed, store
 from content.failures import Conflict, Failure, TooMany, invalid
+from content.staff import Actor
 
 T = TypeVar("T")
 log = logging.getLogger("xinqiao.guard")
@@ -269,15 +270,16 @@ class Replay(store.Row):
     }
 
 
-def replay_before(actor_id: str) -> Response | None:
+def replay_before(who: Actor) -> Response | None:
     """Answer a repeated creating POST from its first answer; None lets it run. Raises `Conflict` while the first one runs,
-    and for a key used with another body. A first request cut by a crash frees its key after a minute."""
+    and for a key used with another body. The grants of the moment are in the name, so an answer does
+    not outlive them. A first request cut by a crash frees its key after a minute."""
     key = request.headers.get("Idempotency-Key", "")
     if request.method != "POST" or not key:
         return None
     if len(key) > 200:
         raise invalid("Idempotency-Key", "out_of_range", reason="≤ 200")
-    name = hashlib.sha256(f"{actor_id}\n{request.path}\n{key}".encode()).hexdigest()
+    name = hashlib.sha256(f"{who.id}\n{who.grants}\n{request.path}\n{key}".encode()).hexdigest()
     body = hashlib.sha256(request.get_data(cache=True)).hexdigest()
     rows, at = Replay.rows(), store.now()
     try:

@@ -12,7 +12,7 @@ from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Tag, codes, reader, settings
 from content import lessons, publishing
-from content.failures import Forbidden
+from content.failures import Failure, FieldError, Forbidden, Invalid
 from content.lessons import Lesson
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, STAGES, TOPICS, Stage
 
@@ -161,8 +161,15 @@ class RollBackIn(Move):
     version = ma.fields.String(required=True, validate=validate.Regexp("^[0-9a-f]{64}$"))
 
 
+class BatchItem(ma.Schema):
+    slug = ma.fields.String(required=True, validate=validate.Length(1, 80))
+    revision = ma.fields.Integer(
+        validate=validate.Range(1, 2**31), metadata={"description": "what the dry run answered; needed when it is no dry run"}
+    )
+
+
 class BatchIn(ma.Schema):
-    slugs = ma.fields.List(ma.fields.String(validate=validate.Length(1, 80)), required=True, validate=validate.Length(1, 500))
+    items = ma.fields.List(ma.fields.Nested(BatchItem), required=True, validate=validate.Length(1, 500))
     language = Tag(required=True)
     action = ma.fields.String(required=True, validate=validate.OneOf(["submit", "approve", "publish", "withdraw"]))
     dry_run = ma.fields.Boolean(load_default=True)
@@ -359,19 +366,29 @@ def versions(query: dict[str, Any], slug: str) -> dict[str, Any]:
 def batch(payload: dict[str, Any]) -> dict[str, Any]:
     """Move many lessons at once, previewed
 
-    `dry_run` (the default) says what would happen to each and writes nothing.
+    `dry_run` (the default) says what would happen to each, with its revision, and writes nothing. The real run takes these
+    revisions back: what was changed after it was looked at is refused as `stale`.
     """
-    language, action, who = payload["language"], payload["action"], actor()
+    language, action, dry_run = payload["language"], payload["action"], payload["dry_run"]
     permission = {"submit": "lesson.write", "approve": "lesson.approve"}.get(action, "lesson.publish")
-    if not who.may(permission):
+    if not actor().may(permission):
         raise Forbidden()
+    missing = [FieldError(f"items.{n}.revision", "required") for n, row in enumerate(payload["items"]) if "revision" not in row]
+    if missing and not dry_run:
+        raise Invalid(missing)
     options = {"second_person": settings().second_person} if action == "approve" else {}
-    verb = getattr(publishing, action)
-
-    def act(slug: str) -> Lesson:
-        return verb(Lesson, own(slug, permission).id, language, who.id, dry_run=payload["dry_run"], **options)  # type: ignore[no-any-return]
-
-    rows = publishing.each(payload["slugs"], act)
-    if not payload["dry_run"]:
+    rows = []
+    for item in payload["items"]:
+        row: dict[str, Any] = {"slug": item["slug"], "ok": True}
+        try:
+            lesson = own(item["slug"], permission)
+            moved = getattr(publishing, action)(
+                Lesson, lesson.id, language, actor().id, item.get("revision"), dry_run=dry_run, **options
+            )
+            row["revision"] = moved.revision
+        except Failure as failure:
+            row |= {"ok": False, "code": failure.code, "messages": failure.messages}
+        rows.append(row)
+    if not dry_run:
         reader().refresh()
-    return {"dry_run": payload["dry_run"], "items": rows}
+    return {"dry_run": dry_run, "items": rows}

@@ -11,10 +11,11 @@ from flask import Response, jsonify, redirect
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
+from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, next_page, open_cursor, tagged
 from api.shapes import Paging, Tag, reader, settings
 from content import languages, lessons, media
+from content import staff as people
 from content.failures import Failure, Forbidden, NotFound
 from content.inspection import TYPES
 from content.media import ADDRESS, KINDS, STATES, Media
@@ -153,13 +154,18 @@ def full(found: Media) -> dict[str, Any]:
 
 def readable(found: Media) -> bool:
     """Accepted media are everybody's to use; what is not is its organisation's own."""
-    return found.state == "accepted" or actor().may("media.read", organisation=found.organisation)
+    return found.state == "accepted" or allowed("media.read", found.organisation, home(found.organisation))
+
+
+def home(organisation: str) -> list[str]:
+    """The division of an organisation, to ask grants for; of none: the district that runs the service."""
+    return [people.organisation(organisation).division] if organisation else []
 
 
 def own(media_id: str) -> Media:
     """The record, when the asker may change it. What he may not even read is not there (404)."""
     found = media.find(media_id)
-    if actor().may("media.write", organisation=found.organisation):
+    if allowed("media.write", found.organisation, home(found.organisation)):
         return found
     if readable(found):
         raise Forbidden()

@@ -257,7 +257,7 @@ def shown(notice: Notice) -> dict[str, Any]:
 
 def readable(notice: Notice) -> bool:
     """Whether the asker may read what goes to any of its divisions; what he does to it he must be allowed in all of them."""
-    return any(allowed("notice.read", None, [code]) for code in notice.divisions or [settings().division])
+    return any(allowed("notice.read", "", [code]) for code in notice.divisions or [settings().division])
 
 
 def own(key: str, permission: str) -> Notice:
@@ -265,7 +265,7 @@ def own(key: str, permission: str) -> Notice:
     notice = notices.get(key)
     if not readable(notice):
         raise NotFound(what=key)
-    if permission != "notice.read" and not allowed(permission, None, notice.divisions):
+    if permission != "notice.read" and not allowed(permission, "", notice.divisions):
         raise Forbidden()
     return notice
 
@@ -296,7 +296,7 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
 @staff.alt_response(201, description="The draft")
 def create(payload: dict[str, Any]) -> Response:
     """Draft a notice"""
-    if not allowed("notice.write", None, payload.get("divisions", [])):
+    if not allowed("notice.write", "", payload.get("divisions", [])):
         raise Forbidden()
     notice = notices.draft(fields_of(payload), actor().id, settings(), store.now())
     return created(shown(notice), notice.revision, f"/v1/staff/notices/{notice.id}")
@@ -320,7 +320,7 @@ def edit(payload: dict[str, Any], key: str) -> Response:
     """
     revision = if_match()
     own(key, "notice.write")
-    if "divisions" in payload and not allowed("notice.write", None, payload["divisions"]):
+    if "divisions" in payload and not allowed("notice.write", "", payload["divisions"]):
         raise Forbidden()
     notice = notices.edit(key, fields_of(payload), actor().id, settings(), store.now(), revision)
     return tagged(shown(notice), notice.revision)
@@ -356,7 +356,7 @@ def cancel(key: str) -> Response:
     """Stop a notice at once and take it out of the inbox. Needs If-Match."""
     revision = if_match()
     notice = own(key, "notice.read")
-    if not allowed("notice.write", None, notice.divisions) and not allowed("notice.approve", None, notice.divisions):
+    if not allowed("notice.write", "", notice.divisions) and not allowed("notice.approve", "", notice.divisions):
         raise Forbidden()
     notice = notices.cancel(key, actor().id, revision)
     reader().refresh()
@@ -393,7 +393,7 @@ def season_dates() -> dict[str, Any]:
 def confirm_season(payload: dict[str, Any]) -> Response:
     """Confirm when a season is in a division, in the year of its first day"""
     where = "" if payload["division"] == divisions.COUNTRY else payload["division"]
-    if not actor().may("notice.write", division=where):
+    if not actor().may("notice.write", "", where):
         raise Forbidden()
     record = seasons.confirm(where, payload["code"], payload["first"], payload["last"], actor().id)
     reader().refresh()
@@ -409,7 +409,7 @@ def correct_season(payload: dict[str, Any], key: str) -> Response:
     raw = SeasonDate.rows().find_one({"_id": key})
     if raw is None:
         raise NotFound(what=key)
-    if not actor().may("notice.write", division=raw["division"]):
+    if not actor().may("notice.write", "", raw["division"]):
         raise Forbidden()
     record = seasons.correct(key, payload["first"], payload["last"], actor().id, revision)
     reader().refresh()

@@ -242,7 +242,7 @@ def working_copy(service: Service) -> dict[str, Any]:
 def own(key: str, permission: str) -> Service:
     """The entry, when the asker may do this to it. Raises `NotFound`, `Forbidden`."""
     service = directory.get(key)
-    if not allowed(permission, None, list(service.divisions)):
+    if not allowed(permission, "", list(service.divisions)):
         raise Forbidden()
     return service
 
@@ -276,7 +276,7 @@ def put(payload: dict[str, Any], service_id: str) -> Response:
     One that exists needs If-Match. Readers see nothing of it before it is published.
     """
     values = {**stored(payload), "id": service_id}
-    if not allowed("service.write", None, values.get("divisions", [])):
+    if not allowed("service.write", "", values.get("divisions", [])):
         raise Forbidden()
     try:
         own(service_id, "service.write")
@@ -296,7 +296,7 @@ def edit(payload: dict[str, Any], service_id: str) -> Response:
     """Change parts of an entry; needs If-Match"""
     revision, present = if_match(), own(service_id, "service.write")
     values = {**directory.values_of(present), **stored(payload)}
-    if not allowed("service.write", None, values["divisions"] or []):
+    if not allowed("service.write", "", values["divisions"] or []):
         raise Forbidden()
     directory.put(values, actor().id, revision)
     service = directory.get(service_id)
@@ -309,7 +309,7 @@ def publish(service_id: str) -> Response:
     """Publish an entry as it now is; needs If-Match"""
     revision = if_match()
     own(service_id, "service.publish")
-    service = directory.publish(service_id, actor().id, revision)
+    service = directory.publish(service_id, actor().id, revision, second_person=settings().second_person)
     reader().refresh()
     return tagged(working_copy(service), service.revision)
 

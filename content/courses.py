@@ -397,6 +397,10 @@ def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | N
             check.done()
             merged["booking_closes_at"] = moved and moved - (present.starts_at - present.booking_closes_at)
         fields = checked_session(merged)
+        times = {name: fields[name] for name in ("starts_at", "ends_at")}
+        if present.state == "published" and present.starts_at <= store.now() and times != {n: before[n] for n in times}:
+            # it has taken place: moving it would keep the bookings' personal data longer than was promised
+            raise Conflict("wrong_state", state="begun", action="改期 move")
         if fields["capacity"] < present.seats_taken:
             raise invalid("capacity", "out_of_range", reason=f"已报名 already booked: {present.seats_taken}")
         return {name: value for name, value in fields.items() if value != before[name]}

@@ -25,9 +25,11 @@ from pymongo.client_session import ClientSession
 
 from content import divisions, languages, records
 from content.checking import Check
-from content.failures import Conflict, Failure, Invalid, NotFound
+from content.failures import Conflict, Failure, Forbidden, Invalid, NotFound
 from content.published import ANY, Item, Snapshot, release
+from content.records import SYSTEM
 from content.settings import Settings
+from content.staff import independent
 
 log = logging.getLogger("xinqiao.directory")
 
@@ -67,6 +69,8 @@ class Service(records.Record):
     sources = me.ListField()
     published_revision = me.IntField()
     """The revision that readers see; absent when not published."""
+    authors = me.ListField(me.StringField())
+    """Who edited since the last publication; right after it, and after a withdrawal, those who wrote what was published."""
 
     NAME = "service"
     PERSONAL = frozenset({"assured_by"})
@@ -198,24 +202,31 @@ def put(values: Mapping[str, Any], by: str, revision: int | None = None) -> str:
     key, fields = checked(values)
     present = Service.rows().find_one({"_id": key})
     if present is None:
-        records.create(Service(id=key, **{k: v for k, v in fields.items() if v is not None}), by)
+        records.create(Service(id=key, authors=[by], **{k: v for k, v in fields.items() if v is not None}), by)
         return "new"
 
     def decide(service: Service) -> dict[str, Any]:
         before = values_of(service)
         empty: tuple[Any, ...] = (None, [], {})
-        return {k: v for k, v in fields.items() if v != before[k] and not (v in empty and before[k] in empty)}
+        changed = {k: v for k, v in fields.items() if v != before[k] and not (v in empty and before[k] in empty)}
+        if not changed:
+            return {}
+        authors = [] if service.published_revision == service.revision else service.authors
+        return {**changed, "authors": sorted({*authors, by})}
 
     changed = records.change(Service, key, by, "edit", decide, revision=revision)
     return "unchanged" if changed.revision == present["revision"] else "changed"
 
 
-def publish(key: str, by: str, revision: int | None = None) -> Service:
-    """Let readers see the entry as it now is. Of what is already published unchanged, a no-op. Raises `NotFound`, `Stale`."""
+def publish(key: str, by: str, revision: int | None = None, *, second_person: bool = True) -> Service:
+    """Let readers see the entry as it now is. Of what is already published unchanged, a no-op. Raises `NotFound`, `Stale`,
+    and `Forbidden("second_person")`: a number that a child calls at night is read by two people before it is shown."""
 
     def decide(service: Service) -> dict[str, Any]:
         if service.published_revision == service.revision:
             return {}
+        if second_person and by != SYSTEM and not all(independent(author, by) for author in service.authors):
+            raise Forbidden("second_person")
         return {"published_revision": service.revision + 1}
 
     def also(session: ClientSession, service: Service) -> None:

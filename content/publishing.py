@@ -12,7 +12,6 @@ author made. `SYSTEM` is the starter library's loader and the clock: no token ev
 import hashlib
 import json
 import logging
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
@@ -35,6 +34,9 @@ class Stand(me.EmbeddedDocument):  # type: ignore[misc]
     state = me.StringField(required=True, choices=STATES, default="draft")
     authors = me.ListField(me.StringField())
     """Everyone who edited since the last publication."""
+    published_authors = me.ListField(me.StringField())
+    """The authors of what was published last: a withdrawal makes them the authors again, so that nobody who wrote it brings
+    it back alone."""
     digest = me.StringField()
     """Version name of what was submitted and approved."""
     approved_by = me.StringField()
@@ -131,7 +133,9 @@ def edited(record: Publishable, languages: list[str], by: str) -> dict[str, Any]
     for language in languages:
         stand = record.stands.get(language)
         if stand is None:
-            fields[f"stands.{language}"] = {"state": "draft", "authors": [by], "number": 0}
+            # facts belong to every language, so their authors are authors of a new one too
+            authors = sorted({by, *(author for other in record.stands.values() for author in other.authors)})
+            fields[f"stands.{language}"] = {"state": "draft", "authors": authors, "number": 0}
             continue
         authors = sorted({*stand.authors, by})
         fields |= _set(language, state="draft", authors=authors, digest=None, approved_by=None, publish_at=None)
@@ -147,7 +151,8 @@ def submit(cls: type[P], key: str, language: str, by: str, revision: int | None 
         missing = record.missing(language)
         if missing:
             raise Conflict("incomplete", missing=", ".join(missing))
-        return _set(language, state="in_review", digest=version_name(record, language), note=None)
+        authors = sorted({*stand.authors, by}) if stand.state == "withdrawn" else stand.authors
+        return _set(language, state="in_review", digest=version_name(record, language), note=None, authors=authors)
 
     return records.change(cls, key, by, "submit", decide, revision=revision, note=language, dry_run=dry_run)
 
@@ -210,7 +215,7 @@ def publish(
             return _set(language, publish_at=at, expires_at=expires_at)
         return _set(
             language, state="published", version=stand.digest, number=stand.number + 1, published_at=now,
-            publish_at=None, expires_at=expires_at or stand.expires_at, authors=[],
+            publish_at=None, expires_at=expires_at or stand.expires_at, authors=[], published_authors=stand.authors,
         )  # fmt: skip
 
     def also(session: ClientSession, record: P) -> None:
@@ -232,7 +237,8 @@ def withdraw(
         if not stand.version:
             raise Conflict("wrong_state", state=stand.state, action="withdraw")
         state = "withdrawn" if stand.state == "published" else stand.state
-        return _set(language, state=state, version=None, expires_at=None)
+        authors = sorted({*stand.authors, *stand.published_authors})
+        return _set(language, state=state, version=None, expires_at=None, publish_at=None, authors=authors)
 
     def also(session: ClientSession, record: P) -> None:
         published.release(session, [Item(cls.NAME, record.key, language, None)])
@@ -241,11 +247,14 @@ def withdraw(
 
 
 def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revision: int | None = None) -> P:
-    """Publish an old version again; the working copy is left alone. Raises `NotFound` when it is no version of this."""
+    """Publish an old version again in place of the present one; the working copy is left alone. Raises `Conflict` when
+    nothing is public, `NotFound` when it is no version of this."""
     holder: dict[str, Any] = {}
 
     def decide(record: P) -> dict[str, Any]:
-        _stand(record, language)
+        if not _stand(record, language).version:
+            # nothing is public: it was withdrawn for a reason, and the way back is the whole way
+            raise Conflict("wrong_state", state="withdrawn", action="roll back")
         raw = Version.rows().find_one({"_id": version, "kind": cls.NAME, "key": record.key, "language": language})
         if raw is None:
             raise NotFound(what=version)
@@ -306,18 +315,6 @@ def run_schedule(now: datetime, kinds: list[type[Publishable]]) -> int:
                 except Failure as failure:
                     log.warning("schedule: %s %s: %s", raw["_id"], language, failure)
     return done
-
-
-def each(keys: list[str], act: Callable[[str], Publishable]) -> list[dict[str, Any]]:
-    """Run one verb over many records and tell of each: {"key", "ok", "code"?, "messages"?}. One that fails stops no other."""
-    rows: list[dict[str, Any]] = []
-    for key in keys:
-        try:
-            act(key)
-            rows.append({"key": key, "ok": True})
-        except Failure as failure:
-            rows.append({"key": key, "ok": False, "code": failure.code, "messages": failure.messages})
-    return rows
 
 
 def _store_version(session: ClientSession, record: Publishable, language: str, by: str) -> None:

@@ -369,9 +369,13 @@ def who(token: str) -> Actor:
 
 def sign_out(token: str) -> None:
     """End the session of this access token, its refresh token included. For a dead token a no-op."""
-    raw = Session.rows().find_one({"_id": _sha(token), "kind": "access"})
-    if raw is not None:
-        Session.rows().delete_many({"family": raw["family"]})
+
+    def work(session: ClientSession) -> None:
+        raw = Session.rows().find_one({"_id": _sha(token), "kind": "access"}, session=session)
+        if raw is not None:
+            Session.rows().delete_many({"family": raw["family"]}, session=session)
+
+    store.transaction(work)
 
 
 def sign_out_everywhere(account_id: str, by: str) -> None:
@@ -459,7 +463,10 @@ def accounts(after: str = "", limit: int = 50) -> list[Account]:
 
 
 def manages(actor: Actor, account: Account) -> bool:
-    """Whether `actor` administers this account: every grant it has lies where the actor may write accounts."""
+    """Whether `actor` administers this account: every grant it has lies where the actor may write accounts. One without
+    grants is its maker's, and whoever's may write accounts everywhere."""
+    if not account.held():
+        return actor.may("staff.write", "", "") or (actor.may("staff.write") and account.created_by == actor.id)
     return actor.may("staff.write") and all(_covers(actor, grant) for grant in account.held())
 
 
@@ -606,26 +613,26 @@ def _put_password(account_id: str, new: str, by: str, must_change: bool, check: 
 
 
 def independent(author: str, other: str) -> bool:
-    """Whether `other` counts as a second person beside `author` (staff ids): an active account, not the same, not made by
-    the author or by an account in that line, and not one whose password the author set last.
+    """Whether `other` counts as a second person beside `author` (staff ids): an active account, not the same, and neither
+    stands in the line of those who made the other's account or set its password last.
 
     What no person wrote (`system`) may be approved by anyone. What this cannot see: one person who was handed two accounts;
     that is what the trail is for.
     """
-    rows = Account.rows()
-    if author == other or (rows.find_one({"_id": other, "state": "active"}, {"_id": 1})) is None:
+    if author == other or Account.rows().find_one({"_id": other, "state": "active"}, {"_id": 1}) is None:
         return False
-    todo, seen = [other], set[str]()
+    return author == SYSTEM or (author not in _makers(other) and other not in _makers(author))
+
+
+def _makers(account_id: str) -> set[str]:
+    """Who made this account or set its password last, who did so for those, and so on."""
+    todo, seen = [account_id], set[str]()
     while todo:
-        one = todo.pop()
-        if one == author:
-            return author == SYSTEM
-        if one in seen or one == SYSTEM:
-            continue
-        seen.add(one)
-        raw = rows.find_one({"_id": one}, {"created_by": 1, "password_set_by": 1}) or {}
-        todo += [raw[k] for k in ("created_by", "password_set_by") if raw.get(k) not in (None, one)]
-    return True
+        raw = Account.rows().find_one({"_id": todo.pop()}, {"created_by": 1, "password_set_by": 1}) or {}
+        fresh = {raw.get("created_by", SYSTEM), raw.get("password_set_by", SYSTEM)} - seen - {account_id, SYSTEM}
+        seen |= fresh
+        todo += fresh
+    return seen
 
 
 # --- organisations ---------------------------------------------------------------------------------------------------

@@ -394,11 +394,11 @@ def sweep(now: datetime, settings: Settings) -> list[str]:
     """Bring every notice to where it should be at `now`, and return the ids to send. Safe to run often, twice and in two
     places: each step acts only on the state it expects."""
     rows = Notice.rows()
-    rows.update_many(
+    _each(
         {"state": "claimed", "lease_until": {"$lte": now}},
         {"$set": {"state": "due", "next_try": now, "hand_at": now}, "$unset": {"lease": "", "lease_until": ""}},
     )
-    rows.update_many(
+    _each(
         {"state": "due", "first_try": {"$lt": now - GIVE_UP}},
         {"$set": {"state": "failed", "reason": "gave up after 60 minutes"}},
     )
@@ -417,7 +417,7 @@ def sweep(now: datetime, settings: Settings) -> list[str]:
         _step(raw["_id"], "release", lambda notice: _falls_due(notice, now), _list)
     held = quiet_until(now, settings)
     if held:
-        rows.update_many(
+        _each(
             {"state": "due", "urgent": False, "next_try": {"$lt": held}},
             {"$set": {"next_try": held, "hand_at": held}, "$unset": {"first_try": ""}},
         )
@@ -427,6 +427,14 @@ def sweep(now: datetime, settings: Settings) -> list[str]:
         if rows.update_one(match, {"$set": {"hand_at": now + HAND_OUT}}).modified_count:
             ready.append(str(raw["_id"]))
     return ready
+
+
+def _each(match: dict[str, Any], update: dict[str, Any]) -> None:
+    """Update all that match, one by one. A bare `update_many` that meets a row which an open transaction has written hangs
+    the embedded server for good (a bare `update_one` waits its turn), and a notice is written by transactions too."""
+    rows = Notice.rows()
+    for raw in list(rows.find(match, {"_id": 1})):
+        rows.update_one({**match, "_id": raw["_id"]}, update)
 
 
 UNCONFIRMED = "held: the season's local date is not confirmed"

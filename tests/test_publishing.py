@@ -111,6 +111,38 @@ def test_withdrawing_leaves_a_tombstone_and_the_working_copy() -> None:
         lessons.detail(now, "exam-week", ())
     assert lessons.by_slug("exam-week").texts["zh-Hans"].title == "考前一周"
     publishing.submit(Lesson, key, "zh-Hans", author)  # the way back is the whole way
+    with pytest.raises(Forbidden):
+        publishing.approve(Lesson, key, "zh-Hans", author)
+    with pytest.raises(Conflict):  # nothing is public: no short cut past the second person
+        publishing.roll_back(Lesson, key, "zh-Hans", publishing.versions(Lesson, "exam-week", "zh-Hans")[0].id, author)
+    publishing.approve(Lesson, key, "zh-Hans", second)
+
+
+def test_who_wrote_what_was_recalled_does_not_bring_it_back_alone() -> None:
+    author, second = account("author"), account("second")
+    key = lesson(author)
+    released(key, "zh-Hans", author, second)
+    publishing.withdraw(Lesson, key, "zh-Hans", second)
+    publishing.submit(Lesson, key, "zh-Hans", second)
+    with pytest.raises(Forbidden):
+        publishing.approve(Lesson, key, "zh-Hans", author)
+    with pytest.raises(Forbidden):
+        publishing.approve(Lesson, key, "zh-Hans", second)
+    publishing.approve(Lesson, key, "zh-Hans", account("third"))
+
+
+def test_withdrawing_ends_a_waiting_publication() -> None:
+    author, second = account("author"), account("second")
+    key = lesson(author)
+    released(key, "zh-Hans", author, second)
+    lessons.edit(key, author, {}, {"zh-Hans": {"body": "第二版。"}})
+    publishing.submit(Lesson, key, "zh-Hans", author)
+    publishing.approve(Lesson, key, "zh-Hans", second)
+    at = store.now() + timedelta(hours=1)
+    publishing.publish(Lesson, key, "zh-Hans", second, at=at)
+    publishing.withdraw(Lesson, key, "zh-Hans", second)
+    assert publishing.run_schedule(at, [Lesson]) == 0
+    assert not snapshot().get("lesson", "exam-week")
 
 
 def test_publishing_at_a_moment_and_expiry() -> None:
