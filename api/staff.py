@@ -387,6 +387,7 @@ def edit_organisation(payload: dict[str, Any], organisation_id: str) -> Response
 
 
 class AuditQuery(Paging):
+    limit = ma.fields.Integer(load_default=50, validate=validate.Range(1, 200))
     kind = ma.fields.String(load_default="", validate=validate.Length(max=40), metadata={"example": "lesson"})
     key = ma.fields.String(load_default="", validate=validate.Length(max=80), metadata={"description": "id of the record"})
     actor = ma.fields.String(load_default="", validate=validate.Regexp("^(system|[0-9a-f]{32})?$"))
