@@ -7,7 +7,6 @@ fields give the collection's `$jsonSchema` validator, their `meta["indexes"]` it
 Filters are written as plain fields, never `Q(...) & Q(...)`: the embedded server uses no index under `$and`.
 """
 
-import functools
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -259,16 +258,3 @@ def missing_indexes() -> list[str]:
             if wanted not in present:
                 missing.append(f"{name}.{wanted}")
     return missing
-
-
-def translated(work: Callable[..., T]) -> Callable[..., T]:
-    """Decorator for verbs used outside a request (commands, tasks): driver errors leave as typed failures."""
-
-    @functools.wraps(work)
-    def run(*args: Any, **kwargs: Any) -> T:
-        try:
-            return work(*args, **kwargs)
-        except PyMongoError as error:
-            raise failure_of(error) or error from error
-
-    return run
