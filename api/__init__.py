@@ -39,6 +39,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     from api import auth, bookings, checks, courses, divisions, errors, front, guard, lessons, media, notices, ops, staff, support
 
     app = Flask("xinqiao", static_folder=None)
+    app.url_map.merge_slashes = False  # else //v1 is sent elsewhere in HTML, by the Host that the client made up
     app.config.update(
         API_TITLE="心桥 Xinqiao",
         API_VERSION="v1",

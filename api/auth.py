@@ -218,8 +218,8 @@ def install(app: Flask) -> None:
 
 
 class Lanes:
-    """A worker's lanes to the database. Without them eight requests that a hanging database holds would keep the threads of
-    both workers from everything that is read without it."""
+    """A worker's lanes for what may take long: the database, and bodies that clients send. Without them eight requests that a
+    hanging database or a slow client holds would keep the threads of both workers from everything that is read."""
 
     def __init__(self) -> None:
         self.free = threading.BoundedSemaphore(LANES)
@@ -263,6 +263,8 @@ def check() -> Response | None:
         if not current_app.extensions["reader"].up:
             raise Unavailable()
         enter()
+    elif request.method not in {"GET", "HEAD"}:
+        enter()  # the server does not buffer bodies: eight that never end would hold every thread of both workers
     if rule.needs == PUBLIC:
         if endpoint in guard.LIMITS:
             guard.limit(endpoint, request.remote_addr or "")

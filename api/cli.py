@@ -94,6 +94,7 @@ def report(rows: Iterable[dict[str, Any]], dry_run: bool, whole: bool = False) -
     alone: list[tuple[str, str, str, str]] = []
     warnings: dict[str, list[tuple[str, str]]] = {}
     for row in rows:
+        row = {**row, "source": "".join(c if c.isprintable() else ascii(c)[1:-1] for c in row["source"])}
         counts[row["outcome"]] += 1
         for text in row.get("messages") or []:
             reason = "  ".join(text[tag] for tag in ("zh-Hans", "en") if text.get(tag))
@@ -299,6 +300,9 @@ def main() -> None:
         sys.exit(1)
     except Exception as error:
         failure = store.failure_of(error)
+        if failure is None and isinstance(error, OSError):
+            errors.print(f"xinqiao: {error.filename or ''}: {error.strerror or error}")
+            sys.exit(1)
         if failure is None:
             raise
         errors.print(f"xinqiao: {failure.messages['zh-Hans']} {failure.messages['en']}")

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import brotli
 from flask import g, request
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 MAX_ENTRIES = 8192
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 64 * 1024 * 1024  # of prepared answers, and again of compressed bodies
+LONG = 300  # characters of path and query beyond which nothing is kept: no reader of ours asks so
 SMALL = 512  # bytes; below this compression costs more than it saves
 REQUESTS = Counter("xinqiao_requests_total", "Requests answered", ["route", "method", "status"])
 SECONDS = Histogram(
@@ -96,7 +97,8 @@ class Front:
         self.kept: dict[Key, Kept] = {}
         self.size = 0
         self.lock = threading.Lock()
-        self.packed: dict[bytes, tuple[bytes, bytes]] = {}  # body hash -> (br, gzip); outlives a snapshot that left it as it was
+        self.packed: dict[tuple[bytes, str], bytes] = {}  # (body hash, encoding); outlives a snapshot that left it as it was
+        self.packed_size = 0
         reader.watch(self.forget)
 
     def forget(self, snapshot: Snapshot) -> None:
@@ -104,8 +106,6 @@ class Front:
         with self.lock:
             self.kept = {}
             self.size = 0
-            if len(self.packed) > MAX_ENTRIES:
-                self.packed = {}
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         began = time.perf_counter()
@@ -122,9 +122,13 @@ class Front:
                 kept, passed = self.ask(key, environ)
                 if kept is None:
                     status, headers, body = passed
+                    body = cast("Iterable[bytes]", body)
                     count(environ.get("xinqiao.route", UNKNOWN), method, status[:3], began, environ)
                     start_response(status, headers)
-                    return [] if method == "HEAD" else body
+                    if method == "HEAD":
+                        close(body)
+                        return []
+                    return body
             return self.answer(kept, method, environ, start_response, began)
 
         held: list[str] = []
@@ -177,19 +181,28 @@ class Front:
         chunks = self.app(asked, start)
         if asked is not environ:
             environ.update({k: v for k, v in asked.items() if k.startswith("xinqiao.")})
-        if "xinqiao.keep" not in environ or not got[0].startswith("200"):
+        if "xinqiao.keep" not in environ or not got[0].startswith("200") or len(key[0]) + len(key[1]) > LONG:
             return None, (got[0], got[1], chunks)
         body = b"".join(chunks)
-        if hasattr(chunks, "close"):
-            chunks.close()
+        close(chunks)
         kept = self.prepare(key, body, got[1], environ)
         with self.lock:
             if self.reader.current is seen:
                 if len(self.kept) >= MAX_ENTRIES or self.size > MAX_BYTES:
                     self.kept, self.size = {}, 0
                 self.kept[key] = kept
-                self.size += len(kept.body) + 1024
+                self.size += len(kept.body) + 2048  # and what the key, the headers and the counters take
         return kept, None
+
+    def pack(self, digest: bytes, encoding: str, body: bytes) -> bytes:
+        """Compress a body, once as long as there is room to remember it."""
+        sent = brotli.compress(body, quality=5) if encoding == "br" else gzip.compress(body, 6, mtime=0)
+        with self.lock:
+            if len(self.packed) >= MAX_ENTRIES or self.packed_size > MAX_BYTES:
+                self.packed, self.packed_size = {}, 0
+            self.packed[digest, encoding] = sent
+            self.packed_size += len(sent)
+        return bytes(sent)
 
     def prepare(self, key: Key, body: bytes, headers: list[tuple[str, str]], environ: "WSGIEnvironment") -> Kept:
         """Compress, tag, and write the headers."""
@@ -198,10 +211,7 @@ class Front:
         encoding = key[2] if len(body) >= SMALL else ""
         sent = body
         if encoding:
-            packed = self.packed.get(digest)
-            if packed is None:
-                packed = self.packed[digest] = (brotli.compress(body, quality=5), gzip.compress(body, 6, mtime=0))
-            sent = packed[0] if encoding == "br" else packed[1]
+            sent = self.packed.get((digest, encoding)) or self.pack(digest, encoding, body)
         etag = f'"{digest[:12].hex()}{"-" + encoding if encoding else ""}"'
         drop = {"content-length", "etag", "cache-control", "vary", "x-request-id"}
         written = [h for h in headers if h[0].lower() not in drop]
@@ -215,6 +225,12 @@ class Front:
             written.append(("Content-Encoding", encoding))
         until = time.monotonic() + seconds
         return Kept(sent, written, etag, until, environ["xinqiao.route"], bool(environ.get("xinqiao.sensitive")))
+
+
+def close(body: Iterable[bytes]) -> None:
+    """What WSGI asks of whoever does not hand a body on."""
+    if hasattr(body, "close"):
+        body.close()
 
 
 def count(route: str, method: str, status: str, began: float, environ: "WSGIEnvironment") -> None:

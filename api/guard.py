@@ -349,4 +349,5 @@ def install(app: Flask) -> None:
         if "rate" in g:
             response.headers["RateLimit-Policy"], response.headers["RateLimit"] = g.rate
         response.headers.setdefault("Cache-Control", "no-store")
+        response.headers["X-Request-Id"] = g.get("request_id", "")
         return response

@@ -76,7 +76,7 @@ def index(query: dict[str, Any]) -> Response:
     found, fits = lessons.catalogue(snapshot, front.wanted(), stage=stage, last=settings().language, **filters)
     result = page(found, query.get("cursor"), query["limit"], lessons.order, fits)
     result["items"] = [lessons.brief(snapshot, item) for item in result["items"]]
-    front.keep()
+    front.keep(*lessons.holds(snapshot))
     return jsonify(result)
 
 
@@ -98,8 +98,9 @@ def show(slug: str) -> Response:
 
     In the reader's best language (`Accept-Language`); `languages` lists the others.
     """
-    result = lessons.detail(reader().current, slug, front.wanted(), settings().language)
-    front.keep()
+    snapshot = reader().current
+    result = lessons.detail(snapshot, slug, front.wanted(), settings().language)
+    front.keep(*lessons.holds(snapshot))
     return jsonify(result)
 
 

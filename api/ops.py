@@ -54,7 +54,8 @@ def docs() -> Response:
     """The documentation page; its script is served from here, nothing from elsewhere."""
     response = Response(PAGE, content_type="text/html; charset=utf-8")
     response.headers["Content-Security-Policy"] = (
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src 'self' data:"
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; connect-src 'self'; img-src 'self' data:;"
+        " frame-ancestors 'none'"
     )
     return response
 

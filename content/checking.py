@@ -3,13 +3,16 @@
 A `Check` gathers every error of one entry, so that one round of mending is enough; `done` raises them all at once.
 """
 
+import os
+import stat
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from content import divisions, languages
-from content.failures import FieldError, Invalid
+from content.failures import FieldError, Invalid, invalid
 
 
 class Check:
@@ -125,3 +128,18 @@ class Check:
         except (ValueError, OverflowError):
             self.fail(field, "bad_format", reason="例 e.g. 2027-05-15T14:00+08:00")
             return None
+
+
+def file_bytes(path: Path, limit: int) -> bytes:
+    """The bytes of an ordinary file of at most `limit` bytes. Raises `Invalid` naming the file: a pipe would be waited for
+    without end, a device read without end."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise invalid(path.name, "bad_format", reason="不是普通文件 not an ordinary file")
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise invalid(path.name, "bad_format", reason=f"无法读取 cannot be read: {error.strerror}") from None
+    if len(data) > limit:
+        raise invalid(path.name, "out_of_range", reason=f"≤ {limit} bytes")
+    return data

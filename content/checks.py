@@ -20,6 +20,7 @@ import yaml
 
 from content import fhir, publishing, records, scoring
 from content.checking import Check as Checking
+from content.checking import file_bytes
 from content.failures import Failure, Invalid, NotFound, invalid
 from content.published import ANY, Item, Snapshot, canonical
 from content.publishing import Publishable, Stand
@@ -29,7 +30,8 @@ from content.vocabulary import AUDIENCES, Label, Stage
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 EXPIRES_DAYS = 14  # a phone asks again before it uses an older copy (issue 4), so that a recall reaches it
-SIDECAR_LIMIT = 256 * 1024  # bytes
+FILE_LIMIT = 4 * 1024 * 1024  # bytes; the largest real Questionnaire seen has 0.2 MB
+SIDECAR_LIMIT = 256 * 1024
 
 RIGHTS: Mapping[str, Label] = {
     "own": Label("本项目自编", "our own words"),
@@ -370,8 +372,8 @@ def slug_of(stem: str) -> str:
 
 def _resource(file: Path) -> dict[str, Any] | None:
     try:
-        return fhir.parse(file.read_bytes())
-    except (Invalid, OSError):
+        return fhir.parse(file_bytes(file, FILE_LIMIT))
+    except Invalid:
         return None  # told of when it is this file's turn
 
 
@@ -380,7 +382,7 @@ def _import_one(file: Path, slug: str, valuesets: list[dict[str, Any]], by: str,
     language = ""
     if sidecar is not None:
         language = str(sidecar.pop("language", "") or next(iter(sidecar.get("languages") or []), ""))
-    definition, warnings = fhir.read_questionnaire(file.read_bytes(), valuesets, slug=slug, language=language)
+    definition, warnings = fhir.read_questionnaire(file_bytes(file, FILE_LIMIT), valuesets, slug=slug, language=language)
     if sidecar is None:
         warnings = (*warnings, f"{slug}.yaml: 没有登记信息，不能发布 no register entry: cannot be published")
     else:
@@ -393,9 +395,7 @@ def _sidecar(file: Path) -> dict[str, Any] | None:
     """The register file as plain values; None when there is none. Raises `Invalid` that names the line."""
     if not file.is_file():
         return None
-    raw = file.read_bytes()
-    if len(raw) > SIDECAR_LIMIT:
-        raise invalid(file.name, "out_of_range", reason=f"≤ {SIDECAR_LIMIT} bytes")
+    raw = file_bytes(file, SIDECAR_LIMIT)
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
             raise invalid(file.name, "bad_format", reason="不接受别名 aliases are not accepted")

@@ -10,6 +10,7 @@ COUNT, BYSETPOS) would need an anchor that a directory does not have, and is ref
 """
 
 import csv
+import io
 import json
 import logging
 import re
@@ -24,7 +25,7 @@ from dateutil.rrule import rrulestr
 from pymongo.client_session import ClientSession
 
 from content import divisions, languages, records
-from content.checking import Check
+from content.checking import Check, file_bytes
 from content.failures import Conflict, Failure, Forbidden, Invalid, NotFound
 from content.published import ANY, Item, Snapshot, release
 from content.records import SYSTEM
@@ -36,6 +37,7 @@ log = logging.getLogger("xinqiao.directory")
 KINDS = ("hotline", "text", "clinic", "counselling")
 STALE_AFTER = timedelta(days=180)  # issue 4: an entry not checked for so long is marked to readers and flagged to staff
 CARD_KINDS = ("hotline", "text", "counselling")
+FILE_LIMIT = 16 * 1024 * 1024  # bytes of an imported directory
 CARD_LINES = 8  # someone in distress reads a few lines, not a list
 EMERGENCY = ("110", "120")
 
@@ -267,7 +269,7 @@ def import_file(path: Path, by: str, dry_run: bool = False) -> list[dict[str, An
     good: list[tuple[dict[str, Any], dict[str, Any]]] = []
     try:
         entries = list(_csv(path) if path.suffix.lower() == ".csv" else _json(path))
-    except (OSError, ValueError, csv.Error) as error:
+    except (Invalid, ValueError, csv.Error) as error:
         reason = {"zh-Hans": "无法读取。", "en": f"Cannot be read: {error}"}
         return [{"source": path.name, "outcome": "refused", "key": "", "messages": [reason]}]
     seen: set[str] = set()
@@ -308,7 +310,7 @@ def _outcome(key: str, fields: Mapping[str, Any]) -> str:
 
 
 def _json(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    data = json.loads(path.read_text(encoding="utf-8-sig"))
+    data = json.loads(file_bytes(path, FILE_LIMIT).decode("utf-8-sig"))
     if isinstance(data, dict):
         data = data.get("services")
     if not isinstance(data, list) or not all(isinstance(raw, dict) for raw in data):
@@ -317,7 +319,7 @@ def _json(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with io.StringIO(file_bytes(path, FILE_LIMIT).decode("utf-8-sig"), newline="") as file:
         reader = csv.DictReader(file)
         for row in reader:
             entry: dict[str, Any] = {}

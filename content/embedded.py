@@ -11,11 +11,13 @@ without credentials, so whoever has a shell on this machine can read media: prod
 import base64
 import contextlib
 import ctypes
+import errno
 import hashlib
 import json
 import multiprocessing
 import os
 import random
+import re
 import secrets
 import shutil
 import signal
@@ -166,10 +168,11 @@ def tail(child: Child, lines: int = 3) -> str:
     try:
         with child.log.open("rb") as file:
             file.seek(max(0, child.log.stat().st_size - 4096))
-            last = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()][-lines:]
+            last = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         last = []
-    return f"Its log {child.log} ends: {' | '.join(last) or '(empty)'}"
+    errors = [line for line in last if re.match(r"[\w.]+(Error|Exception|CannotStart): ", line)]
+    return f"Its log {child.log} ends: {' | '.join((errors or last)[-lines:]) or '(empty)'}"
 
 
 def binary(name: str, instead: str) -> str:
@@ -244,12 +247,17 @@ def credentials(var: Path) -> dict[str, str]:
 
 def free(port: int, host: str = HOST) -> bool:
     """Whether nobody listens on it. An exclusive bind: granian's own SO_REUSEPORT would sit beside another server."""
-    family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+    except OSError:
+        raise CannotStart(f"{host!r} is no address of this machine. Correct XINQIAO_HOST, or unset it.") from None
     with socket.socket(family, kind, proto) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a connection in TIME_WAIT is nobody
         try:
             probe.bind(address)
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise CannotStart(f"{host!r} is no address of this machine. Correct XINQIAO_HOST, or unset it.") from None
             return False
     return True
 
@@ -259,7 +267,7 @@ def ports(var: Path, names: tuple[str, ...]) -> dict[str, int]:
     path = var / "ports.json"
     try:
         kept = {str(k): int(v) for k, v in json.loads(path.read_text()).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError):
         kept = {}  # nothing is lost: others are chosen
 
     def fits(name: str, port: int) -> bool:

@@ -4,6 +4,7 @@ A lesson has one set of facts for all languages (who it is for, topic, season, s
 Markdown as sanitised HTML, as plain text and as the source. `catalogue` and `detail` read the published snapshot only.
 """
 
+import bisect
 import functools
 import html
 import math
@@ -313,6 +314,19 @@ def shown(item: Item, now: datetime) -> bool:
     """Whether readers may see it at this moment (the expiry counts before the clock has withdrawn it)."""
     content = item.content or {}
     return not content.get("expires_at") or datetime.fromisoformat(content["expires_at"]) > now
+
+
+def holds(snapshot: Snapshot, most: float = 3600, max_age: int = 60) -> tuple[float, int]:
+    """Seconds for which an answer made from this snapshot may be kept here, and by others: until the next lesson expires."""
+    memo = snapshot.memo("lesson")
+    if "expiries" not in memo:
+        items = (item for texts in snapshot.entries("lesson").values() for item in texts.values())
+        moments = {(item.content or {}).get("expires_at") for item in items}
+        memo["expiries"] = sorted(datetime.fromisoformat(moment) for moment in moments if moment)
+    now = store.now()
+    at = bisect.bisect_right(memo["expiries"], now)
+    left = (memo["expiries"][at] - now).total_seconds() if at < len(memo["expiries"]) else most
+    return min(most, left), int(min(max_age, left))
 
 
 def order(item: Item) -> list[Any]:

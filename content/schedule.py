@@ -23,7 +23,7 @@ from zoneinfo import ZoneInfo
 import chinese_calendar
 
 from content import courses, languages, store
-from content.checking import Check
+from content.checking import Check, file_bytes
 from content.courses import MOST_SEATS, SESSION_FIELDS, CourseSession, Series
 from content.failures import Invalid, Text, invalid
 from content.settings import Settings
@@ -127,7 +127,7 @@ def _table(path: Path) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]
     """{column: its header as written}, and (row number as a spreadsheet counts, {column: cell}) of each row that is not empty.
     Cells beyond the headers stand under their own text after a blank. Raises `Invalid`."""
     try:
-        data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b"\0"
+        data = file_bytes(path, MOST_BYTES)
         try:
             text = data.decode("utf-8-sig")
         except UnicodeDecodeError:
@@ -135,7 +135,7 @@ def _table(path: Path) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]
         if "\0" in text:
             raise ValueError
         cleaned = [[languages.clean(cell) for cell in cells] for cells in csv.reader(io.StringIO(text), strict=True)]
-    except (OSError, ValueError, csv.Error):
+    except (ValueError, csv.Error):
         reason = f"需要 CSV（UTF-8 或 GB18030，≤ {MOST_BYTES} 字节），Excel 请另存为“CSV UTF-8” save it as CSV UTF-8"
         raise invalid(path.name, "bad_format", reason=reason) from None
     rows = [(line, cells) for line, cells in enumerate(cleaned, 1) if any(cells)]

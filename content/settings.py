@@ -9,12 +9,18 @@ import base64
 import fcntl
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
+
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+BROKERS = ("mongodb", "redis", "rediss", "amqp", "amqps", "pyamqp", "sqs", "memory", "sentinel")
 
 
 class SettingsError(Exception):
@@ -84,7 +90,8 @@ class Settings:
         """Read and check. Raises `SettingsError` that names the variable, the reason and the mend."""
         given = {k: v for k, v in (os.environ if env is None else env).items() if k in cls.ENV and v != ""}
         var = Path(given.get("XINQIAO_VAR", "var"))
-        values = {**_running(var), **given}
+        # a child of `serve` is given everything and must not depend on the file
+        values = given if {"MONGODB_URI", "S3_ENDPOINT_URL"} <= given.keys() else {**_running(var), **given}
         kwargs: dict[str, object] = {}
         for name, attribute in cls.ENV.items():
             if name not in values:
@@ -113,15 +120,40 @@ class Settings:
             ZoneInfo(self.zone)
         except Exception:
             raise SettingsError(f"XINQIAO_ZONE={self.zone!r} is no IANA time zone. Try Asia/Shanghai.") from None
-        if self.mongodb_uri and not self.mongodb_uri.startswith(("mongodb://", "mongodb+srv://")):
-            raise SettingsError("MONGODB_URI must begin with mongodb:// or mongodb+srv://.")
-        if self.s3_endpoint_url and not self.s3_endpoint_url.startswith(("http://", "https://")):
-            raise SettingsError("S3_ENDPOINT_URL must begin with http:// or https://.")
+        if self.mongodb_uri:
+            try:
+                # mongodb+srv asks the name service at each parse: only its form is looked at here
+                parse_uri(self.mongodb_uri.replace("mongodb+srv://", "mongodb://", 1), warn=False)
+            except PyMongoError as error:
+                raise SettingsError(f"MONGODB_URI cannot be used: {str(error).splitlines()[0]}") from None
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,38}", self.database):
+            raise SettingsError(f"XINQIAO_DATABASE={self.database!r} is no database name: A-Z a-z 0-9 _ -, at most 38.")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", self.s3_bucket):
+            raise SettingsError(f"XINQIAO_S3_BUCKET={self.s3_bucket!r} is no bucket name: a-z 0-9 . -, 3 to 63 characters.")
+        for name, url in (("S3_ENDPOINT_URL", self.s3_endpoint_url), ("XINQIAO_S3_PUBLIC_URL", self.s3_public_url)):
+            if url and not (url.startswith(("http://", "https://")) and _host(url)):
+                raise SettingsError(f"{name}={url!r} is no address. It begins with http:// or https:// and names a host.")
+        if self.broker_url and self.broker_url.partition("://")[0] not in BROKERS:
+            raise SettingsError(f"BROKER_URL must begin with one of {', '.join(f'{one}://' for one in BROKERS)}.")
+        if self.division and not re.fullmatch("[0-9]{6}", self.division):
+            raise SettingsError(f"XINQIAO_DIVISION={self.division!r} is no GB/T 2260 code: six digits, such as 150603.")
+        if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", self.language):
+            raise SettingsError(f"XINQIAO_LANGUAGE={self.language!r} is no language tag. Try zh-Hans.")
+        if not self.host.strip() or self.host != self.host.strip():
+            raise SettingsError(f"XINQIAO_HOST={self.host!r} is no address. Try 127.0.0.1.")
         if self.s3_endpoint_url and not (self.s3_access_key and self.s3_secret_key):
             raise SettingsError("S3_ENDPOINT_URL is set: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY too.")
-        if self.firebase_credentials and not Path(self.firebase_credentials).is_file():
-            raise SettingsError(f"FIREBASE_CREDENTIALS={self.firebase_credentials!r} is no file. Correct the path or unset it.")
-        if self.fcm_url and urlsplit(self.fcm_url).hostname not in {"127.0.0.1", "localhost", "::1"}:
+        if self.firebase_credentials:
+            try:
+                kind = json.loads(Path(self.firebase_credentials).read_text()).get("type")
+            except (OSError, ValueError, AttributeError):
+                kind = None
+            if kind != "service_account":
+                raise SettingsError(
+                    f"FIREBASE_CREDENTIALS={self.firebase_credentials!r} is no service-account file (JSON). "
+                    "Correct the path or unset it."
+                )
+        if self.fcm_url and _host(self.fcm_url) not in {"127.0.0.1", "localhost", "::1"}:
             raise SettingsError("XINQIAO_FCM_URL may only be a loopback address. Unset it to use Firebase.")
         if self.data_key:
             try:
@@ -156,6 +188,14 @@ class Settings:
         return result
 
 
+def _host(url: str) -> str | None:
+    """The host that an address names; None when it is no address."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
 def _running(var: Path) -> dict[str, str]:
     """What a running `xinqiao serve` on this `var` wrote for its siblings; empty when none runs.
 
@@ -169,8 +209,8 @@ def _running(var: Path) -> dict[str, str]:
                 values = json.loads((var / "run.json").read_text())
             else:
                 return {}
-    except FileNotFoundError:
-        return {}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}  # no service has been here; `serve` says what is wrong with the folder
     except (OSError, ValueError):
         raise SettingsError(f"{var / 'run.json'} cannot be read. Stop the service, delete this file, start again.") from None
     return {str(k): str(v) for k, v in values.items() if k in Settings.ENV}

@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import time
+from datetime import timedelta
 
 import brotli
 import pytest
 
+from api import front
 from content import lessons, publishing, staff, store
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -256,3 +259,35 @@ def test_the_published_set_serves_on_without_the_database_and_a_newborn_worker_t
         assert json.loads(json.dumps(lessons.detail(newborn.current, "exam-week", ())))["title"] == "考前一周"
     finally:
         newborn.stop()
+
+
+def test_an_expired_lesson_is_gone_though_its_answer_was_kept(site: Site) -> None:
+    publish("exam-week", "zh-Hans")
+    publish("lasting", "zh-Hans")
+    lesson = lessons.by_slug("exam-week")
+    lessons.edit(lesson.id, SYSTEM, {}, {"zh-Hans": {"body": "只在这几秒。"}})
+    for verb in (publishing.submit, publishing.approve):
+        verb(Lesson, lesson.id, "zh-Hans", SYSTEM)
+    publishing.publish(Lesson, lesson.id, "zh-Hans", SYSTEM, expires_at=store.now() + timedelta(seconds=1.5))
+    site.refresh()
+    first = site.get("/v1/lessons/exam-week")
+    assert first.headers["Cache-Control"].startswith("public, max-age=1,")
+    assert len(site.get("/v1/lessons").json()["items"]) == 2
+    end = time.monotonic() + 10
+    while site.get("/v1/lessons/exam-week").status_code == 200:  # nobody has withdrawn it: the clock alone counts
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    assert [item["slug"] for item in site.get("/v1/lessons").json()["items"]] == ["lasting"]
+
+
+def test_what_is_kept_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front, "MAX_ENTRIES", 50)
+    publish("exam-week", "zh-Hans")
+    site.refresh()
+    for number in range(120):
+        assert site.get(f"/v1/lessons?limit={number % 100 + 1}&cursor=&grade={number % 12 + 1}").status_code == 200
+        assert len(site.front.kept) <= 50
+        assert len(site.front.packed) <= 50
+    before = len(site.front.kept)
+    assert site.get("/v1/lessons?" + "&" * 400).status_code == 200  # longer than any reader of ours asks
+    assert len(site.front.kept) == before
