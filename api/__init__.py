@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from flask import Flask
 from pythonjsonlogger.json import JsonFormatter
+from werkzeug.middleware.proxy_fix import ProxyFix
 
 from content.published import Reader
 from content.settings import Settings
@@ -51,6 +52,8 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
             "components": {"securitySchemes": {"staff": {"type": "http", "scheme": "bearer"}}},
         },
     )
+    if settings.proxies:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.proxies)  # type: ignore[method-assign]
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["settings"] = settings

@@ -39,6 +39,8 @@ class Settings:
     """XINQIAO_VAR: folder of all that is kept on this machine."""
     workers: int = 2
     """XINQIAO_WORKERS: API processes. In-memory limits are divided by it."""
+    proxies: int = 0
+    """XINQIAO_PROXIES: how many proxies of our own stand in front; rate limits then count the address that the outermost saw."""
     mongodb_uri: str = field(default="", repr=False)
     """MONGODB_URI: a MongoDB >= 7 replica set. Embedded server when empty."""
     database: str = "xinqiao"
@@ -76,6 +78,7 @@ class Settings:
 
     ENV: ClassVar[dict[str, str]] = {
         "XINQIAO_PORT": "port", "XINQIAO_HOST": "host", "XINQIAO_VAR": "var", "XINQIAO_WORKERS": "workers",
+        "XINQIAO_PROXIES": "proxies",
         "MONGODB_URI": "mongodb_uri", "XINQIAO_DATABASE": "database", "S3_ENDPOINT_URL": "s3_endpoint_url",
         "AWS_ACCESS_KEY_ID": "s3_access_key", "AWS_SECRET_ACCESS_KEY": "s3_secret_key",
         "XINQIAO_S3_BUCKET": "s3_bucket", "AWS_REGION": "s3_region", "XINQIAO_S3_PUBLIC_URL": "s3_public_url",
@@ -99,7 +102,7 @@ class Settings:
             text = values[name]
             kind = cls.__dataclass_fields__[attribute].type
             if kind is int:
-                low, high = (1, 64) if attribute == "workers" else (1, 65535)
+                low, high = {"workers": (1, 64), "proxies": (0, 5)}.get(attribute, (1, 65535))
                 if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
                     raise SettingsError(f"{name}={text!r} is not a whole number from {low} to {high}. Correct or unset it.")
                 kwargs[attribute] = int(text)

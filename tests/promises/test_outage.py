@@ -450,3 +450,24 @@ def test_what_was_acknowledged_is_kept(stand: Stand, kills: int, writes: int, me
     assert stored == len(booked)
     assert set(kept) <= set(lessons)
     assert set(statuses) <= {("book", 201), ("book", 503), ("lesson", 201), ("lesson", 503), ("lesson", 409)}, statuses
+
+
+def test_reading_goes_on_while_clients_send_bodies_that_never_end(stand: Stand, measured: Measured) -> None:
+    host = ("127.0.0.1", stand.settings.port)
+    slow = []
+    try:
+        for number in range(24):
+            client = socket.create_connection(host, timeout=5)
+            path = ("/v1/checks/exam-stress/score", "/v1/staff/session")[number % 2]
+            client.sendall(
+                f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{".encode()
+            )
+            slow.append(client)
+        time.sleep(1)  # the opening burst: each worker's first to wait for a lane waits a moment
+        answers = [stand.call("GET", "/v1/lessons?limit=5", source=address(n)) for n in range(30)]
+        assert [answer.status for answer in answers] == [200] * 30
+        slowest = max(answer.seconds for answer in answers)
+        measured("5", f"24 clients whose bodies never end: 30 reads of 30, slowest {slowest:.2f} s")
+    finally:
+        for client in slow:
+            client.close()
