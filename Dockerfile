@@ -20,4 +20,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=2)"]
 CMD ["granian", "--interface", "wsgi", "--factory", "api:create_wsgi", "--host", "0.0.0.0", "--port", "8000", \
-     "--workers", "2", "--blocking-threads", "4", "--respawn-failed-workers", "--no-access-log"]
+     "--workers", "2", "--blocking-threads", "6", "--respawn-failed-workers", "--no-access-log"]

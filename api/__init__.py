@@ -96,7 +96,7 @@ def create_wsgi() -> "Front":
     sealed.configure(settings)
     reader = Reader(settings.var / "published.json.gz")
     app = create_app(settings, reader)
-    app.extensions["lanes"] = auth.Lanes()
+    app.extensions["lanes"] = auth.lanes()
     front = Front(app, reader)
     reader.start()
     return front

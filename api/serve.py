@@ -24,6 +24,7 @@ from types import FrameType
 import pymongo
 from pymongo.errors import PyMongoError
 
+from api.auth import THREADS
 from content import embedded, store
 from content.embedded import CannotStart, Child
 from content.failures import Failure
@@ -179,8 +180,8 @@ def services(settings: Settings) -> list[Child]:
     logs = settings.var / "log"
     python = [sys.executable, "-m"]
     api = [*python, "granian", "--interface", "wsgi", "--factory", "--workers", str(settings.workers)]
-    # 4 threads: with granian's default goodput halves at 512 connections. Without respawning one dead worker ends it all.
-    api += ["--blocking-threads", "4", "--respawn-failed-workers", "--host", settings.host, "--port", str(settings.port)]
+    # without respawning one dead worker ends it all
+    api += ["--blocking-threads", str(THREADS), "--respawn-failed-workers", "--host", settings.host, "--port", str(settings.port)]
     api += ["--no-ws", "--no-access-log", "api:create_wsgi"]
     celery = [*python, "celery", "-A", "notifications.worker:app"]
     worker = [*celery, "worker", "--pool", "threads", "-c", "4", "--without-gossip", "--without-mingle", "--loglevel", "INFO"]

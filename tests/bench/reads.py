@@ -21,6 +21,7 @@ import urllib.request
 from dataclasses import replace
 from pathlib import Path
 
+from api.auth import THREADS
 from content import embedded, published, store
 from content.published import Item
 from content.settings import Settings
@@ -66,7 +67,7 @@ def granian(target: str, port: int, env: dict[str, str], log: Path, url: str) ->
         "--port",
         str(port),
     ]
-    argv += ["--workers", "2", "--blocking-threads", "4", "--no-access-log", "--log-level", "warning"]
+    argv += ["--workers", "2", "--blocking-threads", str(THREADS), "--no-access-log", "--log-level", "warning"]
     child = embedded.Child(target, argv, log, env={**os.environ, **env}, ready=lambda: answers(url))
     embedded.start(child)
     embedded.wait_ready(child, 60)

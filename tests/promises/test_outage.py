@@ -1,6 +1,6 @@
 """Promises 5 and 6: lessons outlive the database, and what was acknowledged is kept.
 
-The API is the real command line of `xinqiao serve` (granian, two workers of four threads) over the starter library. The
+The API is the real command line of `xinqiao serve` (granian, two workers of `auth.THREADS` threads) over the starter library. The
 database is a child of the test, so that it can be kept dead, stopped in its tracks, or killed again and again. A process
 that is killed is not a machine that loses power: that is not proved here.
 """
@@ -150,7 +150,7 @@ class Stand:
         found = set()
         for one in psutil.Process(self.api.process.pid).children():
             with contextlib.suppress(psutil.Error):  # a zombie has no command line
-                if one.num_threads() > 6 and "resource_tracker" not in " ".join(one.cmdline()):
+                if one.num_threads() > auth.THREADS + 2 and "resource_tracker" not in " ".join(one.cmdline()):
                     found.add(one.pid)
         return found
 
