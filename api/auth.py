@@ -264,8 +264,6 @@ def check() -> Response | None:
     if endpoint is None or request.method == "OPTIONS":
         return None  # nothing here, or only Allow is told
     rule = POLICY[endpoint]
-    if rule.sensitive:
-        request.environ["xinqiao.sensitive"] = True
     if rule.store:
         if not current_app.extensions["reader"].up:
             raise Unavailable()

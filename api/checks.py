@@ -13,7 +13,7 @@ from marshmallow import validate
 from api import front
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, reader, settings
+from api.shapes import Paging, Regexp, reader, settings
 from content import checks, directory, languages, lessons, scoring, store
 from content.checks import PURPOSES, RIGHTS, Check
 from content.failures import Conflict, FieldError, Invalid
@@ -168,10 +168,10 @@ class AnswerIn(ma.Schema):
 
 class ScoreIn(ma.Schema):
     version = ma.fields.String(
-        validate=validate.Regexp("^[0-9a-f]{64}$"), metadata={"description": "`version` of the definition answered"}
+        validate=Regexp("^[0-9a-f]{64}$"), metadata={"description": "`version` of the definition answered"}
     )
     division = ma.fields.String(
-        validate=validate.Regexp("^[0-9]{6}$"), metadata={"description": "for the help card", "example": "150603"}
+        validate=Regexp("^[0-9]{6}$"), metadata={"description": "for the help card", "example": "150603"}
     )
     answers = ma.fields.List(ma.fields.Nested(AnswerIn), required=True, validate=validate.Length(max=MOST))
 

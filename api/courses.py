@@ -15,7 +15,7 @@ from marshmallow import validate
 from api import front
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Tag, by_language, codes, listed, reader, settings, words
+from api.shapes import Paging, Regexp, Tag, by_language, codes, listed, reader, settings, words
 from content import courses, divisions, languages, store
 from content.courses import CourseSession, Series
 from content.failures import Forbidden, NotFound
@@ -25,7 +25,7 @@ from content.vocabulary import AUDIENCES, FORMATS, PLACES, STAGES, TOPICS, Stage
 blp = Blueprint("courses", __name__, url_prefix="/v1", description="Courses and their sessions")
 staff = Blueprint("staff_courses", __name__, url_prefix="/v1/staff", description="Plan, publish and cancel courses")
 
-DIVISION = validate.Regexp("^[0-9]{6}$")
+DIVISION = Regexp("^[0-9]{6}$")
 ID = validate.Length(1, 64)
 
 

@@ -26,6 +26,7 @@ from flask import g, request
 from prometheus_client import Counter, Histogram
 from werkzeug.http import parse_accept_header
 
+from api.auth import POLICY
 from content.published import Reader, Snapshot
 
 if TYPE_CHECKING:
@@ -276,7 +277,9 @@ def hourly(route: str, status: str) -> None:
 
 
 def mark() -> None:
-    """Flask's before_request: tell the front the route's pattern and give the request its id."""
+    """Flask's first before_request: tell the front the route's pattern and whether it is sensitive; give the request its id."""
     rule = request.url_rule
+    if request.endpoint in POLICY and POLICY[request.endpoint].sensitive:
+        request.environ["xinqiao.sensitive"] = True
     request.environ["xinqiao.route"] = str(rule.rule).replace("<", "{").replace(">", "}") if rule else UNKNOWN
     g.request_id = request.environ["xinqiao.request_id"] = os.urandom(8).hex()

@@ -13,7 +13,7 @@ from marshmallow import validate
 from api import front
 from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, next_page, open_cursor, tagged
-from api.shapes import Paging, Tag, reader, settings
+from api.shapes import Paging, Regexp, Tag, reader, settings
 from content import languages, lessons, media
 from content import staff as people
 from content.failures import Failure, Forbidden, NotFound
@@ -117,7 +117,7 @@ class NewUpload(MediaFacts):
         required=True, strict=True, validate=validate.Range(min=1), metadata={"description": "bytes, exactly"}
     )
     organisation = ma.fields.String(
-        validate=validate.Regexp("^([0-9a-f]{32})?$"), metadata={"description": "owner; else your own"}
+        validate=Regexp("^([0-9a-f]{32})?$"), metadata={"description": "owner; else your own"}
     )
 
 
@@ -201,6 +201,7 @@ def create(payload: dict[str, Any]) -> Response:
     organisation = payload.get("organisation", mine[0] if mine else "")
     if not who.may("media.write", organisation=organisation):
         raise Forbidden()
+    people.must_exist(organisation)
     facts = by_language(payload)
     form = media.begin_upload(
         settings(), payload["content_type"], payload["size"], who.id, organisation=organisation, **facts

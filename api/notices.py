@@ -14,8 +14,8 @@ from marshmallow import validate
 
 from api import front
 from api.auth import actor, allowed
-from api.guard import Blueprint, created, if_match, make_cursor, open_cursor, tagged
-from api.shapes import Paging, Tag, codes, reader, settings
+from api.guard import Blueprint, created, cursor_of, if_match, next_page, tagged
+from api.shapes import Paging, Regexp, Tag, codes, reader, settings
 from content import divisions, languages, store
 from content.failures import Failure, Forbidden, NotFound, invalid
 from content.vocabulary import AUDIENCES, SEASONS
@@ -26,7 +26,7 @@ from notifications.seasons import SeasonDate
 blp = Blueprint("notices", __name__, url_prefix="/v1", description="Inbox, push topics, seasons")
 staff = Blueprint("staff_notices", __name__, url_prefix="/v1/staff", description="Write, approve, schedule, cancel notices")
 
-DIVISION = validate.Regexp("^[0-9]{6}$")
+DIVISION = Regexp("^[0-9]{6}$")
 MOMENTS = validate.Range(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
 
@@ -42,7 +42,7 @@ class Segment(ma.Schema):
 
 class InboxQuery(Segment):
     since = ma.fields.String(
-        load_default="0", validate=validate.Regexp("^[0-9]{1,15}$"), metadata={"description": "`next_cursor` of the last answer"}
+        load_default="0", validate=Regexp("^[0-9]{1,15}$"), metadata={"description": "`next_cursor` of the last answer"}
     )
     limit = ma.fields.Integer(load_default=50, validate=validate.Range(1, 100))
 
@@ -190,7 +190,7 @@ class NoticeIn(ma.Schema):
     audiences = codes(AUDIENCES)
     stages = ma.fields.List(ma.fields.String(validate=validate.Length(max=40)), validate=validate.Length(max=50))
     texts = ma.fields.List(ma.fields.Nested(NoticeTextIn), validate=validate.Length(1, 20))
-    lessons = ma.fields.List(ma.fields.String(validate=validate.Regexp("^[a-z0-9-]{1,80}$")), validate=validate.Length(max=20))
+    lessons = ma.fields.List(ma.fields.String(validate=Regexp("^[a-z0-9-]{1,80}$")), validate=validate.Length(max=20))
     send_at = ma.fields.AwareDateTime(allow_none=True, validate=MOMENTS)
     expires_at = ma.fields.AwareDateTime(validate=MOMENTS)
     urgent = ma.fields.Boolean(metadata={"description": "passes quiet hours"})
@@ -275,20 +275,17 @@ def own(key: str, permission: str) -> Notice:
 @staff.response(200)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Notices the asker may read, newest first"""
-    before = None
+    after = None
     if query.get("cursor"):
+        moment, key = cursor_of(query, 2)
         try:
-            before = datetime.fromisoformat(str(open_cursor(query["cursor"])[0]))
-            if before.tzinfo is None:
+            after = datetime.fromisoformat(moment), key
+            if after[0].tzinfo is None:
                 raise ValueError
-        except (ValueError, IndexError):
+        except ValueError:
             raise Failure("bad_cursor") from None
-    rows = notices.latest(query["state"], before, query["limit"])
-    more = len(rows) == query["limit"]
-    return {
-        "items": [shown(row) for row in rows if readable(row)],
-        "next_cursor": make_cursor([rows[-1].created_at.isoformat()]) if more else None,
-    }
+    found = filter(readable, notices.latest(query["state"], after))
+    return next_page(found, query["limit"], lambda notice: [notice.created_at.isoformat(), notice.id], shown)
 
 
 @staff.post("/notices")

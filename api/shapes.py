@@ -8,11 +8,21 @@ from flask import current_app
 from marshmallow import validate
 
 from content import languages
-from content.failures import Invalid
+from content.failures import Invalid, invalid
 from content.published import Reader
 from content.settings import Settings
 
-ID = validate.Regexp("^[0-9a-f]{32}$")
+
+class Regexp(validate.Regexp):
+    """marshmallow's, but `$` is the end of the text: Python's also stands before a last line end."""
+
+    def __call__(self, value: Any) -> Any:
+        if value.endswith("\n"):
+            raise ma.ValidationError(self._format_error(value))
+        return super().__call__(value)
+
+
+ID = Regexp("^[0-9a-f]{32}$")
 
 
 def reader() -> Reader:
@@ -61,8 +71,18 @@ def words() -> Any:
 
 
 def by_language(rows: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """[{"language", "text"}] as {language: text}: how it is stored."""
-    return {row["language"]: row["text"] for row in rows}
+    """[{"language", "text"}] as {language: text}: how it is stored. Raises `Invalid` when a language stands twice."""
+    return {language: row["text"] for language, row in each_once(rows).items()}
+
+
+def each_once(rows: Iterable[Mapping[str, Any]], field: str = "texts") -> dict[str, Mapping[str, Any]]:
+    """Rows by their language. Raises `Invalid` when one stands twice (zh-CN is zh-Hans): which of them counts nobody can know."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for number, row in enumerate(rows):
+        if row["language"] in found:
+            raise invalid(f"{field}.{number}.language", "exists", what=row["language"])
+        found[row["language"]] = row
+    return found
 
 
 def listed(texts: Mapping[str, str]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from marshmallow import validate
 
 from api.auth import actor, token
 from api.guard import Blueprint, created, cursor_of, if_match, make_cursor, next_page, tagged
-from api.shapes import Paging, settings
+from api.shapes import Paging, Regexp, settings
 from content import records
 from content import staff as people
 from content.failures import Failure, Forbidden, NotFound
@@ -24,7 +24,7 @@ blp = Blueprint("staff", __name__, url_prefix="/v1/staff", description="Sign in;
 
 PASSWORD = validate.Length(1, people.PASSWORD[1])
 NEW_PASSWORD = validate.Length(*people.PASSWORD)
-CODE = validate.Regexp("^[0-9]{6}$")
+CODE = Regexp("^[0-9]{6}$")
 
 
 # --- the own session -------------------------------------------------------------------------------------------------
@@ -34,7 +34,7 @@ class SignInIn(ma.Schema):
     name = ma.fields.String(required=True, validate=validate.Length(1, 64), metadata={"example": "admin"})
     password = ma.fields.String(required=True, validate=PASSWORD)
     code = ma.fields.String(
-        load_default="", validate=validate.Regexp("^([0-9]{6})?$"), metadata={"description": "one-time code, where one is set up"}
+        load_default="", validate=Regexp("^([0-9]{6})?$"), metadata={"description": "one-time code, where one is set up"}
     )
 
 
@@ -107,8 +107,8 @@ def sign_out_everywhere() -> tuple[str, int]:
 
 class GrantSchema(ma.Schema):
     role = ma.fields.String(required=True, validate=validate.OneOf(list(people.ROLES)))
-    organisation = ma.fields.String(load_default="", validate=validate.Regexp("^([0-9a-f]{32})?$"))
-    division = ma.fields.String(load_default="", validate=validate.Regexp("^([0-9]{6})?$"), metadata={"example": "500114"})
+    organisation = ma.fields.String(load_default="", validate=Regexp("^([0-9a-f]{32})?$"))
+    division = ma.fields.String(load_default="", validate=Regexp("^([0-9]{6})?$"), metadata={"example": "500114"})
 
 
 class AccountOut(ma.Schema):
@@ -322,14 +322,14 @@ class OrganisationsOut(ma.Schema):
 class OrganisationEdit(ma.Schema):
     name = ma.fields.String(validate=validate.Length(1, 80))
     kind = ma.fields.String(validate=validate.OneOf(list(ORGANISATIONS)))
-    division = ma.fields.String(validate=validate.Regexp("^[0-9]{6}$"))
-    parent = ma.fields.String(validate=validate.Regexp("^([0-9a-f]{32})?$"))
+    division = ma.fields.String(validate=Regexp("^[0-9]{6}$"))
+    parent = ma.fields.String(validate=Regexp("^([0-9a-f]{32})?$"))
 
 
 class NewOrganisation(OrganisationEdit):
     name = ma.fields.String(required=True, validate=validate.Length(1, 80))
     kind = ma.fields.String(required=True, validate=validate.OneOf(list(ORGANISATIONS)))
-    division = ma.fields.String(required=True, validate=validate.Regexp("^[0-9]{6}$"))
+    division = ma.fields.String(required=True, validate=Regexp("^[0-9]{6}$"))
 
 
 def described(found: Organisation) -> dict[str, Any]:
@@ -390,7 +390,7 @@ class AuditQuery(Paging):
     limit = ma.fields.Integer(load_default=50, validate=validate.Range(1, 200))
     kind = ma.fields.String(load_default="", validate=validate.Length(max=40), metadata={"example": "lesson"})
     key = ma.fields.String(load_default="", validate=validate.Length(max=80), metadata={"description": "id of the record"})
-    actor = ma.fields.String(load_default="", validate=validate.Regexp("^(system|[0-9a-f]{32})?$"))
+    actor = ma.fields.String(load_default="", validate=Regexp("^(system|[0-9a-f]{32})?$"))
 
 
 class AuditLine(ma.Schema):

@@ -14,7 +14,7 @@ from marshmallow import validate
 from api import front
 from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, page, tagged
-from api.shapes import Paging, Tag, Word, by_language, listed, reader, settings, words
+from api.shapes import Paging, Regexp, Tag, Word, by_language, listed, reader, settings, words
 from content import directory, store
 from content.directory import KINDS, Service
 from content.failures import Forbidden, NotFound
@@ -22,7 +22,7 @@ from content.failures import Forbidden, NotFound
 blp = Blueprint("support", __name__, url_prefix="/v1", description="Hotlines, services and the help card")
 staff = Blueprint("staff_support", __name__, url_prefix="/v1/staff", description="Keep the help directory")
 
-DIVISION = validate.Regexp("^([0-9]{6})?$")
+DIVISION = Regexp("^([0-9]{6})?$")
 HOLDS = 30  # seconds: how late "open now" may be
 
 
@@ -201,7 +201,7 @@ class ServicePatch(ma.Schema):
     phones = ma.fields.List(ma.fields.Nested(PhoneIn), validate=validate.Length(max=50))
     schedules = ma.fields.List(ma.fields.Nested(ScheduleIn), validate=validate.Length(max=50))
     ages = ma.fields.Nested(AgesIn)
-    divisions = ma.fields.List(ma.fields.String(validate=validate.Regexp("^[0-9]{6}$")), validate=validate.Length(max=400))
+    divisions = ma.fields.List(ma.fields.String(validate=Regexp("^[0-9]{6}$")), validate=validate.Length(max=400))
     cost = words()
     urgent = ma.fields.Boolean()
     url = ma.fields.Url(schemes={"http", "https"}, allow_none=True)

@@ -284,13 +284,14 @@ def publish_series(key: str, by: str, *, second_person: bool, revision: int | No
 
 
 def cancel_series(key: str, by: str, revision: int | None = None) -> Series:
-    """Cancel a series all of whose sessions are drafts, finished or cancelled; else `Conflict("in_use")`: each session with
+    """Cancel a series all of whose sessions are drafts, over or cancelled; else `Conflict("in_use")`: each session with
     families in it is cancelled on its own. Readers who see it see it cancelled. A second call raises `Conflict`."""
 
     def decide(present: Series) -> dict[str, Any]:
         if present.state == "cancelled":
             raise Conflict("wrong_state", state=present.state, action="取消 cancel")
-        found = CourseSession.rows().find_one({"series": key, "state": "published"}, {"_id": 1})
+        coming = {"series": key, "state": "published", "ends_at": {"$gt": store.now()}}
+        found = CourseSession.rows().find_one(coming, {"_id": 1})
         if found:
             raise Conflict("in_use", what=key, used_in=found["_id"])
         return {"state": "cancelled"}
@@ -496,17 +497,18 @@ def session_item(present: CourseSession) -> Item:
 
 def load_library(folder: Path, settings: Settings) -> int:
     """Make and publish the starter library's series with its sessions; returns how many series. Sessions are counted in
-    days from today. A series that is there already is left as it is. Raises `Invalid`."""
+    days from today. What is there already is left as it is, and a load that was cut is finished. Raises `Invalid`."""
     data = yaml.safe_load((folder / "courses.yaml").read_text(encoding="utf-8"))["series"]
     today = datetime.now(ZoneInfo(settings.zone)).date()
     for one in data:
-        if Series.rows().find_one({"_id": one["id"]}, {"_id": 1}):
-            continue
         known = {name: one[name] for name in SERIES_FIELDS if name in one}
         texts = {tag: {"title": title, "summary": one["summary"].get(tag, "")} for tag, title in one["title"].items()}
-        create_series({**known, "texts": texts}, records.SYSTEM, one["id"])
-        publish_series(one["id"], records.SYSTEM, second_person=False)
+        if Series.rows().find_one({"_id": one["id"]}, {"_id": 1}) is None:
+            create_series({**known, "texts": texts}, records.SYSTEM, one["id"])
+        if series(one["id"]).state == "draft":
+            publish_series(one["id"], records.SYSTEM, second_person=False)
         for n, row in enumerate(one["sessions"], 1):
+            key = f"{one['id']}-{n}"
             starts = datetime.combine(
                 today + timedelta(days=row["in_days"]), time.fromisoformat(row["at"]), ZoneInfo(settings.zone)
             )
@@ -516,6 +518,8 @@ def load_library(folder: Path, settings: Settings) -> int:
                 "zone": settings.zone,
                 "booking_closes_at": starts - timedelta(hours=row.get("booking_closes_hours_before", 0)),
             }
-            create_session(one["id"], made, records.SYSTEM, f"{one['id']}-{n}")
-            publish_session(f"{one['id']}-{n}", records.SYSTEM)
+            if CourseSession.rows().find_one({"_id": key}, {"_id": 1}) is None:
+                create_session(one["id"], made, records.SYSTEM, key)
+            if session(key).state == "draft":
+                publish_session(key, records.SYSTEM)
     return len(data)

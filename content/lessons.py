@@ -18,7 +18,7 @@ import nh3
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from content import divisions, languages, publishing, records, store
+from content import divisions, languages, publishing, records, staff, store
 from content.failures import Conflict, FieldError, Invalid, NotFound, invalid
 from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
@@ -80,11 +80,13 @@ class Lesson(Publishable):
     review_due = me.StringField()
     """Local date."""
     texts = me.MapField(me.EmbeddedDocumentField(LessonText))
+    uses = me.ListField(me.StringField())
+    """Media that the facts or any text names; derived at each write, for the reference check."""
 
     NAME = "lesson"
     meta: ClassVar[dict[str, Any]] = {
         "collection": "lessons",
-        "indexes": [{"fields": ["slug"], "unique": True}, {"fields": ["organisation", "slug"]}],
+        "indexes": [{"fields": ["slug"], "unique": True}, {"fields": ["organisation", "slug"]}, {"fields": ["uses"]}],
     }
 
     @property
@@ -211,12 +213,14 @@ def create(
         raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
     if not texts:
         raise invalid("texts", "required")
+    staff.must_exist(organisation)
     put = {languages.tag(code, "texts"): text_values(text, f"texts.{code}") for code, text in texts.items()}
     lesson = Lesson(
         slug=slug,
         organisation=organisation,
         **checked(facts),
         texts={k: LessonText(**v) for k, v in put.items()},
+        uses=_uses(facts.get("media"), put),
         stands={k: Stand(authors=[by]) for k in put},
     )
     return records.create(lesson, by)
@@ -247,9 +251,17 @@ def edit(
                 fields[f"texts.{language}"] = {**(old or {}), **text}
                 touched.append(language)
         drop = {k for k, v in put.items() if v is None}
+        texts = {**raw.get("texts", {}), **{k: {**raw.get("texts", {}).get(k, {}), **v} for k, v in put.items() if v}}
+        uses = _uses(facts.get("media", raw.get("media")), {k: v for k, v in texts.items() if k not in drop})
+        if uses != raw.get("uses", []):
+            fields["uses"] = uses
         return fields | publishing.edited(lesson, sorted(set(touched) - drop), by)
 
     return records.change(Lesson, key, by, "edit", decide, revision=revision)
+
+
+def _uses(media: Collection[str] | None, texts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return sorted({*(media or ()), *(name for text in texts.values() for name in MEDIA.findall(text.get("body", "")))})
 
 
 def import_draft(
@@ -295,12 +307,7 @@ def by_slug(slug: str) -> Lesson:
 
 def used_in(media: str) -> list[str]:
     """Working copies and versions that use a media id or hash."""
-    drafts = [
-        f"lesson {raw['slug']}"
-        for raw in Lesson.rows().find({}, {"slug": 1, "media": 1, "texts": 1})
-        if media in raw.get("media", [])
-        or any(f"media:{media}" in text.get("body", "") for text in raw.get("texts", {}).values())
-    ]
+    drafts = [f"lesson {raw['slug']}" for raw in Lesson.rows().find({"uses": media}, {"slug": 1})]
     return sorted({*drafts, *publishing.used_in(media)})
 
 
@@ -318,15 +325,19 @@ def shown(item: Item, now: datetime) -> bool:
 
 def holds(snapshot: Snapshot, most: float = 3600, max_age: int = 60) -> tuple[float, int]:
     """Seconds for which an answer made from this snapshot may be kept here, and by others: until the next lesson expires."""
+    now, expiries = store.now(), _expiries(snapshot)
+    at = bisect.bisect_right(expiries, now)
+    left = (expiries[at] - now).total_seconds() if at < len(expiries) else most
+    return min(most, left), int(min(max_age, left))
+
+
+def _expiries(snapshot: Snapshot) -> list[datetime]:
     memo = snapshot.memo("lesson")
     if "expiries" not in memo:
         items = (item for texts in snapshot.entries("lesson").values() for item in texts.values())
         moments = {(item.content or {}).get("expires_at") for item in items}
         memo["expiries"] = sorted(datetime.fromisoformat(moment) for moment in moments if moment)
-    now = store.now()
-    at = bisect.bisect_right(memo["expiries"], now)
-    left = (memo["expiries"][at] - now).total_seconds() if at < len(memo["expiries"]) else most
-    return min(most, left), int(min(max_age, left))
+    return memo["expiries"]  # type: ignore[no-any-return]
 
 
 def order(item: Item) -> list[Any]:
@@ -364,20 +375,20 @@ def catalogue(
             and (not season or season in c["seasons"])
             and (not division or not c["divisions"] or not line.isdisjoint(c["divisions"]))
             and (not stage or any(_stage(s).covers(stage) for s in c["stages"]))
-            and shown(item, now)
         )
 
     memo = snapshot.memo("lesson")
-    best: list[Item] | None = memo.get((wanted, language))
+    past = bisect.bisect_right(_expiries(snapshot), now)  # until the next one expires the choice of languages stays
+    best: list[Item] | None = memo.get((wanted, language, past))
     if best is None:
-        lessons = snapshot.entries("lesson").values()
+        lessons = [{k: i for k, i in texts.items() if shown(i, now)} for texts in snapshot.entries("lesson").values()]
         if language:
             best = [texts[language] for texts in lessons if language in texts]
         else:
-            best = [texts[languages.pick(texts.keys(), wanted, last)] for texts in lessons]
+            best = [texts[languages.pick(texts.keys(), wanted, last)] for texts in lessons if texts]
         best.sort(key=order)
         if len(memo) < 64:  # readers' language lists are few; hostile ones must not grow the memory
-            memo[wanted, language] = best
+            memo[wanted, language, past] = best
     return best, fits
 
 
@@ -391,7 +402,7 @@ def brief(snapshot: Snapshot, item: Item) -> dict[str, Any]:
     return {
         **{name: content.get(name) for name in BRIEF},
         **languages.written(item.language),
-        "languages": sorted(snapshot.get("lesson", item.key)),
+        "languages": sorted(k for k, i in snapshot.get("lesson", item.key).items() if shown(i, store.now())),
     }
 
 

@@ -10,10 +10,13 @@ kept as a file, so that a process born while the database is away still serves i
 """
 
 import gzip
+import itertools
 import json
 import logging
 import os
 import threading
+import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,6 +36,7 @@ log = logging.getLogger("xinqiao.published")
 POLL = 0.4  # seconds between two questions for the sequence
 AWAY = 1.0  # seconds; a database that has not answered that small question by then is away, be it dead or hanging
 LOAD = 10.0  # seconds a read of the rows themselves may take; 10,000 lessons at a first start take most of one
+SAVE = 30.0  # seconds between two writings of the kept file; a process born in an outage is that much behind at most
 ANY = "*"  # language of an item that has none of its own
 
 
@@ -171,6 +175,7 @@ class Reader:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._saved = self.current
 
     def watch(self, call: Callable[[Snapshot], None]) -> None:
         """Call `call(snapshot)` after each swap."""
@@ -182,6 +187,7 @@ class Reader:
             return
         if not self.refresh() and self._file:
             self._swap(_load(self._file))
+            self._saved = self.current
         self._thread = threading.Thread(target=self._run, name="published", daemon=True)
         self._thread.start()
 
@@ -190,6 +196,7 @@ class Reader:
         self._stop.set()
         if self._thread:
             self._thread.join(5)
+            self.keep()
 
     def refresh(self) -> bool:
         """Ask the database once; True when it answered. Safe from any thread."""
@@ -213,9 +220,15 @@ class Reader:
             store.end_abandoned()
             if fresh is not None:
                 self._swap(fresh)
-                if self._file:
-                    _save(self._file, fresh)
             return True
+
+    def keep(self) -> None:
+        """Write the snapshot into its file when it has changed since. Called by the thread, at most every SAVE seconds: with
+        10,000 lessons it takes two seconds of this process, which no request should wait for."""
+        snapshot = self.current
+        if self._file and snapshot is not self._saved:
+            _save(self._file, snapshot)
+            self._saved = snapshot
 
     def _swap(self, snapshot: Snapshot) -> None:
         self.current = snapshot
@@ -223,37 +236,44 @@ class Reader:
             call(snapshot)
 
     def _run(self) -> None:
+        next_save = 0.0
         while not self._stop.wait(POLL):
             try:
                 self.refresh()
+                if time.monotonic() >= next_save and self.current is not self._saved:
+                    self.keep()
+                    next_save = time.monotonic() + SAVE
             except Exception:  # the thread must outlive any surprise, or readers would go stale in silence
                 log.exception("refreshing the published snapshot failed")
 
 
 def _save(file: Path, snapshot: Snapshot) -> None:
-    """Write the snapshot beside itself and rename, so that a reader never sees half a file."""
-    items = [i for keys in snapshot.kinds.values() for languages in keys.values() for i in languages.values()]
-    data = {
-        "seq": snapshot.seq,
-        "items": [[i.kind, i.key, i.language, i.content, i.seq, i.at.isoformat()] for i in [*items, *snapshot.gone.values()]],
-    }
+    """Write the snapshot beside itself and rename, so that a reader never sees half a file: the sequence, then an item a line,
+    one by one, so that other threads have their turn between."""
     part = file.with_suffix(f".{os.getpid()}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(gzip.compress(json.dumps(data, ensure_ascii=False).encode(), 1))
+        with gzip.open(part, "wt", compresslevel=1, encoding="utf-8") as out:
+            out.write(f"{snapshot.seq}\n")
+            items = (i for keys in snapshot.kinds.values() for languages in keys.values() for i in languages.values())
+            for i in itertools.chain(items, snapshot.gone.values()):
+                row = [i.kind, i.key, i.language, i.content, i.seq, i.at.isoformat()]
+                out.write(json.dumps(row, ensure_ascii=False) + "\n")
         part.replace(file)
     except OSError as error:
         log.warning("the published snapshot could not be kept in %s: %s", file.name, error.strerror)
+        part.unlink(missing_ok=True)
 
 
 def _load(file: Path) -> Snapshot:
     """The snapshot from its file; an empty one when there is none or it is damaged."""
     try:
-        data = json.loads(gzip.decompress(file.read_bytes()))
-        rows = [Item(k, n, la, c, s, datetime.fromisoformat(at)) for k, n, la, c, s, at in data["items"]]
-        return Snapshot().after(data["seq"], rows)
+        with gzip.open(file, "rt", encoding="utf-8") as lines:
+            seq = int(next(lines))
+            rows = [Item(k, n, la, c, s, datetime.fromisoformat(at)) for k, n, la, c, s, at in map(json.loads, lines)]
+        return Snapshot().after(seq, rows)
     except FileNotFoundError:
         return Snapshot()
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, StopIteration, ValueError, TypeError, zlib.error) as error:
         log.warning("the kept snapshot %s cannot be read (%s): starting empty", file.name, type(error).__name__)
         return Snapshot()

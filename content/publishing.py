@@ -19,7 +19,7 @@ import mongoengine as me
 from pymongo.client_session import ClientSession
 
 from content import published, records, staff, store
-from content.failures import Conflict, Failure, Forbidden, NotFound
+from content.failures import Conflict, Failure, Forbidden, NotFound, invalid
 from content.published import Item, canonical
 from content.records import SYSTEM, Record
 
@@ -47,6 +47,8 @@ class Stand(me.EmbeddedDocument):  # type: ignore[misc]
     published_at = me.DateTimeField()
     publish_at = me.DateTimeField()
     """Approved and waiting for this moment."""
+    next_expires_at = me.DateTimeField()
+    """Expiry of what waits; apart from that of what readers see now."""
     expires_at = me.DateTimeField()
     """Readers lose it at this moment."""
     note = me.StringField()
@@ -123,6 +125,10 @@ def _require(stand: Stand, action: str, *states: str) -> None:
         raise Conflict("wrong_state", state=stand.state, action=action)
 
 
+WAITS_NOT: dict[str, Any] = {"publish_at": None, "next_expires_at": None}
+UNDONE: dict[str, Any] = {**WAITS_NOT, "digest": None, "approved_by": None}
+
+
 def _set(language: str, **fields: Any) -> dict[str, Any]:
     return {f"stands.{language}.{name}": value for name, value in fields.items()}
 
@@ -138,7 +144,7 @@ def edited(record: Publishable, languages: list[str], by: str) -> dict[str, Any]
             fields[f"stands.{language}"] = {"state": "draft", "authors": authors, "number": 0}
             continue
         authors = sorted({*stand.authors, by})
-        fields |= _set(language, state="draft", authors=authors, digest=None, approved_by=None, publish_at=None)
+        fields |= _set(language, state="draft", authors=authors, **UNDONE)
     return fields
 
 
@@ -152,17 +158,18 @@ def submit(cls: type[P], key: str, language: str, by: str, revision: int | None 
         if missing:
             raise Conflict("incomplete", missing=", ".join(missing))
         authors = sorted({*stand.authors, by}) if stand.state == "withdrawn" else stand.authors
-        return _set(language, state="in_review", digest=version_name(record, language), note=None, authors=authors)
+        fields = {**UNDONE, "digest": version_name(record, language), "note": None}
+        return _set(language, state="in_review", authors=authors, **fields)
 
     return records.change(cls, key, by, "submit", decide, revision=revision, note=language, dry_run=dry_run)
 
 
 def send_back(cls: type[P], key: str, language: str, by: str, note: str, revision: int | None = None) -> P:
-    """In review or approved → draft, with the reviewer's word."""
+    """In review or approved → draft, with the reviewer's word. Raises `Conflict` from another state."""
 
     def decide(record: P) -> dict[str, Any]:
         _require(_stand(record, language), "send back", "in_review", "approved")
-        return _set(language, state="draft", digest=None, approved_by=None, publish_at=None, note=note)
+        return _set(language, state="draft", note=note, **UNDONE)
 
     return records.change(cls, key, by, "send_back", decide, revision=revision, note=language)
 
@@ -182,7 +189,8 @@ def approve(
     def decide(record: P) -> dict[str, Any]:
         stand = _stand(record, language)
         _require(stand, "approve", "in_review")
-        if second_person and by != SYSTEM and not all(staff.independent(author, by) for author in stand.authors):
+        seconded = bool(stand.authors) and all(staff.independent(author, by) for author in stand.authors)
+        if second_person and by != SYSTEM and not seconded:
             raise Forbidden("second_person")
         return _set(language, state="approved", approved_by=by)
 
@@ -202,9 +210,12 @@ def publish(
 ) -> P:
     """Approved → published, now or, when `at` is in the future, by `run_schedule` at that moment.
 
-    What is released is what was approved: the digest is compared, so nothing can slip in between.
+    What is released is what was approved: the digest is compared, so nothing can slip in between. Raises `Conflict` when it
+    is not approved, `Invalid` for an expiry that lies before its publication.
     """
     now = store.now()
+    if expires_at and by != SYSTEM and expires_at <= max(now, at or now):
+        raise invalid("expires_at", "out_of_range", reason=f"> {max(now, at or now).isoformat()}")
 
     def decide(record: P) -> dict[str, Any]:
         stand = _stand(record, language)
@@ -212,10 +223,10 @@ def publish(
         if stand.digest != version_name(record, language):
             raise Conflict("wrong_state", state="draft", action="publish")
         if at and at > now:
-            return _set(language, publish_at=at, expires_at=expires_at)
+            return _set(language, publish_at=at, next_expires_at=expires_at)
         return _set(
             language, state="published", version=stand.digest, number=stand.number + 1, published_at=now,
-            publish_at=None, expires_at=expires_at or stand.expires_at, authors=[], published_authors=stand.authors,
+            expires_at=expires_at, authors=[], published_authors=stand.authors, **WAITS_NOT,
         )  # fmt: skip
 
     def also(session: ClientSession, record: P) -> None:
@@ -238,7 +249,7 @@ def withdraw(
             raise Conflict("wrong_state", state=stand.state, action="withdraw")
         state = "withdrawn" if stand.state == "published" else stand.state
         authors = sorted({*stand.authors, *stand.published_authors})
-        return _set(language, state=state, version=None, expires_at=None, publish_at=None, authors=authors)
+        return _set(language, state=state, version=None, expires_at=None, authors=authors, **WAITS_NOT)
 
     def also(session: ClientSession, record: P) -> None:
         published.release(session, [Item(cls.NAME, record.key, language, None)])
@@ -259,8 +270,12 @@ def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revi
         if raw is None:
             raise NotFound(what=version)
         holder["content"] = json.loads(raw["content"])
-        state = "published" if version_name(record, language) == version else "draft"
-        return _set(language, version=version, published_at=store.now(), state=state, expires_at=None)
+        stand = _stand(record, language)
+        fields: dict[str, Any] = {"version": version, "published_at": store.now(), "expires_at": None, **UNDONE}
+        if version_name(record, language) == version:
+            return _set(language, state="published", **fields)
+        # the working copy is what was rolled back: whoever wrote it does not approve it again
+        return _set(language, state="draft", authors=sorted({*stand.authors, *stand.published_authors}), **fields)
 
     def also(session: ClientSession, record: P) -> None:
         _release(session, cls, record, language, holder["content"])
@@ -294,10 +309,10 @@ def used_in(media: str) -> list[str]:
 
 def run_schedule(now: datetime, kinds: list[type[Publishable]]) -> int:
     """Publish what has come due and withdraw what has expired; returns how many. Safe to run twice or in two places:
-    each step acts only on the state it expects."""
+    each step acts only on the revision it has seen."""
     done = 0
     for cls in kinds:
-        for raw in cls.rows().find({}, {"stands": 1}):
+        for raw in cls.rows().find({}, {"stands": 1, "revision": 1}):
             for language, stand in raw.get("stands", {}).items():
                 due = (
                     stand.get("state") == "approved"
@@ -306,9 +321,9 @@ def run_schedule(now: datetime, kinds: list[type[Publishable]]) -> int:
                 over = stand.get("version") and stand.get("expires_at") and stand["expires_at"] <= now
                 try:
                     if due:
-                        publish(cls, raw["_id"], language, SYSTEM, expires_at=stand.get("expires_at"))
+                        publish(cls, raw["_id"], language, SYSTEM, raw["revision"], expires_at=stand.get("next_expires_at"))
                     elif over:
-                        withdraw(cls, raw["_id"], language, SYSTEM, note=f"{language} expired")
+                        withdraw(cls, raw["_id"], language, SYSTEM, raw["revision"], note=f"{language} expired")
                     else:
                         continue
                     done += 1

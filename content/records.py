@@ -74,6 +74,12 @@ def trail(
         return {k: (True if k in cls.PERSONAL else v) for k, v in values.items() if k not in skip}
 
     changed = {k for k in {*before, *after} if before.get(k) != after.get(k)}
+    before, after = dict(before), dict(after)
+    for name in changed:
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):  # of a map, such as the texts by language, what changed in it
+            keys = {k for k in {*old, *new} if old.get(k) != new.get(k)}
+            before[name], after[name] = ({k: v for k, v in part.items() if k in keys} for part in (old, new))
     line: dict[str, Any] = {
         "_id": store.new_id(),
         "at": store.now(),

@@ -20,6 +20,9 @@ from zoneinfo import ZoneInfo
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from content import divisions, languages
+from content.failures import Failure
+
 BROKERS = ("mongodb", "redis", "rediss", "amqp", "amqps", "pyamqp", "sqs", "memory", "sentinel")
 
 
@@ -138,10 +141,14 @@ class Settings:
                 raise SettingsError(f"{name}={url!r} is no address. It begins with http:// or https:// and names a host.")
         if self.broker_url and self.broker_url.partition("://")[0] not in BROKERS:
             raise SettingsError(f"BROKER_URL must begin with one of {', '.join(f'{one}://' for one in BROKERS)}.")
-        if self.division and not re.fullmatch("[0-9]{6}", self.division):
-            raise SettingsError(f"XINQIAO_DIVISION={self.division!r} is no GB/T 2260 code: six digits, such as 150603.")
-        if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", self.language):
-            raise SettingsError(f"XINQIAO_LANGUAGE={self.language!r} is no language tag. Try zh-Hans.")
+        if self.division and not divisions.known(self.division):
+            raise SettingsError(f"XINQIAO_DIVISION={self.division!r} is no GB/T 2260 code in force, such as 150603. Correct it.")
+        try:
+            spelling = languages.tag(self.language)
+        except Failure:
+            spelling = "zh-Hans"
+        if self.language != spelling:
+            raise SettingsError(f"XINQIAO_LANGUAGE={self.language!r} is not a tag in its one spelling. Write {spelling}.")
         if not self.host.strip() or self.host != self.host.strip():
             raise SettingsError(f"XINQIAO_HOST={self.host!r} is no address. Try 127.0.0.1.")
         if self.s3_endpoint_url and not (self.s3_access_key and self.s3_secret_key):

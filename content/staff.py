@@ -133,7 +133,7 @@ class Account(records.Record):
 
     meta: ClassVar[dict[str, Any]] = {"collection": "accounts", "indexes": [{"fields": ["name"], "unique": True}]}
     NAME = "staff"
-    PERSONAL = frozenset({"display_name", "password_hash", "totp_secret", "totp_pending"})
+    PERSONAL = frozenset({"name", "display_name", "password_hash", "totp_secret", "totp_pending"})
 
     def held(self) -> tuple[Grant, ...]:
         """Its grants as plain values."""
@@ -644,6 +644,12 @@ def organisation(organisation_id: str) -> Organisation:
     if raw is None:
         raise NotFound(what=organisation_id)
     return Organisation.of(raw)
+
+
+def must_exist(organisation_id: str, field: str = "organisation") -> None:
+    """Raise `Invalid` on `field` for an organisation that is not there; "" is none and passes."""
+    if organisation_id and Organisation.rows().find_one({"_id": organisation_id}, {"_id": 1}) is None:
+        raise invalid(field, "unknown_reference", value=organisation_id)
 
 
 def organisations(after: tuple[str, str] = ("", ""), limit: int = 50) -> list[Organisation]:

@@ -1,6 +1,6 @@
 """The database: connect, collections with validators and indexes, transactions, and which failure an error means.
 
-Documents are mongoengine classes derived from `Record` (or `Tally` for what has no editor), one subject a file. Their
+Documents are mongoengine classes derived from `Record` (of `records.Record` where staff edit them), one subject a file. Their
 fields give the collection's `$jsonSchema` validator, their `meta["indexes"]` its indexes; both are made by
 `ensure_indexes()` and by nothing else, since an index built by the first request would stall it.
 
@@ -21,6 +21,7 @@ from pymongo.database import Database
 from pymongo.errors import (
     BulkWriteError,
     ConnectionFailure,
+    DocumentTooLarge,
     DuplicateKeyError,
     ExecutionTimeout,
     NetworkTimeout,
@@ -150,6 +151,8 @@ def failure_of(error: BaseException) -> Failure | None:
         return Conflict("exists", what=", ".join(str(v) for v in value.values()) or "?")
     if isinstance(error, BulkWriteError):
         return None
+    if isinstance(error, DocumentTooLarge):
+        return Failure("too_large", limit="16 MiB")
     if isinstance(error, ServerSelectionTimeoutError | NetworkTimeout | ConnectionFailure | ExecutionTimeout | WTimeoutError):
         return Unavailable(retry_after=RETRY_AFTER)
     if isinstance(error, OperationFailure) and (

@@ -14,7 +14,7 @@ argument `now` (UTC), so that a test can run a year in a second.
 
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -228,12 +228,13 @@ def get(key: str) -> Notice:
     return Notice.of(raw)
 
 
-def latest(state: str = "", before: datetime | None = None, limit: int = 50) -> list[Notice]:
-    """Notices newest first, made before `before`; of one state when given."""
+def latest(state: str = "", after: tuple[datetime, str] | None = None) -> Iterator[Notice]:
+    """Notices newest first, those after (moment, id) in this order; of one state when given."""
     match: dict[str, Any] = {"state": state} if state else {}
-    if before:
-        match["created_at"] = {"$lt": before}
-    return [Notice.of(raw) for raw in Notice.rows().find(match).sort("created_at", -1).limit(limit)]
+    if after:
+        moment, key = after
+        match["$or"] = [{"created_at": {"$lt": moment}}, {"created_at": moment, "_id": {"$lt": key}}]
+    return map(Notice.of, Notice.rows().find(match).sort([("created_at", -1), ("_id", -1)]))
 
 
 def _only(notice: Notice, action: str, *states: str) -> None:

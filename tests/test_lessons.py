@@ -250,6 +250,7 @@ def test_the_published_set_serves_on_without_the_database_and_a_newborn_worker_t
     publish("exam-week", "zh-Hans")
     kept = Reader(Path(str(tmp_path)) / "published.json.gz")
     assert kept.refresh()
+    kept.keep()
     store.disconnect()
     store.connect(site.settings.__class__(mongodb_uri="mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=100", database="x"))
     newborn = Reader(Path(str(tmp_path)) / "published.json.gz")
@@ -291,3 +292,18 @@ def test_what_is_kept_is_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) ->
     before = len(site.front.kept)
     assert site.get("/v1/lessons?" + "&" * 400).status_code == 200  # longer than any reader of ours asks
     assert len(site.front.kept) == before
+
+
+def test_what_would_be_lost_or_point_nowhere_is_refused(site: Site) -> None:
+    site.person("editor", "editor")
+    twice = [{"language": "zh-Hans", **ZH}, {"language": "zh-CN", **ZH, "title": "另一个"}]
+    for change, field in (
+        ({"texts": twice}, "texts.1.language"),
+        ({"organisation": "0" * 32}, "organisation"),
+        ({"organisation": "\n"}, "organisation"),
+    ):
+        reply = site.post("/v1/staff/lessons", {**NEW, **change}, by="editor")
+        assert (reply.status_code, reply.json()["errors"][0]["field"]) == (422, field)
+    reply = site.post("/v1/staff/media", {"content_type": "image/png", "size": 10, "organisation": "0" * 32}, by="editor")
+    assert reply.status_code == 422, reply.text
+    assert site.get("/v1/staff/media", by="editor").status_code == 200

@@ -131,6 +131,42 @@ def test_who_wrote_what_was_recalled_does_not_bring_it_back_alone() -> None:
     publishing.approve(Lesson, key, "zh-Hans", account("third"))
 
 
+def test_a_roll_back_is_not_undone_by_the_author_alone_nor_by_the_clock() -> None:
+    author, second = account("author"), account("second")
+    key = lesson(author)
+    released(key, "zh-Hans", author, second)
+    lessons.edit(key, author, {}, {"zh-Hans": {"body": "第二版。"}})
+    released(key, "zh-Hans", author, second)
+    first = publishing.versions(Lesson, "exam-week", "zh-Hans")[1].id
+    publishing.roll_back(Lesson, key, "zh-Hans", first, second)
+    publishing.submit(Lesson, key, "zh-Hans", author)
+    with pytest.raises(Forbidden):
+        publishing.approve(Lesson, key, "zh-Hans", author)
+    publishing.approve(Lesson, key, "zh-Hans", second)
+    at = store.now() + timedelta(hours=1)
+    publishing.publish(Lesson, key, "zh-Hans", second, at=at)
+    publishing.roll_back(Lesson, key, "zh-Hans", first, second)
+    assert publishing.run_schedule(at, [Lesson]) == 0
+    assert snapshot().get("lesson", "exam-week")["zh-Hans"].content["version"] == first  # type: ignore[index]
+
+
+def test_the_expiry_of_what_waits_is_not_that_of_what_is_read() -> None:
+    author, second = account("author"), account("second")
+    key = lesson(author)
+    released(key, "zh-Hans", author, second)
+    lessons.edit(key, author, {}, {"zh-Hans": {"body": "第二版。"}})
+    publishing.submit(Lesson, key, "zh-Hans", author)
+    publishing.approve(Lesson, key, "zh-Hans", second)
+    at = store.now() + timedelta(hours=1)
+    for early in (store.now() - timedelta(days=1), at):
+        with pytest.raises(Invalid):
+            publishing.publish(Lesson, key, "zh-Hans", second, at=at, expires_at=early)
+    publishing.publish(Lesson, key, "zh-Hans", second, at=at, expires_at=at + timedelta(hours=1))
+    publishing.send_back(Lesson, key, "zh-Hans", second, "再改改")
+    assert publishing.run_schedule(at + timedelta(days=1), [Lesson]) == 0
+    assert snapshot().get("lesson", "exam-week")
+
+
 def test_withdrawing_ends_a_waiting_publication() -> None:
     author, second = account("author"), account("second")
     key = lesson(author)
