@@ -56,6 +56,7 @@ def signed_in() -> Rule:
 
 POLICY: dict[str, Rule] = {
     # for those who run it
+    "ops.front_page": public(),
     "ops.healthz": public(),
     "ops.readyz": public(),
     "ops.metrics": public(),

@@ -191,11 +191,21 @@ class ScoreOut(ma.Schema):
     validated = ma.fields.Boolean()
     total = ma.fields.Float(allow_none=True)
     maximum = ma.fields.Float(allow_none=True)
-    band = ma.fields.Nested(BandOut, allow_none=True, metadata={"description": "null while a counted answer is missing"})
+    band = ma.fields.Nested(
+        BandOut, allow_none=True, metadata={"description": "null while a counted answer is missing, and when `critical`"}
+    )
+    message = ma.fields.String(allow_none=True, metadata={"description": "when `critical`: show it first, with the help card"})
     critical = ma.fields.Boolean(metadata={"description": "an answer calls for help at once"})
     missing = ma.fields.List(ma.fields.String(), metadata={"description": "items asked and not answered"})
     lessons = ma.fields.List(ma.fields.Nested(LessonOut))
     help = ma.fields.Dict(metadata={"description": "the help card"})
+
+
+CRITICAL = {
+    "zh-Hans": "谢谢你愿意说出来。现在最要紧的，是有人陪着你。请先看看下面的电话，或者告诉身边一位让你安心的大人。",
+    "en": "Thank you for telling us. What matters now is that someone is with you. Please look at the numbers below first, "
+    "or tell an adult you feel safe with.",
+}
 
 
 def card(division: str | None = None, language: str = "") -> dict[str, Any]:
@@ -253,11 +263,13 @@ def score(payload: dict[str, Any], slug: str) -> Response:
             "validated": content["register"]["validated"],
             "total": result.total,
             "maximum": result.maximum,
-            "band": checks.band(result.band, language) if result.band else None,
+            # whoever says "now" is not told beside it how well things are going
             "critical": result.critical,
+            "message": CRITICAL["en" if language == "en" else "zh-Hans"] if result.critical else None,
+            "help": help_card,
+            "band": checks.band(result.band, language) if result.band and not result.critical else None,
             "missing": list(result.missing),
             "lessons": offered,
-            "help": help_card,
         }
     )
 

@@ -270,6 +270,9 @@ def doctor() -> None:
     say("bucket", "; ".join(media.rights(settings)) if settings.s3_endpoint_url else "S3_ENDPOINT_URL is not set")
     say("broker", broker_problem(settings))
     say("push", "", fcm.credentials_state(settings))
+    if up:
+        unread = Lesson.rows().count_documents({"reviewed_by": None})
+        say("review", "", f"{unread} lessons reviewed by nobody yet" if unread else "ok")
     known, today = seasons.known_until(), datetime.now(ZoneInfo(settings.zone)).date()
     say(
         "calendar",

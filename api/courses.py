@@ -15,12 +15,12 @@ from marshmallow import validate
 from api import front
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Regexp, Tag, by_language, codes, listed, reader, settings, words
+from api.shapes import Paging, Regexp, StageField, Tag, by_language, codes, listed, reader, settings, words
 from content import courses, divisions, languages, store
 from content.courses import CourseSession, Series
 from content.failures import Forbidden, NotFound
 from content.published import ANY, Snapshot
-from content.vocabulary import AUDIENCES, FORMATS, PLACES, STAGES, TOPICS, Stage
+from content.vocabulary import AUDIENCES, FORMATS, PLACES, TOPICS, Stage
 
 blp = Blueprint("courses", __name__, url_prefix="/v1", description="Courses and their sessions")
 staff = Blueprint("staff_courses", __name__, url_prefix="/v1/staff", description="Plan, publish and cancel courses")
@@ -88,10 +88,7 @@ def sorted_sessions(snapshot: Snapshot) -> list[tuple[list[str], Mapping[str, An
 class CoursesQuery(Paging):
     division = ma.fields.String(validate=DIVISION, metadata={"example": "150603"})
     audience = ma.fields.String(validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
-    stage = ma.fields.String(validate=validate.OneOf(list(STAGES)), metadata={"example": "junior"})
-    grade = ma.fields.Integer(validate=validate.Range(1, 12))
-    entering = ma.fields.Boolean(load_default=False)
-    final_year = ma.fields.Boolean(load_default=False)
+    stage = StageField()
     topic = ma.fields.String(validate=validate.OneOf(list(TOPICS)))
 
 
@@ -164,7 +161,6 @@ def index(query: dict[str, Any]) -> Response:
 
     `division` finds those of a division, of those above it and of those below it.
     """
-    stage = Stage(query["stage"], query.get("grade"), query["entering"], query["final_year"]) if "stage" in query else None
     snapshot, wanted = reader().current, front.wanted()
     found = []
     for rows in snapshot.entries("series").values():
@@ -174,7 +170,9 @@ def index(query: dict[str, Any]) -> Response:
                 near(one["division"], query.get("division"))
                 and ("audience" not in query or query["audience"] in one["audiences"])
                 and ("topic" not in query or query["topic"] in one["topics"])
-                and (stage is None or not one["stages"] or any(Stage.parse(s).covers(stage) for s in one["stages"]))
+                and (
+                    "stage" not in query or not one["stages"] or any(Stage.parse(s).covers(query["stage"]) for s in one["stages"])
+                )
             ):
                 found.append(item)
     result = page(sorted(found, key=lambda i: (-i.seq, i.key)), query.get("cursor"), query["limit"], lambda i: [-i.seq, i.key])

@@ -129,6 +129,24 @@ PATTERNS: list[tuple[re.Pattern[str], str, str]] = [
 ]
 
 
+TYPES = {"integer": "整数 a whole number", "number": "数字 a number", "string": "文字 text", "boolean": "true 或 or false",
+         "list": "列表 a list", "date": "日期 a date, 2026-11-21", "datetime": "时间 a moment, 2026-11-21T19:00:00+08:00",
+         "aware datetime": "带时区的时间 a moment with its zone", "URL": "网址 an address"}  # fmt: skip
+
+
+def short(message: str) -> str:
+    """marshmallow's English sentence about a limit as figures, which read in any language."""
+    numbers = re.findall(r"-?[0-9][0-9:T.+-]*[0-9]|[0-9]", message)
+    if message.startswith(("Must be greater", "Must be less", "Longer", "Shorter", "Length")) and 0 < len(numbers) <= 2:
+        letters = " 个 characters or entries" if message.startswith(("Longer", "Shorter", "Length")) else ""
+        low = message.startswith(("Must be greater", "Shorter"))
+        figures = f"{numbers[0]} – {numbers[1]}" if len(numbers) == 2 else f"{'≥' if low else '≤'} {numbers[0]}"
+        return f"Must be {figures}{letters}"
+    if message == "String does not match expected pattern.":
+        return "格式不符 not in the form described"
+    return message
+
+
 def field_errors(messages: Any, path: tuple[str, ...] = ()) -> Iterator[FieldError]:
     """Field errors from marshmallow's nested messages; the outermost key (json, query, path) is dropped by the caller."""
     if isinstance(messages, dict):
@@ -140,9 +158,11 @@ def field_errors(messages: Any, path: tuple[str, ...] = ()) -> Iterator[FieldErr
         if isinstance(message, FieldError):
             yield message._replace(field=field)
             continue
+        message = short(str(message))
         for pattern, code, place in PATTERNS:
             if found := pattern.fullmatch(str(message)):
-                yield FieldError(field, code, {place: (found[1] if pattern.groups and found[1] else message)} if place else {})
+                reason = (found[1] if pattern.groups and found[1] else message).removeprefix("Must be ")
+                yield FieldError(field, code, {place: TYPES.get(reason, reason)} if place else {})
                 break
         else:
             yield FieldError(field, "bad_format", {"reason": str(message)})

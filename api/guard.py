@@ -134,13 +134,13 @@ class Blueprint(SmorestBlueprint):  # type: ignore[misc]
 
 
 def if_match() -> int:
-    """The revision in If-Match. Raises 428 when it is missing and 412 (`stale`) when it is no revision of ours."""
+    """The revision in If-Match. Raises 428 when it is missing, `Invalid` when it is not one revision in quotes."""
     header = request.headers.get("If-Match", "").strip()
     if not header:
         raise Failure("if_match_required")
     found = re.fullmatch(r'"([0-9]{1,15})"', header)
     if not found:
-        raise Failure("stale")
+        raise invalid("If-Match", "bad_format", reason='“"4"”')
     return int(found[1])
 
 

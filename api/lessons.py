@@ -10,11 +10,11 @@ from marshmallow import validate
 from api import front
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Regexp, Tag, codes, each_once, reader, settings
+from api.shapes import Paging, Regexp, StageField, Tag, codes, each_once, reader, settings
 from content import lessons, publishing
 from content.failures import Failure, FieldError, Forbidden, Invalid
 from content.lessons import Lesson
-from content.vocabulary import AUDIENCES, KINDS, SEASONS, STAGES, TOPICS, Stage
+from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS
 
 blp = Blueprint("lessons", __name__, url_prefix="/v1", description="Guides for parents and students")
 staff = Blueprint("staff_lessons", __name__, url_prefix="/v1/staff", description="Write, review, publish, withdraw lessons")
@@ -22,10 +22,7 @@ staff = Blueprint("staff_lessons", __name__, url_prefix="/v1/staff", description
 
 class CatalogueQuery(Paging):
     audience = ma.fields.String(validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
-    stage = ma.fields.String(validate=validate.OneOf(list(STAGES)), metadata={"example": "junior"})
-    grade = ma.fields.Integer(validate=validate.Range(1, 12))
-    entering = ma.fields.Boolean(load_default=False)
-    final_year = ma.fields.Boolean(load_default=False)
+    stage = StageField()
     topic = ma.fields.String(validate=validate.OneOf(list(TOPICS)))
     kind = ma.fields.String(validate=validate.OneOf(list(KINDS)))
     season = ma.fields.String(validate=validate.OneOf(list(SEASONS)), metadata={"example": "gaokao"})
@@ -70,10 +67,9 @@ def index(query: dict[str, Any]) -> Response:
     Filtered by audience, stage (with grade, entering and final year), topic, kind, season, division and language; each
     lesson once, in the reader's best language.
     """
-    stage = Stage(query["stage"], query.get("grade"), query["entering"], query["final_year"]) if "stage" in query else None
     filters = {k: query.get(k) for k in ("audience", "topic", "kind", "season", "division", "language")}
     snapshot = reader().current
-    found, fits = lessons.catalogue(snapshot, front.wanted(), stage=stage, last=settings().language, **filters)
+    found, fits = lessons.catalogue(snapshot, front.wanted(), stage=query.get("stage"), last=settings().language, **filters)
     result = page(found, query.get("cursor"), query["limit"], lessons.order, fits)
     result["items"] = [lessons.brief(snapshot, item) for item in result["items"]]
     front.keep(*lessons.holds(snapshot))
@@ -123,7 +119,7 @@ class TextIn(ma.Schema):
     made_from_version = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"), allow_none=True)
 
 
-MEDIA_ID = ma.fields.String(validate=Regexp("^([0-9a-f]{32}|[0-9a-f]{64})$"))
+MEDIA_ID = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"), metadata={"description": "SHA-256 of an accepted file"})
 
 
 class FactsIn(ma.Schema):

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import openapi_ui_bundles
-from flask import Blueprint, Response, abort, current_app, jsonify, send_from_directory
+from flask import Blueprint, Response, abort, current_app, jsonify, redirect, send_from_directory
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest, multiprocess
 
 from content import store
@@ -19,6 +19,12 @@ PAGE = """<!doctype html>
  show-header="false" allow-server-selection="false" schema-description-expanded="true"
  regular-font="system-ui, 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif"></rapi-doc></body></html>
 """
+
+
+@blp.get("/")
+def front_page() -> Response:
+    """To the documentation."""
+    return redirect("/docs", 302)  # type: ignore[return-value]
 
 
 @blp.get("/healthz")

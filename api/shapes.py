@@ -11,6 +11,7 @@ from content import languages
 from content.failures import Invalid, invalid
 from content.published import Reader
 from content.settings import Settings
+from content.vocabulary import Stage
 
 
 class Regexp(validate.Regexp):
@@ -42,6 +43,21 @@ class Tag(ma.fields.String):
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
             return languages.tag(text, attr or "language")
+        except Invalid as failure:
+            raise ma.ValidationError(list(failure.errors)) from None
+
+
+class StageField(ma.fields.String):
+    """A stage as text ("junior", "junior.9", "senior.final"), deserialised into a `vocabulary.Stage`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            **{"metadata": {"description": "stage, stage.grade, stage.entering or stage.final", "example": "junior.9"}, **kwargs}
+        )
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        try:
+            return Stage.parse(super()._deserialize(value, attr, data, **kwargs), attr or "stage")
         except Invalid as failure:
             raise ma.ValidationError(list(failure.errors)) from None
 

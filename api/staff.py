@@ -94,7 +94,7 @@ def sign_out() -> tuple[str, int]:
     return "", 204
 
 
-@blp.delete("/sessions")
+@blp.delete("/session/all")
 @blp.alt_response(204, description="Signed out everywhere")
 def sign_out_everywhere() -> tuple[str, int]:
     """Sign out on every device"""

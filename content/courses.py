@@ -469,7 +469,7 @@ def seats_word(capacity: int, taken: int) -> str:
 
 def local(moment: datetime, zone: str) -> str:
     """A moment as ISO 8601 in the local time of `zone`, to the minute."""
-    return moment.astimezone(ZoneInfo(zone)).isoformat(timespec="minutes")
+    return moment.astimezone(ZoneInfo(zone)).isoformat(timespec="seconds")
 
 
 def session_item(present: CourseSession) -> Item:

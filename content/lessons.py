@@ -18,7 +18,7 @@ import nh3
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from content import divisions, languages, publishing, records, staff, store
+from content import divisions, languages, media, publishing, records, staff, store
 from content.failures import Conflict, FieldError, Invalid, NotFound, invalid
 from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
@@ -104,6 +104,12 @@ class Lesson(Publishable):
         facts["media"] = sorted({*(raw.get("media") or []), *MEDIA.findall(text.get("body", ""))})
         return {**facts, "slug": self.slug, "language": language, **dict(text)}
 
+    def restore(self, language: str, content: dict[str, Any]) -> dict[str, Any]:
+        """The version's text back into the working copy."""
+        text = {name: content[name] for name in LessonText._fields if content.get(name) is not None}
+        self.texts[language] = LessonText(**text)
+        return {f"texts.{language}": text}
+
     def missing(self, language: str) -> list[str]:
         """What readers would miss: a translation needs every part that its lesson's other texts have."""
         text = self.texts.get(language)
@@ -112,7 +118,8 @@ class Lesson(Publishable):
         needed = ["title", "body", *(n for n in ("summary", "try_this") if any(getattr(t, n) for t in self.texts.values()))]
         gaps = [f"{language}.{name}" for name in needed if not getattr(text, name)]
         gaps += [name for name in ("audiences", "stages", "topics", "sources") if not getattr(self, name)]
-        return gaps
+        used = set(self.content_of(language)["media"])
+        return gaps + [f"media {name}" for name in sorted(used - media.accepted(used))]
 
     @classmethod
     def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
@@ -260,8 +267,8 @@ def edit(
     return records.change(Lesson, key, by, "edit", decide, revision=revision)
 
 
-def _uses(media: Collection[str] | None, texts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return sorted({*(media or ()), *(name for text in texts.values() for name in MEDIA.findall(text.get("body", "")))})
+def _uses(named: Collection[str] | None, texts: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    return sorted({*(named or ()), *(name for text in texts.values() for name in MEDIA.findall(text.get("body", "")))})
 
 
 def import_draft(
@@ -305,10 +312,10 @@ def by_slug(slug: str) -> Lesson:
     return Lesson.of(raw)
 
 
-def used_in(media: str) -> list[str]:
+def used_in(name: str) -> list[str]:
     """Working copies and versions that use a media id or hash."""
-    drafts = [f"lesson {raw['slug']}" for raw in Lesson.rows().find({"uses": media}, {"slug": 1})]
-    return sorted({*drafts, *publishing.used_in(media)})
+    drafts = [f"lesson {raw['slug']}" for raw in Lesson.rows().find({"uses": name}, {"slug": 1})]
+    return sorted({*drafts, *publishing.used_in(name)})
 
 
 _stage = functools.lru_cache(1024)(Stage.parse)
@@ -363,6 +370,8 @@ def catalogue(
 
     `division` takes what is meant for it or for a division above it. `language` keeps only what exists in that language.
     """
+    if division and not divisions.known(division):
+        raise invalid("division", "unknown_reference", value=division)
     line = set(divisions.lineage(divisions.current(division))) if division else set()
     now = store.now()
 
@@ -417,11 +426,9 @@ def detail(snapshot: Snapshot, slug: str, wanted: tuple[str, ...], last: str = "
     content = dict(item.content or {})
     origin = texts.get(content.get("made_from") or "")
     behind = bool(origin and content.get("made_from_version") not in (None, (origin.content or {}).get("version")))
-    stages = [Stage.parse(s)._asdict() | {"code": s} for s in content["stages"]]
     return {
         **content,
         **languages.written(item.language),
-        "stages": stages,
-        "languages": [languages.written(code) for code in sorted(texts)],
+        "languages": sorted(texts),
         "behind_source": behind,
     }

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -240,6 +240,13 @@ def begin_upload(
         ExpiresIn=UPLOAD,
     )
     return {"id": media.id, "url": form["url"], "fields": form["fields"], "expires_in": UPLOAD}
+
+
+def accepted(names: Collection[str]) -> set[str]:
+    """Which of these hashes are accepted media."""
+    if not names:
+        return set()
+    return {raw["sha256"] for raw in Media.rows().find({"sha256": {"$in": sorted(names)}, "state": "accepted"}, {"sha256": 1})}
 
 
 def find(media_id: str) -> Media:

@@ -75,6 +75,10 @@ class Publishable(Record):
         """Names of what must be filled in before this language may be submitted."""
         raise NotImplementedError
 
+    def restore(self, language: str, content: dict[str, Any]) -> dict[str, Any]:
+        """Put a version's text into this working copy; returns the fields to set. Facts, which other languages share, stay."""
+        raise NotImplementedError
+
     @classmethod
     def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
         """What readers get of a version's content."""
@@ -153,7 +157,7 @@ def submit(cls: type[P], key: str, language: str, by: str, revision: int | None 
 
     def decide(record: P) -> dict[str, Any]:
         stand = _stand(record, language)
-        _require(stand, "submit", "draft", "withdrawn")
+        _require(stand, "送审 submit", "draft", "withdrawn")
         missing = record.missing(language)
         if missing:
             raise Conflict("incomplete", missing=", ".join(missing))
@@ -168,7 +172,7 @@ def send_back(cls: type[P], key: str, language: str, by: str, note: str, revisio
     """In review or approved → draft, with the reviewer's word. Raises `Conflict` from another state."""
 
     def decide(record: P) -> dict[str, Any]:
-        _require(_stand(record, language), "send back", "in_review", "approved")
+        _require(_stand(record, language), "退回 send back", "in_review", "approved")
         return _set(language, state="draft", note=note, **UNDONE)
 
     return records.change(cls, key, by, "send_back", decide, revision=revision, note=language)
@@ -188,7 +192,7 @@ def approve(
 
     def decide(record: P) -> dict[str, Any]:
         stand = _stand(record, language)
-        _require(stand, "approve", "in_review")
+        _require(stand, "批准 approve", "in_review")
         seconded = bool(stand.authors) and all(staff.independent(author, by) for author in stand.authors)
         if second_person and by != SYSTEM and not seconded:
             raise Forbidden("second_person")
@@ -219,9 +223,9 @@ def publish(
 
     def decide(record: P) -> dict[str, Any]:
         stand = _stand(record, language)
-        _require(stand, "publish", "approved")
+        _require(stand, "发布 publish", "approved")
         if stand.digest != version_name(record, language):
-            raise Conflict("wrong_state", state="draft", action="publish")
+            raise Conflict("wrong_state", state="draft", action="发布 publish")
         if at and at > now:
             return _set(language, publish_at=at, next_expires_at=expires_at)
         return _set(
@@ -246,7 +250,7 @@ def withdraw(
     def decide(record: P) -> dict[str, Any]:
         stand = _stand(record, language)
         if not stand.version:
-            raise Conflict("wrong_state", state=stand.state, action="withdraw")
+            raise Conflict("wrong_state", state=stand.state, action="撤回 withdraw")
         state = "withdrawn" if stand.state == "published" else stand.state
         authors = sorted({*stand.authors, *stand.published_authors})
         return _set(language, state=state, version=None, expires_at=None, authors=authors, **WAITS_NOT)
@@ -258,24 +262,28 @@ def withdraw(
 
 
 def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revision: int | None = None) -> P:
-    """Publish an old version again in place of the present one; the working copy is left alone. Raises `Conflict` when
+    """Publish an old version again in place of the present one. A working copy edited since is left alone. Raises `Conflict` when
     nothing is public, `NotFound` when it is no version of this."""
     holder: dict[str, Any] = {}
 
     def decide(record: P) -> dict[str, Any]:
         if not _stand(record, language).version:
             # nothing is public: it was withdrawn for a reason, and the way back is the whole way
-            raise Conflict("wrong_state", state="withdrawn", action="roll back")
+            raise Conflict("wrong_state", state="withdrawn", action="恢复旧版 roll back")
         raw = Version.rows().find_one({"_id": version, "kind": cls.NAME, "key": record.key, "language": language})
         if raw is None:
             raise NotFound(what=version)
         holder["content"] = json.loads(raw["content"])
         stand = _stand(record, language)
         fields: dict[str, Any] = {"version": version, "published_at": store.now(), "expires_at": None, **UNDONE}
+        # a working copy that is what was rolled back goes back too, or the next small edit would bring it to readers again;
+        # one that has been edited since is somebody's work and stays
+        put = record.restore(language, holder["content"]) if stand.state == "published" else {}
         if version_name(record, language) == version:
-            return _set(language, state="published", **fields)
+            return put | _set(language, state="published", **fields)
         # the working copy is what was rolled back: whoever wrote it does not approve it again
-        return _set(language, state="draft", authors=sorted({*stand.authors, *stand.published_authors}), **fields)
+        authors = sorted({*stand.authors, *stand.published_authors})
+        return put | _set(language, state="draft", authors=authors, **fields)
 
     def also(session: ClientSession, record: P) -> None:
         _release(session, cls, record, language, holder["content"])

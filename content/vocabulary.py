@@ -4,7 +4,7 @@ A code is what is stored, sent and matched; a label is only shown. Codes are ASC
 Sources by plan: K Kangbashi, J Qianjiang, W Wuhan, Q Qingdao, P Pingliang.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from content.failures import invalid
@@ -40,6 +40,14 @@ GRADES: Mapping[str, range] = {
     "senior": range(10, 13),
     "vocational": range(1, 6),
     "university": range(1, 6),
+}
+
+# First and last grades, where they are known: five-four systems end primary with 5 and begin junior with 6; vocational schools
+# and universities differ too much to say.
+EDGES: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "primary": {"entering": (1,), "final_year": (5, 6)},
+    "junior": {"entering": (6, 7), "final_year": (9,)},
+    "senior": {"entering": (10,), "final_year": (12,)},
 }
 
 TOPICS: Mapping[str, Label] = {
@@ -162,10 +170,26 @@ class Stage(NamedTuple):
         return ".".join(part for part in parts if part)
 
     def covers(self, reader: "Stage") -> bool:
-        """Whether something meant for this stage is for such a reader. What the reader did not say excludes nothing."""
+        """Whether something meant for this stage is for such a reader. What the reader did not say excludes nothing that it
+        could be: who says "senior.final" may be in grade 12 and not in grade 10."""
         return (
             self.stage == reader.stage
-            and (self.grade is None or reader.grade is None or self.grade == reader.grade)
-            and (not self.entering or reader.entering or reader == Stage(reader.stage, reader.grade))
-            and (not self.final_year or reader.final_year or reader == Stage(reader.stage, reader.grade))
+            and (self.grade is None or self.grade in reader._grades())
+            and (not self.entering or reader._may_be("entering"))
+            and (not self.final_year or reader._may_be("final_year"))
         )
+
+    def _may_be(self, flag: str) -> bool:
+        other = "final_year" if flag == "entering" else "entering"
+        if getattr(self, flag) or getattr(self, other):
+            return bool(getattr(self, flag))
+        return self.grade is None or self.grade in EDGES.get(self.stage, {}).get(flag, GRADES.get(self.stage, range(0)))
+
+    def _grades(self) -> Collection[int]:
+        if self.grade is not None:
+            return (self.grade,)
+        edges = EDGES.get(self.stage, {})
+        for flag in ("entering", "final_year"):
+            if getattr(self, flag) and flag in edges:
+                return edges[flag]
+        return GRADES.get(self.stage, range(0))

@@ -138,7 +138,12 @@ def test_a_roll_back_is_not_undone_by_the_author_alone_nor_by_the_clock() -> Non
     lessons.edit(key, author, {}, {"zh-Hans": {"body": "第二版。"}})
     released(key, "zh-Hans", author, second)
     first = publishing.versions(Lesson, "exam-week", "zh-Hans")[1].id
-    publishing.roll_back(Lesson, key, "zh-Hans", first, second)
+    rolled = publishing.roll_back(Lesson, key, "zh-Hans", first, second)
+    # the working copy went back too: the next small edit does not bring the second version to readers again
+    assert (rolled.texts["zh-Hans"].body, rolled.stands["zh-Hans"].state) == ("先听，再说。", "published")
+    lessons.edit(key, author, {}, {"zh-Hans": {"body": "第三版。"}})
+    edited = publishing.roll_back(Lesson, key, "zh-Hans", first, second)
+    assert (edited.texts["zh-Hans"].body, edited.stands["zh-Hans"].state) == ("第三版。", "draft")  # somebody's work stays
     publishing.submit(Lesson, key, "zh-Hans", author)
     with pytest.raises(Forbidden):
         publishing.approve(Lesson, key, "zh-Hans", author)

@@ -527,7 +527,7 @@ def test_refresh_and_sign_out(site: Site) -> None:
     code = pyotp.TOTP(parse_qs(urlsplit(uri).query)["secret"][0]).now()
     assert site.post("/v1/staff/me/totp/confirm", {"code": code}, by="chen").status_code == 204
     assert site.post("/v1/staff/session", {"name": "chen", "password": PASSWORD}).json()["code"] == "wrong_credentials"
-    assert site.call("DELETE", "/v1/staff/sessions", by="chen").status_code == 204
+    assert site.call("DELETE", "/v1/staff/session/all", by="chen").status_code == 204
     assert site.get("/v1/staff/me", by="chen").status_code == 401
 
 

@@ -237,7 +237,8 @@ def test_the_whole_story(tmp_path: Path) -> None:
         scored = student.post(
             "/v1/checks/phq9/score", {"version": questions["version"], "division": DIVISION, "answers": answers}
         )
-        assert (scored["total"], scored["maximum"], scored["band"]["code"], scored["critical"]) == (17, 27, "a_lot", True)
+        assert (scored["total"], scored["maximum"], scored["band"], scored["critical"]) == (17, 27, None, True)
+        assert scored["message"].startswith("谢谢你")  # instead of a band: whoever says "now" is not told how things are going
         numbers = [phone["number"] for line in scored["help"]["lines"] for phone in line["phones"]]
         assert "12356" in numbers
         assert {row["number"] for row in scored["help"]["emergency"]} == {"110", "120"}
