@@ -10,7 +10,7 @@ from `POST /v1/staff/session`.
   while the database is away. `br` and `gzip` are prepared once.
 - **Edits** by staff need `If-Match` with the `ETag` that was read: 428 without, 412 when someone was faster.
 - **Creating** `POST`s take an `Idempotency-Key`: a repeat gets the first answer again.
-- **Errors** are problem details (RFC 9457) with a stable `code` and texts in zh-Hans and en; see `content/failures.py`.
+- **Errors** are problem details (RFC 9457) with a stable `code` and texts in zh-Hans and en; the README lists them.
 - **Limits**: `RateLimit` and `RateLimit-Policy` headers where a limit counts; 429 and 503 carry `Retry-After`.
 - **Privacy**: no accounts for parents and students, no addresses or devices in logs; scoring stores nothing.
 """

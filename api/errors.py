@@ -16,6 +16,7 @@ from typing import Any
 
 import flask_smorest
 import marshmallow as ma
+from apispec import BasePlugin
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.common import resolve_schema_cls
 from flask import Flask, Response, g, json, request
@@ -224,6 +225,29 @@ class Problem(ma.Schema):
     request_id = ma.fields.String()
 
 
+def header(name: str, told: str, example: str, required: bool = False) -> dict[str, Any]:
+    """A header parameter of the OpenAPI document."""
+    schema = {"type": "string", "example": example}
+    return {"in": "header", "name": name, "required": required, "description": told, "schema": schema}
+
+
+class Headers(BasePlugin):
+    """The headers that hold for whole families of routes, said of each in the OpenAPI document."""
+
+    def operation_helper(self, path: str | None = None, operations: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Called by apispec for each path."""
+        staff = (path or "").startswith("/v1/staff")
+        for method, operation in (operations or {}).items():
+            found = operation.setdefault("parameters", [])
+            if method == "get" and not staff:
+                found.append(header("Accept-Language", "the reader's languages", "zh-CN, en;q=0.5"))
+                found.append(header("If-None-Match", "the ETag that was read: 304 while nothing changed", '"5f2c…-br"'))
+            if staff and "{" in (path or "") and method != "get":
+                found.append(header("If-Match", "the ETag that was read: 428 without, 412 when someone was faster", '"4"'))
+            if staff and "{" not in (path or "") and method == "post":
+                found.append(header("Idempotency-Key", "a repeat with the same key gets the first answer", "c0ffee-1"))
+
+
 class Api(flask_smorest.Api):  # type: ignore[misc]
     """flask-smorest's Api with our error shape."""
 
@@ -237,7 +261,8 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
         self.DEFAULT_RESPONSE_CONTENT_TYPE = usual
 
     def __init__(self, app: Flask) -> None:
-        super().__init__(app, spec_kwargs={"marshmallow_plugin": MarshmallowPlugin(schema_name_resolver=schema_name)})
+        plugin = MarshmallowPlugin(schema_name_resolver=schema_name)
+        super().__init__(app, spec_kwargs={"marshmallow_plugin": plugin, "extra_plugins": [Headers()]})
 
     def handle_http_exception(self, error: HTTPException) -> Response:
         """All of werkzeug's errors come by here."""
