@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -60,7 +61,11 @@ def run(settings: Settings) -> None:
             signal.signal(number, handler)
 
 
+_asked = threading.Event()  # the exception can be lost: Python drops one that is raised inside a finalizer
+
+
 def _stopping(number: int, frame: FrameType | None) -> None:
+    _asked.set()
     for each in STOPS:
         signal.signal(each, signal.SIG_DFL)  # a second one ends us at once, and the kernel our children
     raise _Stopped
@@ -234,7 +239,7 @@ class _Kept:
 def _watch(children: list[Child]) -> None:
     """Start dead children again, each after 0.5 s, 1 s, ... 30 s; one line each. Ends only by an exception."""
     kept = [_Kept(child) for child in children]
-    while True:
+    while not _asked.is_set():
         for each in kept:
             now = time.monotonic()
             if each.due is None and not embedded.alive(each.child):
@@ -251,6 +256,7 @@ def _watch(children: list[Child]) -> None:
         for each in kept:
             embedded.rotate(each.child)
         time.sleep(0.1)
+    raise _Stopped
 
 
 def _clock() -> str:

@@ -371,7 +371,7 @@ def test_the_service_from_its_first_start_to_its_last(home: Path, service: Calla
     # Ctrl-C stops it in good order
     family = third.family()
     third.process.send_signal(signal.SIGINT)
-    assert third.process.wait(30) == 0
+    assert third.process.wait(60) == 0
     assert gone(family)
     assert not (home / "run.json").exists()
     assert third.said().endswith("Stopped.\n")
