@@ -45,8 +45,10 @@ def run(settings: Settings) -> None:
     """Run until told to stop. Raises `CannotStart` or `SettingsError`, each one line, when something keeps it from starting.
     Call from the main thread: signals arrive there, and the children live as long as it does."""
     children: list[Child] = []
-    # what is ignored stays so: nohup
-    before = {n: signal.signal(n, _stopping) for n in STOPS if signal.getsignal(n) is not signal.SIG_IGN}
+    _asked.clear()
+    # an ignored SIGHUP stays so (nohup); SIGINT is ignored in whatever a shell puts into the background, and must stop us
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    before = {n: signal.signal(n, _stopping) for n in STOPS if n != signal.SIGHUP or not nohup}
     try:
         with _alone(settings.var):
             try:
