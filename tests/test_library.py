@@ -65,7 +65,7 @@ def test_lessons_cover_both_audiences_the_ages_and_every_season() -> None:
     wanted = {"emotion", "learning", "relationships", "self", "adaptation", "career", "online_safety", "bullying"}
     assert wanted | {"two_ones", "parenting", "help_seeking", "first_1000_days"} <= {t for h in heads for t in h["topics"]}
     assert {h["slug"] for h in heads if h["help"]} >= {"worried-about-my-child-tonight", "how-to-ask-for-help"}
-    assert len({h["slug"] for h in heads if h["language"] == "en"}) == 2
+    assert len({h["slug"] for h in heads if h["language"] == "en"}) >= 6
 
 
 def test_no_labels_no_promises_no_methods() -> None:
