@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from content import checks, courses, directory, importing, lessons, media, published, publishing, sealed, staff, store
+from content import checks, courses, directory, importing, lessons, objects, published, publishing, sealed, staff, store
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -28,7 +28,7 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> str | None:
     made = store.ensure_indexes()
     if made:
         say(f"数据库已就绪 database ready ({len(made)} collections, validators and indexes made)")
-    media.ensure_bucket(settings)
+    objects.ensure_bucket(settings)
     sealed.seal("")  # makes the field key now, before workers race for it
     # 0 while loading, 1 when done: a load that was cut is taken up again, a library that staff have emptied is not
     loaded = published.Counter.rows().find_one({"_id": "library"})

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from content import checks, directory, embedded, importing, lessons, media, schedule, sealed, staff, store
+from content import checks, directory, embedded, importing, lessons, objects, schedule, sealed, staff, store
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -267,7 +267,7 @@ def doctor() -> None:
     if up:
         missing = store.missing_indexes()
         say("indexes", f"missing {', '.join(missing)}: run `xinqiao ensure-indexes`" if missing else "")
-    say("bucket", "; ".join(media.rights(settings)) if settings.s3_endpoint_url else "S3_ENDPOINT_URL is not set")
+    say("bucket", "; ".join(objects.rights(settings)) if settings.s3_endpoint_url else "S3_ENDPOINT_URL is not set")
     say("broker", broker_problem(settings))
     say("push", "", fcm.credentials_state(settings))
     if up:

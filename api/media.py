@@ -14,11 +14,11 @@ from api import front
 from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, next_page, open_cursor, tagged
 from api.shapes import Paging, Regexp, Tag, reader, settings
-from content import languages, lessons, media
+from content import languages, lessons, media, objects
 from content import staff as people
 from content.failures import Failure, Forbidden, NotFound
 from content.inspection import TYPES
-from content.media import ADDRESS, KINDS, STATES, Media
+from content.media import KINDS, STATES, Media
 from content.published import ANY
 
 blp = Blueprint("media", __name__, url_prefix="/v1", description="Pictures, sound, film, documents, captions")
@@ -92,9 +92,9 @@ def file(query: dict[str, Any], sha256: str) -> Response:
     """Sends on to the bytes"""
     content = entry(sha256)
     wide = [r["sha256"] for r in content["renditions"] if r["width"] >= query.get("width", 10**9)]
-    response = redirect(media.address(settings(), wide[0] if wide else sha256), 302)
+    response = redirect(objects.address(settings(), f"media/{wide[0] if wide else sha256}"), 302)
     # a kept redirect must not outlive the signature it carries
-    response.headers["Cache-Control"] = f"private, max-age={ADDRESS // 2}"
+    response.headers["Cache-Control"] = f"private, max-age={objects.ADDRESS // 2}"
     return response  # type: ignore[return-value]
 
 

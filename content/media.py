@@ -1,48 +1,32 @@
-"""Media: pictures, sound, film, documents and captions, in S3; the one place that speaks S3.
+"""Media: pictures, sound, film, documents and captions; the records, and the way from an upload to what readers see.
 
 An upload is announced (`begin_upload`), goes straight to S3 into `quarantine/` by a signed form that fixes its key, type and
 size, and is then accepted: `accept` fetches it once into a private file, looks through it (`content.inspection`), and writes
 what it looked at, never the quarantined object, to `media/<sha256>`. So whatever happens in quarantine after the check cannot
 matter. Objects under `media/` never change; each is named by the SHA-256 of its own bytes, renditions too.
-
-Phones read through short-lived signed addresses, or through XINQIAO_S3_PUBLIC_URL. Ranges are S3's business.
 """
 
-import base64
 import contextlib
-import functools
 import hashlib
-import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-import boto3
 import mongoengine as me
-from botocore import UNSIGNED
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError, ResponseStreamingError
-from botocore.exceptions import ConnectionError as S3ConnectionError
 from pymongo.client_session import ClientSession
 
-from content import inspection, published, records
-from content.failures import Conflict, FieldError, Invalid, NotFound, Unavailable, invalid
+from content import inspection, objects, published, records
+from content.failures import Conflict, FieldError, Invalid, NotFound, Stale, Unavailable, invalid
 from content.inspection import TYPES, Clean
 from content.published import ANY, Item
 from content.records import SYSTEM, Record
 from content.settings import Settings
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
-
 KINDS = ("image", "audio", "video", "document", "captions")
 STATES = ("waiting", "accepted", "refused", "removed")
-UPLOAD = 900  # seconds a signed form is good for
-ADDRESS = 900  # seconds a signed address is good for
 QUARANTINE = timedelta(hours=24)  # promise 18
-BLOCK = 2**20
 
 
 class Rendition(me.EmbeddedDocument):  # type: ignore[misc]
@@ -91,121 +75,6 @@ class Media(Record):
         return [self.sha256, *(r.sha256 for r in self.renditions)] if self.sha256 else []
 
 
-# --- S3 --------------------------------------------------------------------------------------------------------------
-
-
-@functools.lru_cache(8)
-def _client(settings: Settings, signed: bool = True) -> "S3Client":
-    """The process's client; boto's are safe to share between threads."""
-    settings.needed("s3_endpoint_url", "s3_access_key", "s3_secret_key")
-    config = Config(
-        signature_version="s3v4" if signed else UNSIGNED,
-        s3={"addressing_style": "path"},
-        connect_timeout=2,
-        read_timeout=30,
-        retries={"mode": "standard", "total_max_attempts": 2},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    return boto3.client(
-        "s3",
-        endpoint_url=settings.s3_endpoint_url,
-        aws_access_key_id=settings.s3_access_key,
-        aws_secret_access_key=settings.s3_secret_key,
-        region_name=settings.s3_region,
-        config=config,
-    )
-
-
-def _status(error: ClientError) -> int:
-    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-@contextlib.contextmanager
-def _s3() -> Iterator[None]:
-    """S3 that is away, breaks off or answers 5xx leaves as `Unavailable`."""
-    try:
-        yield
-    except (S3ConnectionError, HTTPClientError, IncompleteReadError, ResponseStreamingError):
-        raise Unavailable() from None
-    except ClientError as error:
-        if _status(error) >= 500 or _status(error) == 429:
-            raise Unavailable() from None
-        raise
-
-
-def ensure_bucket(settings: Settings) -> list[str]:
-    """Make the bucket, let browsers post signed forms to it, and have S3 itself clear quarantine after a day where it can.
-
-    Returns a line for each thing made; a second call returns []. Raises `Unavailable`.
-    """
-    client, bucket, done = _client(settings), settings.s3_bucket, []
-    with _s3():
-        try:
-            client.head_bucket(Bucket=bucket)
-        except ClientError as error:
-            if _status(error) != 404:
-                raise
-            client.create_bucket(Bucket=bucket)
-            done.append(f"bucket {bucket}")
-        # the form carries its own signature and no cookie goes along, so any origin may post it
-        rule: Any = {"AllowedMethods": ["GET", "HEAD", "POST"], "AllowedOrigins": ["*"], "AllowedHeaders": ["*"]}
-        try:
-            client.get_bucket_cors(Bucket=bucket)
-        except ClientError:
-            client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
-            done.append("cors")
-        try:
-            client.get_bucket_lifecycle_configuration(Bucket=bucket)
-        except ClientError:
-            expiry: Any = {
-                "ID": "quarantine",
-                "Status": "Enabled",
-                "Filter": {"Prefix": "quarantine/"},
-                "Expiration": {"Days": 1},
-            }
-            with contextlib.suppress(ClientError):  # some servers have none; `purge_quarantine` does not rely on it
-                client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [expiry]})
-                done.append("lifecycle")
-    return done
-
-
-def rights(settings: Settings) -> list[str]:
-    """What is wrong with the bucket, a line each, for `xinqiao doctor`; [] when all is well. Raises nothing."""
-    key, problems, bucket = f"quarantine/doctor-{secrets.token_hex(8)}", [], settings.s3_bucket
-    try:
-        client = _client(settings)
-        client.head_bucket(Bucket=bucket)
-        steps: list[tuple[str, Callable[[], object]]] = [
-            ("write", lambda: client.put_object(Bucket=bucket, Key=key, Body=b"x")),
-            ("read", lambda: client.get_object(Bucket=bucket, Key=key)["Body"].read()),
-            ("list", lambda: client.list_objects_v2(Bucket=bucket, Prefix="quarantine/", MaxKeys=1)),
-            ("delete", lambda: client.delete_object(Bucket=bucket, Key=key)),
-        ]
-        for name, step in steps:
-            try:
-                step()
-            except ClientError as error:
-                problems.append(f"S3 bucket {bucket}: cannot {name} ({_status(error)}). Grant it to the access key.")
-        with contextlib.suppress(ClientError):
-            _client(settings, False).list_objects_v2(Bucket=bucket, Prefix="quarantine/", MaxKeys=1)
-            problems.append(f"S3 bucket {bucket}: anyone may list quarantine/. Take public access away.")
-    except ClientError as error:
-        problems.append(f"S3 bucket {bucket}: HTTP {_status(error)}. Check XINQIAO_S3_BUCKET and the access key.")
-    except BotoCoreError as error:
-        problems.append(f"S3 does not answer ({type(error).__name__}). Check S3_ENDPOINT_URL.")
-    return problems
-
-
-def address(settings: Settings, sha256: str) -> str:
-    """Where a phone reads `media/<sha256>`: below XINQIAO_S3_PUBLIC_URL, else signed and good for ADDRESS seconds. Asks no
-    server; whether the object exists is the caller's business."""
-    if settings.s3_public_url:
-        return f"{settings.s3_public_url.rstrip('/')}/media/{sha256}"
-    where = {"Bucket": settings.s3_bucket, "Key": f"media/{sha256}"}
-    return _client(settings).generate_presigned_url("get_object", Params=where, ExpiresIn=ADDRESS)
-
-
 # --- upload and check ------------------------------------------------------------------------------------------------
 
 
@@ -232,14 +101,8 @@ def begin_upload(
     media = records.create(
         Media(organisation=organisation, kind=found.kind, content_type=content_type, bytes=size, title=title, alt=alt or {}), by
     )
-    form = _client(settings).generate_presigned_post(
-        settings.s3_bucket,
-        f"quarantine/{media.id}",
-        Fields={"Content-Type": content_type},
-        Conditions=[{"Content-Type": content_type}, ["content-length-range", size, size]],
-        ExpiresIn=UPLOAD,
-    )
-    return {"id": media.id, "url": form["url"], "fields": form["fields"], "expires_in": UPLOAD}
+    form = objects.form(settings, f"quarantine/{media.id}", content_type, size)
+    return {"id": media.id, **form, "expires_in": objects.UPLOAD}
 
 
 def accepted(names: Collection[str]) -> set[str]:
@@ -312,26 +175,24 @@ def _refusal(code: str, params: dict[str, str]) -> Invalid:
 
 def _fetch(settings: Settings, media: Media, path: Path) -> Path | None:
     """The quarantined object as a private file; None when there is none. Raises `Refused` when it is not as announced."""
-    client, bucket, key = _client(settings), settings.s3_bucket, f"quarantine/{media.id}"
-    with _s3():
-        try:
-            head = client.head_object(Bucket=bucket, Key=key)
-            if head["ContentLength"] != media.bytes or head["ContentType"] != media.content_type:
-                raise inspection.Refused("file_size")
-            answer = client.get_object(Bucket=bucket, Key=key, IfMatch=head["ETag"])
-        except ClientError as error:
-            if _status(error) == 412:
-                raise Conflict("upload_changed") from None
-            if _status(error) == 404:
-                return None
-            raise
-        got = 0
-        with path.open("wb") as file, contextlib.closing(answer["Body"]) as body:
-            while block := body.read(BLOCK):
+    key = f"quarantine/{media.id}"
+    head = objects.head(settings, key)
+    if head is None:
+        return None
+    if head.size != media.bytes or head.content_type != media.content_type:
+        raise inspection.Refused("file_size")
+    got = 0
+    try:
+        with path.open("wb") as file:
+            for block in objects.get(settings, key, etag=head.etag):
                 got += len(block)
                 if got > media.bytes:
                     break
                 file.write(block)
+    except Stale:
+        raise Conflict("upload_changed") from None
+    except NotFound:
+        return None
     if got != media.bytes:  # replaced in the middle of the answer
         raise Conflict("upload_changed")
     return path
@@ -341,22 +202,20 @@ def _keep(settings: Settings, file: Clean, announced: str) -> dict[str, Any]:
     """Write one checked file to `media/<sha256>`; returns what the record says of it. S3 compares the hash as it writes."""
     digest = hashlib.sha256()
     with file.path.open("rb") as content:
-        while block := content.read(BLOCK):
+        while block := content.read(objects.BLOCK):
             digest.update(block)
         content.seek(0)
         suffix = next((t.suffix for name, t in TYPES.items() if name == file.content_type), "bin")
         # a document is saved, not opened inside the page's origin
         shown = "attachment" if file.content_type == "application/pdf" else "inline"
-        with _s3():
-            _client(settings).put_object(
-                Bucket=settings.s3_bucket,
-                Key=f"media/{digest.hexdigest()}",
-                Body=content,
-                ContentType=file.content_type,
-                ContentDisposition=f'{shown}; filename="{digest.hexdigest()[:16]}.{suffix}"',
-                CacheControl="public, max-age=31536000, immutable",
-                ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
-            )
+        objects.put(
+            settings,
+            f"media/{digest.hexdigest()}",
+            content,
+            file.content_type,
+            sha256=digest.digest(),
+            disposition=f'{shown}; filename="{digest.hexdigest()[:16]}.{suffix}"',
+        )
     return {
         "sha256": digest.hexdigest(), "content_type": file.content_type, "bytes": file.path.stat().st_size,
         "width": file.width, "height": file.height,
@@ -365,8 +224,8 @@ def _keep(settings: Settings, file: Clean, announced: str) -> dict[str, Any]:
 
 def _clear(settings: Settings, media_id: str) -> None:
     """Delete the quarantined object; when S3 is away, `purge_quarantine` will."""
-    with contextlib.suppress(Unavailable), _s3():
-        _client(settings).delete_object(Bucket=settings.s3_bucket, Key=f"quarantine/{media_id}")
+    with contextlib.suppress(Unavailable):
+        objects.delete(settings, f"quarantine/{media_id}")
 
 
 def _item(media: Media) -> Item:
@@ -424,10 +283,9 @@ def remove(settings: Settings, media_id: str, by: str, used_in: Callable[[str], 
                 published.release(session, [_item(twin) if twin else Item("media", now.sha256, ANY, None)])
 
         media = records.change(Media, media_id, by, "withdraw", decide, revision=revision, also=also)
-    with _s3():
-        for sha256 in media.files():
-            if not any(_twin(media, field, sha256) for field in ("sha256", "renditions.sha256")):
-                _client(settings).delete_object(Bucket=settings.s3_bucket, Key=f"media/{sha256}")
+    for sha256 in media.files():
+        if not any(_twin(media, field, sha256) for field in ("sha256", "renditions.sha256")):
+            objects.delete(settings, f"media/{sha256}")
     _clear(settings, media_id)
     records.remove(Media, media_id, by, lambda _: None)
 
@@ -440,13 +298,11 @@ def _twin(media: Media, field: str, sha256: str) -> Media | None:
 
 def purge_quarantine(settings: Settings, now: datetime) -> int:
     """Delete quarantined objects and waiting records older than QUARANTINE; returns how many objects. Raises `Unavailable`."""
-    client, done = _client(settings), 0
-    with _s3():
-        for part in client.get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket, Prefix="quarantine/"):
-            for row in part.get("Contents", []):
-                if row["LastModified"] <= now - QUARANTINE:
-                    client.delete_object(Bucket=settings.s3_bucket, Key=row["Key"])
-                    done += 1
+    done = 0
+    for row in objects.list(settings, "quarantine/"):
+        if row.last_modified <= now - QUARANTINE:
+            objects.delete(settings, row.key)
+            done += 1
     for raw in Media.rows().find({"state": "waiting", "created_at": {"$lte": now - QUARANTINE}}, {"_id": 1}):
         with contextlib.suppress(NotFound, Conflict):  # accepted or removed in between
             records.remove(Media, raw["_id"], SYSTEM, _only_waiting)

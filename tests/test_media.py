@@ -24,7 +24,7 @@ import requests
 from botocore.config import Config
 from PIL import Image, PngImagePlugin
 
-from content import inspection, lessons, media, published, records, staff, store
+from content import inspection, lessons, media, objects, published, records, staff, store
 from content.failures import TEXTS, Conflict, Invalid, NotFound, Stale, Unavailable
 from content.inspection import TYPES
 from content.media import Media
@@ -384,7 +384,7 @@ class Bucket:
 @pytest.fixture
 def bucket(settings: Settings, clean: None) -> Iterator[Bucket]:
     """An empty bucket beside an empty database."""
-    media.ensure_bucket(settings)
+    objects.ensure_bucket(settings)
     made = Bucket(settings)
     made.empty()
     yield made
@@ -427,10 +427,10 @@ def test_honest_files_pass(name: str, settings: Settings, bucket: Bucket, tmp_pa
     assert item is not None
     assert (item["id"], item["alt"], item["bytes"]) == (key, {"en": name}, found.bytes)
 
-    answer = requests.get(media.address(settings, found.sha256), timeout=10)
+    answer = requests.get(objects.address(settings, f"media/{found.sha256}"), timeout=10)
     assert hashlib.sha256(answer.content).hexdigest() == found.sha256
     assert answer.headers["Content-Type"] == found.content_type
-    part = requests.get(media.address(settings, found.sha256), headers={"Range": "bytes=2-5"}, timeout=10)
+    part = requests.get(objects.address(settings, f"media/{found.sha256}"), headers={"Range": "bytes=2-5"}, timeout=10)
     assert (part.status_code, part.content) == (206, answer.content[2:6])
 
 
@@ -467,7 +467,7 @@ def test_an_image_loses_its_place_and_keeps_its_way_up(settings: Settings, bucke
     assert (found.width, found.height) == (600, 1200)  # orientation 6 is applied
     assert [(r.width, r.height, r.content_type) for r in found.renditions] == [(480, 960, "image/webp")]  # never enlarged
     for sha256 in found.files():
-        answer = requests.get(media.address(settings, sha256), timeout=10)
+        answer = requests.get(objects.address(settings, f"media/{sha256}"), timeout=10)
         with Image.open(io.BytesIO(answer.content)) as image:
             assert not image.getexif()
             assert not {"exif", "icc_profile", "comment", "xmp"} & set(image.info)
@@ -622,29 +622,29 @@ def test_s3_that_is_away_is_said_so(settings: Settings, bucket: Bucket) -> None:
     with pytest.raises(Unavailable):
         media.purge_quarantine(away, store.now())
     assert time.monotonic() - began < 8
-    assert media.rights(away)[0].startswith("S3 does not answer")
+    assert objects.rights(away)[0].startswith("S3 does not answer")
     assert media.find(key).state == "waiting"
     assert media.accept(settings, key, SYSTEM).state == "accepted"
 
 
 def test_the_doctor_and_the_first_start(settings: Settings, bucket: Bucket) -> None:
     other = replace(settings, s3_bucket="xinqiao-other")
-    assert "HTTP 404" in media.rights(other)[0]
-    assert media.ensure_bucket(other)[0] == "bucket xinqiao-other"
-    assert media.ensure_bucket(other) == []
-    assert media.rights(other) == []
+    assert "HTTP 404" in objects.rights(other)[0]
+    assert objects.ensure_bucket(other)[0] == "bucket xinqiao-other"
+    assert objects.ensure_bucket(other) == []
+    assert objects.rights(other) == []
     wrong = replace(settings, s3_secret_key="wrong" * 8)
-    assert "403" in media.rights(wrong)[0]
+    assert "403" in objects.rights(wrong)[0]
 
 
 def test_addresses_are_short_lived_or_public(settings: Settings, bucket: Bucket) -> None:
     found = media.accept(settings, uploaded(settings, "image/png", PICTURE), SYSTEM)
-    signed = media.address(settings, found.sha256)
+    signed = objects.address(settings, f"media/{found.sha256}")
     assert "X-Amz-Expires=900" in signed
     assert requests.get(signed.split("?")[0], timeout=10).status_code == 403
     assert requests.get(signed.replace(found.sha256, "0" * 64), timeout=10).status_code in {403, 404}
     public = replace(settings, s3_public_url="https://cdn.example.org/x/")
-    assert media.address(public, found.sha256) == f"https://cdn.example.org/x/media/{found.sha256}"
+    assert objects.address(public, f"media/{found.sha256}") == f"https://cdn.example.org/x/media/{found.sha256}"
 
 
 # --- over HTTP -------------------------------------------------------------------------------------------------------
