@@ -7,10 +7,10 @@ import marshmallow as ma
 from flask import Response, jsonify
 from marshmallow import validate
 
-from api import front
+from api import front, moves
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Regexp, StageField, Tag, codes, each_once, reader, settings
+from api.shapes import Edition, Paging, Regexp, StageField, Tag, codes, each_once, reader, settings
 from content import lessons, publishing
 from content.failures import Failure, FieldError, Forbidden, Invalid
 from content.lessons import Lesson
@@ -30,6 +30,35 @@ class CatalogueQuery(Paging):
     language = Tag(metadata={"description": "only lessons that exist in this language", "example": "zh-Hans"})
 
 
+class SourceIn(ma.Schema):
+    title = ma.fields.String(required=True, validate=validate.Length(1, 200))
+    url = ma.fields.Url(schemes={"http", "https"}, allow_none=True)
+
+
+class Both(ma.Schema):
+    """A word in the service's two languages."""
+
+    zh = ma.fields.String(data_key="zh-Hans")
+    en = ma.fields.String()
+
+
+class Fallback(ma.Schema):
+    """Why a text comes in another language than the one asked for."""
+
+    asked = ma.fields.String(metadata={"example": "mn-Mong"})
+    chain = ma.fields.List(ma.fields.String(), metadata={"description": "what was looked for, in order"})
+    text = ma.fields.Nested(Both, metadata={"description": "“shown in …”, for the reader"})
+
+
+class CheckIn(ma.Schema):
+    """What to ask the next day about `try_this`, and what helps after each answer. The answer stays on the phone."""
+
+    question = ma.fields.String(required=True, validate=validate.Length(1, 200))
+    did = ma.fields.String(required=True, validate=validate.Length(1, 200))
+    partly = ma.fields.String(required=True, validate=validate.Length(1, 200))
+    not_yet = ma.fields.String(required=True, validate=validate.Length(1, 200))
+
+
 class Brief(ma.Schema):
     """A lesson in a list."""
 
@@ -43,10 +72,16 @@ class Brief(ma.Schema):
     topics = ma.fields.List(ma.fields.String())
     kind = ma.fields.String()
     seasons = ma.fields.List(ma.fields.String())
+    voice = ma.fields.String(metadata={"description": "student, parent or staff; empty: for all its audiences"})
     language = ma.fields.String()
+    name = ma.fields.String(metadata={"description": "of the language, in itself"})
     script = ma.fields.String(metadata={"example": "Hans"})
     direction = ma.fields.String(metadata={"description": "ltr, rtl, or ttb (columns from left to right)"})
+    fallback = ma.fields.Nested(Fallback, allow_none=True, metadata={"description": "when it is not the language asked for"})
     languages = ma.fields.List(ma.fields.String())
+    voices = ma.fields.List(ma.fields.String())
+    divisions = ma.fields.List(ma.fields.String())
+    media = ma.fields.List(ma.fields.String())
     help = ma.fields.Boolean(metadata={"description": "show the help card beside it"})
     version = ma.fields.String()
     number = ma.fields.Integer()
@@ -71,7 +106,7 @@ def index(query: dict[str, Any]) -> Response:
     snapshot = reader().current
     found, fits = lessons.catalogue(snapshot, front.wanted(), stage=query.get("stage"), last=settings().language, **filters)
     result = page(found, query.get("cursor"), query["limit"], lessons.order, fits)
-    result["items"] = [lessons.brief(snapshot, item) for item in result["items"]]
+    result["items"] = [lessons.brief(snapshot, item, front.wanted()) for item in result["items"]]
     front.keep(*lessons.holds(snapshot))
     return jsonify(result)
 
@@ -82,40 +117,48 @@ class Detail(Brief):
     body = ma.fields.String(metadata={"description": "Markdown source"})
     html = ma.fields.String(metadata={"description": "sanitised HTML"})
     plain = ma.fields.String(metadata={"description": "text without marks"})
-    sources = ma.fields.List(ma.fields.Dict())
+    check_in = ma.fields.Nested(CheckIn, allow_none=True)
+    sources = ma.fields.List(ma.fields.Nested(SourceIn))
+    made_from = ma.fields.String(metadata={"description": "edition that this one was made from"})
     reviewed_by = ma.fields.String(allow_none=True, metadata={"description": "null: reviewed by nobody yet"})
-    behind_source = ma.fields.Boolean(metadata={"description": "the text it was translated from has changed since"})
+    behind_source = ma.fields.Boolean(metadata={"description": "the text it was made from has changed since"})
+
+
+class DetailQuery(ma.Schema):
+    audience = ma.fields.String(
+        validate=validate.OneOf(list(AUDIENCES)), metadata={"description": "whose voice, where there are several"}
+    )
 
 
 @blp.get("/lessons/<string:slug>")
+@blp.arguments(DetailQuery, location="query")
 @blp.alt_response(200, schema=Detail)
-def show(slug: str) -> Response:
+def show(query: dict[str, Any], slug: str) -> Response:
     """One lesson
 
-    In the reader's best language (`Accept-Language`); `languages` lists the others.
+    In the reader's best language (`Accept-Language`) and, with `audience`, in the voice meant for them; `languages` and `voices`
+    list the others, `fallback` says when it is not the language asked for.
     """
     snapshot = reader().current
-    result = lessons.detail(snapshot, slug, front.wanted(), settings().language)
+    result = lessons.detail(snapshot, slug, front.wanted(), settings().language, query.get("audience"))
     front.keep(*lessons.holds(snapshot))
-    return jsonify(result)
+    response = jsonify(result)
+    response.headers["Content-Language"] = result["language"]
+    return response
 
 
 # --- staff -----------------------------------------------------------------------------------------------------------
 
 
-class SourceIn(ma.Schema):
-    title = ma.fields.String(required=True, validate=validate.Length(1, 200))
-    url = ma.fields.Url(schemes={"http", "https"}, allow_none=True)
-
-
 class TextIn(ma.Schema):
-    language = Tag(required=True)
+    language = Edition(required=True)
     title = ma.fields.String(validate=validate.Length(1, 120))
     summary = ma.fields.String(validate=validate.Length(max=300))
     body = ma.fields.String(validate=validate.Length(1, 200_000))
     try_this = ma.fields.String(validate=validate.Length(max=300))
     minutes = ma.fields.Integer(validate=validate.Range(1, 600))
-    made_from = Tag(allow_none=True)
+    check_in = ma.fields.Nested(CheckIn, allow_none=True)
+    made_from = Edition(allow_none=True, metadata={"description": "saying it again says: made from what is there now"})
     made_from_version = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"), allow_none=True)
 
 
@@ -144,20 +187,6 @@ class NewLesson(FactsIn):
     texts = ma.fields.List(ma.fields.Nested(TextIn), required=True, validate=validate.Length(1, 20))
 
 
-class Move(ma.Schema):
-    language = Tag(required=True)
-    note = ma.fields.String(load_default="", validate=validate.Length(max=1000))
-
-
-class PublishIn(Move):
-    at = ma.fields.AwareDateTime(allow_none=True, load_default=None, metadata={"description": "a future moment, with zone"})
-    expires_at = ma.fields.AwareDateTime(allow_none=True, load_default=None)
-
-
-class RollBackIn(Move):
-    version = ma.fields.String(required=True, validate=Regexp("^[0-9a-f]{64}$"))
-
-
 class BatchItem(ma.Schema):
     slug = ma.fields.String(required=True, validate=validate.Length(1, 80))
     revision = ma.fields.Integer(
@@ -167,7 +196,7 @@ class BatchItem(ma.Schema):
 
 class BatchIn(ma.Schema):
     items = ma.fields.List(ma.fields.Nested(BatchItem), required=True, validate=validate.Length(1, 500))
-    language = Tag(required=True)
+    language = Edition(required=True)
     action = ma.fields.String(required=True, validate=validate.OneOf(["submit", "approve", "publish", "withdraw"]))
     dry_run = ma.fields.Boolean(load_default=True)
 
@@ -273,93 +302,7 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     return tagged(working_copy(lesson), lesson.revision)
 
 
-@staff.post("/lessons/<string:slug>/submit")
-@staff.arguments(Move)
-@staff.alt_response(200, description="In review")
-def submit(payload: dict[str, Any], slug: str) -> Response:
-    """Send one language to review"""
-    lesson = own(slug, "lesson.write")
-    lesson = publishing.submit(Lesson, lesson.id, payload["language"], actor().id, if_match())
-    return tagged(working_copy(lesson), lesson.revision)
-
-
-@staff.post("/lessons/<string:slug>/send-back")
-@staff.arguments(Move)
-@staff.alt_response(200, description="Draft again")
-def send_back(payload: dict[str, Any], slug: str) -> Response:
-    """Send one language back to its author with a word"""
-    lesson = own(slug, "lesson.approve")
-    lesson = publishing.send_back(Lesson, lesson.id, payload["language"], actor().id, payload["note"], if_match())
-    return tagged(working_copy(lesson), lesson.revision)
-
-
-@staff.post("/lessons/<string:slug>/approve")
-@staff.arguments(Move)
-@staff.alt_response(200, description="Approved")
-def approve(payload: dict[str, Any], slug: str) -> Response:
-    """Approve one language as a second person"""
-    lesson = own(slug, "lesson.approve")
-    lesson = publishing.approve(
-        Lesson, lesson.id, payload["language"], actor().id, if_match(), second_person=settings().second_person
-    )
-    return tagged(working_copy(lesson), lesson.revision)
-
-
-@staff.post("/lessons/<string:slug>/publish")
-@staff.arguments(PublishIn)
-@staff.alt_response(200, description="Published, or waiting for `at`")
-def publish(payload: dict[str, Any], slug: str) -> Response:
-    """Publish one approved language, now or at a moment
-
-    No other language is touched.
-    """
-    lesson = own(slug, "lesson.publish")
-    lesson = publishing.publish(
-        Lesson, lesson.id, payload["language"], actor().id, if_match(), at=payload["at"], expires_at=payload["expires_at"]
-    )
-    reader().refresh()
-    return tagged(working_copy(lesson), lesson.revision)
-
-
-@staff.post("/lessons/<string:slug>/withdraw")
-@staff.arguments(Move)
-@staff.alt_response(200, description="Withdrawn")
-def withdraw(payload: dict[str, Any], slug: str) -> Response:
-    """Take one language away from readers"""
-    lesson = own(slug, "lesson.publish")
-    lesson = publishing.withdraw(Lesson, lesson.id, payload["language"], actor().id, if_match(), note=payload["note"])
-    reader().refresh()
-    return tagged(working_copy(lesson), lesson.revision)
-
-
-@staff.post("/lessons/<string:slug>/roll-back")
-@staff.arguments(RollBackIn)
-@staff.alt_response(200, description="The old version is public again")
-def roll_back(payload: dict[str, Any], slug: str) -> Response:
-    """Publish an old version again"""
-    lesson = own(slug, "lesson.publish")
-    lesson = publishing.roll_back(Lesson, lesson.id, payload["language"], payload["version"], actor().id, if_match())
-    reader().refresh()
-    return tagged(working_copy(lesson), lesson.revision)
-
-
-class VersionsQuery(ma.Schema):
-    language = Tag(required=True)
-    old = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"))
-    new = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"))
-
-
-@staff.get("/lessons/<string:slug>/versions")
-@staff.arguments(VersionsQuery, location="query")
-@staff.response(200)
-def versions(query: dict[str, Any], slug: str) -> dict[str, Any]:
-    """Published versions of one language, newest first; with `old` and `new`, what differs between the two"""
-    lesson = own(slug, "lesson.read")
-    if "old" in query and "new" in query:
-        changes = publishing.compare(Lesson, lesson.slug, query["language"], query["old"], query["new"])
-        return {"changes": [{"field": k, "old": a, "new": b} for k, (a, b) in changes.items()]}
-    rows = publishing.versions(Lesson, lesson.slug, query["language"])
-    return {"items": [{"version": v.id, "number": v.number, "at": v.at.isoformat(), "by": v.by} for v in rows]}
+moves.add(staff, "/lessons/<string:slug>", Lesson, own, working_copy)
 
 
 @staff.post("/lessons/batch")

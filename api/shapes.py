@@ -39,12 +39,24 @@ def settings() -> Settings:
 class Tag(ma.fields.String):
     """A BCP 47 tag, deserialised into its one spelling."""
 
+    spell = staticmethod(languages.tag)
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
-            return languages.tag(text, attr or "language")
+            return self.spell(text, attr or "language")
         except Invalid as failure:
             raise ma.ValidationError(list(failure.errors)) from None
+
+
+class Edition(Tag):
+    """A language, or a language with a voice ("zh-Hans-x-student"), deserialised into its one spelling."""
+
+    spell = staticmethod(languages.edition)
+
+    def __init__(self, **kwargs: Any) -> None:
+        about = {"description": "language, with -x-student, -x-parent or -x-staff for one voice", "example": "zh-Hans"}
+        super().__init__(**{"metadata": about, **kwargs})
 
 
 class StageField(ma.fields.String):

@@ -1,4 +1,8 @@
-"""Language tags (BCP 47): which one a reader gets, how it is written.
+"""Language tags (BCP 47): which one a reader gets, how it is written; and editions, which are a language with a voice.
+
+An edition is written as one tag with a private-use subtag (RFC 5646, 2.2.7): "zh-Hans" is the text for all, "zh-Hans-x-student"
+the same subject told to students. So a voice in a language has its own state, versions and published item wherever a language
+has, without a second dimension.
 
 Traditional Mongolian (mn-Mong) uses U+202F before suffixes and U+180B-E inside words, which Python counts as white space:
 text is normalised to NFC and nothing else, and never split or stripped by `\\s`.
@@ -10,7 +14,8 @@ from collections.abc import Collection, Sequence
 
 import langcodes
 
-from content.failures import invalid
+from content.failures import Invalid, invalid
+from content.vocabulary import VOICES
 
 # What a reader of this language can most likely read when it is missing; then the service's own language, then any.
 FALLBACK: dict[str, tuple[str, ...]] = {
@@ -41,7 +46,7 @@ def tag(text: str, field: str = "language") -> str:
         return ALIAS[text.lower()]
     try:
         language = langcodes.Language.get(text)
-        if not text or len(text) > 35 or not language.is_valid():
+        if not text or len(text) > 35 or not language.is_valid() or language.private:
             raise ValueError
     except (ValueError, LookupError):
         raise invalid(field, "bad_format", reason=f"“{text[:40]}”；例 e.g. zh-Hans, mn-Mong, en") from None
@@ -53,11 +58,46 @@ def tag(text: str, field: str = "language") -> str:
     return str(language.to_tag())
 
 
+def edition(text: str, field: str = "language") -> str:
+    """The tag of a language with an optional voice, in its one spelling ("zh-CN-x-student" -> "zh-Hans-x-student"). Raises
+    `Invalid` naming `field`, also for a voice that is not in `vocabulary.VOICES`."""
+    language, mark, voice = text.strip(SPACES).partition("-x-")
+    if mark and voice not in VOICES:
+        raise invalid(field, "bad_format", reason=f"-x-{', -x-'.join(VOICES)}")
+    return f"{tag(language, field)}{mark}{voice}"
+
+
+def parts(edition: str) -> tuple[str, str]:
+    """(language, voice) of an edition; the voice is "" when it is for all."""
+    language, _, voice = edition.partition("-x-")
+    return language, voice
+
+
+@functools.lru_cache(1024)
+def fallback(shown: str, wanted: tuple[str, ...]) -> dict[str, object] | None:
+    """What a reader is told who gets another language than the first asked for: {"asked", "chain" (what was looked for, in
+    order), "text" (zh-Hans and en)}; None when it is the one, or a near one (en for en-GB)."""
+    if not wanted:
+        return None
+    try:
+        asked = tag(wanted[0].partition("-x-")[0])
+    except Invalid:
+        return None
+    if asked == shown or (asked not in FALLBACK and langcodes.tag_distance(asked, shown) <= 10):
+        return None
+    name = NAMES.get(shown, shown)
+    return {
+        "asked": asked,
+        "chain": [asked, *FALLBACK.get(asked, ())],
+        "text": {"zh-Hans": f"以{name}显示", "en": f"Shown in {name}"},
+    }
+
+
 @functools.lru_cache(1024)
 def _pick(available: tuple[str, ...], wanted: tuple[str, ...], last: str) -> str:
     for one in wanted:
         try:
-            asked = tag(one)
+            asked = tag(one.partition("-x-")[0])
         except Exception:  # noqa: S112  (a malformed preference is passed over, as RFC 9110 asks of Accept-Language)
             continue
         for candidate in (asked, *FALLBACK.get(asked, ())):

@@ -120,7 +120,7 @@ class Read:
     """audiences, stages, topics, kind, seasons, divisions, media, sources [{title, url?}], help, reviewed_by, review_due (ISO
     date), made_from, licence. All languages of a slug read together carry the same facts; the last two are each text's own."""
     text: dict[str, Any]
-    """title, summary, body (Markdown), try_this, minutes (None when the file does not say)."""
+    """title, summary, body (Markdown), try_this, check_in, minutes (None when the file does not say)."""
     warnings: tuple[str, ...] = ()
     """What an editor should know, each "Chinese / English"."""
     assumed: tuple[str, ...] = ()
@@ -303,18 +303,23 @@ def finish(
         errors += failure.errors
     if len(slug) > 80 or not lessons.SLUG.fullmatch(slug):
         errors.append(FieldError("slug", "bad_format", {"reason": "a-z 0-9 -, ≤ 80"}))
-    values = {name: languages.clean(text.get(name) or "") for name in lessons.LIMITS}
+    values: dict[str, Any] = {name: languages.clean(text.get(name) or "") for name in lessons.LIMITS}
     values["title"] = re.sub(r"[ \t]*\n[ \t]*", " ", values["title"])
     for name, value in values.items():
         if name in {"title", "body"} and not value and name not in {error.field for error in errors}:
             errors.append(FieldError(name, "required"))
         if len(value) > lessons.LIMITS[name]:
             errors.append(FieldError(name, "out_of_range", {"reason": f"{len(value)} > {lessons.LIMITS[name]}"}))
+    if text.get("check_in"):
+        try:
+            values |= {"check_in": lessons.text_values({"check_in": text["check_in"]})["check_in"]}
+        except Invalid as failure:
+            errors += [FieldError(e.field.removeprefix("text."), e.code, e.params) for e in failure.errors]
     if errors:
         raise Refusal(*(((lines or {}).get(e.field.partition(".")[0], line), e.field, e.messages) for e in errors))
 
     warnings = list(warnings)
-    whole = "\n".join(values.values())
+    whole = "\n".join(values[name] for name in lessons.LIMITS)
     if found := PLACEHOLDER.findall(whole):
         counts = [f"{name} ×{found.count(name)}" for name in dict.fromkeys(found)]
         warnings.append(warn("placeholders", what=", ".join(counts[:8]) + (" …" if len(counts) > 8 else "")))

@@ -1,7 +1,9 @@
 """Lessons: one subject, told in one or more languages, for an audience and a stage, ending in one small thing to try.
 
-A lesson has one set of facts for all languages (who it is for, topic, season, sources) and a text per language. Readers get
-Markdown as sanitised HTML, as plain text and as the source. `catalogue` and `detail` read the published snapshot only.
+A lesson has one set of facts (who it is for, topic, season, sources) and a text per edition: a language, or a language in one
+voice (`content.languages`). So one subject is told to students, parents and staff under one slug, with the same media, and each
+edition is published by itself. Readers get Markdown as sanitised HTML, as plain text and as the source. `catalogue` and `detail`
+read the published snapshot only.
 """
 
 import bisect
@@ -22,11 +24,13 @@ from content import divisions, languages, media, publishing, records, staff, sto
 from content.failures import Conflict, FieldError, Invalid, NotFound, invalid
 from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
-from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS, Stage
+from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS, VOICES, Stage
 
 MEDIA = re.compile(r"\bmedia:([0-9a-f]{64})\b")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 LIMITS = {"title": 120, "summary": 300, "body": 200_000, "try_this": 300}  # characters
+CHECK_IN = ("question", "did", "partly", "not_yet")
+CHECK_IN_LIMIT = 200  # characters of each
 META = ("audiences", "stages", "topics", "kind", "seasons", "divisions", "media", "sources", "help", "reviewed_by", "review_due")
 CHINESE_PER_MINUTE, WORDS_PER_MINUTE = 350, 200  # silent reading speeds, rounded down for tired parents
 
@@ -38,8 +42,21 @@ class Source(me.EmbeddedDocument):  # type: ignore[misc]
     url = me.StringField()
 
 
+class CheckIn(me.EmbeddedDocument):  # type: ignore[misc]
+    """What the phone asks the next day about the thing to try, and what helps after each answer. The answer stays there.
+
+    UNICEF's trial of its parenting app found no effect of articles with reminders: a small thing to do, and being asked about
+    it, is the unit that works (shared finding in the README's "Why").
+    """
+
+    question = me.StringField(required=True)
+    did = me.StringField(required=True)
+    partly = me.StringField(required=True)
+    not_yet = me.StringField(required=True)
+
+
 class LessonText(me.EmbeddedDocument):  # type: ignore[misc]
-    """A lesson in one language."""
+    """A lesson in one edition."""
 
     title = me.StringField(default="")
     summary = me.StringField(default="")
@@ -47,10 +64,11 @@ class LessonText(me.EmbeddedDocument):  # type: ignore[misc]
     """Markdown (CommonMark); `media:<sha256>` addresses a media file."""
     try_this = me.StringField(default="")
     """One small thing to do today."""
+    check_in = me.EmbeddedDocumentField(CheckIn)
     minutes = me.IntField(required=True)
     """Reading time."""
     made_from = me.StringField()
-    """Language that this translation was made from; absent for an original."""
+    """Edition that this one was made from, a translation or another voice; absent for an original."""
     made_from_version = me.StringField()
     """The source's version at that time; staleness is computed from it."""
     licence = me.StringField()
@@ -95,14 +113,17 @@ class Lesson(Publishable):
         return str(self.slug)
 
     def content_of(self, language: str) -> dict[str, Any]:
-        """Facts and this language's text."""
+        """Facts and this edition's text; a voice narrows the audiences to its own."""
         raw = self.to_mongo().to_dict()
         text = raw.get("texts", {}).get(language)
         if text is None:
             raise NotFound(what=f"{self.slug} {language}")
         facts = {name: raw.get(name) for name in META}
         facts["media"] = sorted({*(raw.get("media") or []), *MEDIA.findall(text.get("body", ""))})
-        return {**facts, "slug": self.slug, "language": language, **dict(text)}
+        tag, voice = languages.parts(language)
+        if voice:
+            facts["audiences"] = [one for one in facts["audiences"] or [] if one in VOICES[voice]]
+        return {**facts, "slug": self.slug, "language": tag, "voice": voice, "check_in": None, **dict(text)}
 
     def restore(self, language: str, content: dict[str, Any]) -> dict[str, Any]:
         """The version's text back into the working copy."""
@@ -111,14 +132,19 @@ class Lesson(Publishable):
         return {f"texts.{language}": text}
 
     def missing(self, language: str) -> list[str]:
-        """What readers would miss: a translation needs every part that its lesson's other texts have."""
+        """What readers would miss: a translation needs every part that its lesson has in other languages of that voice."""
         text = self.texts.get(language)
         if text is None:
             raise NotFound(what=f"{self.slug} {language}")
-        needed = ["title", "body", *(n for n in ("summary", "try_this") if any(getattr(t, n) for t in self.texts.values()))]
+        voice = languages.parts(language)[1]
+        peers = [one for key, one in self.texts.items() if languages.parts(key)[1] == voice]
+        needed = ["title", "body", *(n for n in ("summary", "try_this", "check_in") if any(getattr(t, n) for t in peers))]
         gaps = [f"{language}.{name}" for name in needed if not getattr(text, name)]
-        gaps += [name for name in ("audiences", "stages", "topics", "sources") if not getattr(self, name)]
-        used = set(self.content_of(language)["media"])
+        gaps += [name for name in ("stages", "topics", "sources") if not getattr(self, name)]
+        content = self.content_of(language)
+        if not content["audiences"]:
+            gaps.append(f"audiences ({' / '.join(VOICES[voice])})" if voice else "audiences")
+        used = set(content["media"])
         return gaps + [f"media {name}" for name in sorted(used - media.accepted(used))]
 
     @classmethod
@@ -199,13 +225,21 @@ def checked(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_values(text: Mapping[str, Any], field: str = "text") -> dict[str, Any]:
-    """A text as it is stored: NFC, minutes computed when absent. Raises `Invalid` for lengths."""
+    """A text as it is stored: NFC, minutes computed when absent. Raises `Invalid` for lengths and half a check-in."""
     values = {k: languages.clean(v) if isinstance(v, str) else v for k, v in text.items() if v is not None}
     errors = [
         FieldError(f"{field}.{name}", "out_of_range", {"reason": f"≤ {limit}"})
         for name, limit in LIMITS.items()
         if len(values.get(name, "")) > limit
     ]
+    if "check_in" in values:
+        said = {k: languages.clean(v) for k, v in dict(text["check_in"]).items() if k in CHECK_IN and v}
+        values["check_in"] = said
+        for name in CHECK_IN:
+            if not said.get(name):
+                errors.append(FieldError(f"{field}.check_in.{name}", "required"))
+            elif len(said[name]) > CHECK_IN_LIMIT:
+                errors.append(FieldError(f"{field}.check_in.{name}", "out_of_range", {"reason": f"≤ {CHECK_IN_LIMIT}"}))
     if errors:
         raise Invalid(errors)
     values.setdefault("minutes", reading_minutes(values.get("body", "")))
@@ -221,45 +255,77 @@ def create(
     if not texts:
         raise invalid("texts", "required")
     staff.must_exist(organisation)
-    put = {languages.tag(code, "texts"): text_values(text, f"texts.{code}") for code, text in texts.items()}
+    put = {languages.edition(code, "texts"): text_values(text, f"texts.{code}") for code, text in texts.items()}
     lesson = Lesson(
         slug=slug,
         organisation=organisation,
         **checked(facts),
-        texts={k: LessonText(**v) for k, v in put.items()},
+        texts={k: LessonText(**{**v, "check_in": CheckIn(**v["check_in"]) if "check_in" in v else None}) for k, v in put.items()},
         uses=_uses(facts.get("media"), put),
         stands={k: Stand(authors=[by]) for k in put},
     )
+    for language, text in put.items():
+        for name, value in _source_of(lesson, language, text).items():
+            setattr(lesson.texts[language], name, value)
     return records.create(lesson, by)
+
+
+def _source_of(lesson: Lesson, language: str, text: Mapping[str, Any], rewritten: Collection[str] = ()) -> dict[str, Any]:
+    """{"made_from_version"} for a text that says what it was made from and not from which version: what readers see of the
+    source, else (or when the same write has `rewritten` it) its working copy. Saying `made_from` again says "made from what is
+    there now". Raises `Invalid`."""
+    source = text.get("made_from")
+    if not source or text.get("made_from_version"):
+        return {}
+    if source == language:
+        raise invalid(f"texts.{language}.made_from", "not_one_of", choices=", ".join(k for k in lesson.texts if k != language))
+    if source not in lesson.texts:
+        return {}  # an import may bring the source later; staff see it as "unknown"
+    stand = lesson.stands.get(source)
+    public = stand.version if stand and source not in rewritten else None
+    return {"made_from_version": public or publishing.version_name(lesson, source)}
 
 
 def edit(
     key: str, by: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, Any] | None], revision: int | None = None
 ) -> Lesson:
-    """Change facts and texts of the working copy (a text of None drops a language that was never published).
+    """Change facts and texts of the working copy (a text of None drops an edition that was never published, a `check_in` or
+    `made_from` of None is taken out).
 
     New facts concern every language, so all go back to draft; a new text only its own language. What readers see stays.
     """
     facts = checked(facts)
-    put = {languages.tag(c, "texts"): None if t is None else text_values(t, f"texts.{c}") for c, t in texts.items()}
+    put = {languages.edition(c, "texts"): None if t is None else text_values(t, f"texts.{c}") for c, t in texts.items()}
+    out = {languages.edition(c, "texts"): {n for n, v in t.items() if v is None} for c, t in texts.items() if t is not None}
+    for names in out.values():
+        names |= {"made_from_version"} if "made_from" in names else set()
 
     def decide(lesson: Lesson) -> dict[str, Any]:
         raw = lesson.to_mongo().to_dict()
         fields: dict[str, Any] = {k: v for k, v in facts.items() if raw.get(k) != v}
         touched = list(lesson.texts) if fields else []
+        before = raw.get("texts", {})
+        texts = dict(before)
         for language, text in put.items():
-            old = raw.get("texts", {}).get(language)
+            if text is not None:
+                texts[language] = {k: v for k, v in {**before.get(language, {}), **text}.items() if k not in out[language]}
+                continue
+            stand = lesson.stands.get(language)
+            if stand and stand.number:
+                raise Conflict("in_use", what=f"{lesson.slug} {language}", used_in="versions")
+            fields |= {f"texts.{language}": None, f"stands.{language}": None}
+            texts.pop(language, None)
+        rewritten = [k for k, v in texts.items() if v != before.get(k)]
+        after = Lesson.of({**raw, **facts, "texts": texts})
+        for language, text in put.items():
             if text is None:
-                stand = lesson.stands.get(language)
-                if stand and stand.number:
-                    raise Conflict("in_use", what=f"{lesson.slug} {language}", used_in="versions")
-                fields |= {f"texts.{language}": None, f"stands.{language}": None}
-            elif old is None or {**old, **text} != old:
-                fields[f"texts.{language}"] = {**(old or {}), **text}
+                continue
+            texts[language] |= _source_of(after, language, text, rewritten)
+            if texts[language] != before.get(language):
+                fields[f"texts.{language}"] = texts[language]
                 touched.append(language)
         drop = {k for k, v in put.items() if v is None}
-        texts = {**raw.get("texts", {}), **{k: {**raw.get("texts", {}).get(k, {}), **v} for k, v in put.items() if v}}
-        uses = _uses(facts.get("media", raw.get("media")), {k: v for k, v in texts.items() if k not in drop})
+        uses = _uses(facts.get("media", raw.get("media")), texts)
         if uses != raw.get("uses", []):
             fields["uses"] = uses
         return fields | publishing.edited(lesson, sorted(set(touched) - drop), by)
@@ -286,7 +352,8 @@ def import_draft(
     Facts named in `assumed` are for a new draft only: they never overwrite what an editor has chosen. Facts the file leaves
     empty change nothing. With `dry_run` the same answer and the same failures, and nothing written.
     """
-    put = text_values({**text, **{name: facts.get(name) for name in ("made_from", "licence")}})
+    given = {**text, **{name: facts.get(name) for name in ("made_from", "licence")}}
+    put = text_values({name: value for name, value in given.items() if value is not None})
     facts = checked({name: facts.get(name) for name in META if facts.get(name) not in (None, [], "", False)})
     if not SLUG.fullmatch(slug) or len(slug) > 80:
         raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
@@ -352,6 +419,34 @@ def order(item: Item) -> list[Any]:
     return [-item.seq, item.key]
 
 
+VOICE_OF = {audience: voice for voice, audiences in VOICES.items() for audience in audiences}
+
+
+def choose(
+    texts: Mapping[str, Item],
+    audience: str | None,
+    wanted: tuple[str, ...],
+    last: str,
+    now: datetime,
+    language: str | None = None,
+) -> Item | None:
+    """The best of a lesson's editions for a reader, what has expired left out; None when none is left.
+
+    The voice goes first (the one for `audience`, then the one for all, then any), the language second: who reads Mongolian and
+    is a student gets the students' text in Chinese rather than the parents' in Mongolian. With `language` only that one counts.
+    """
+    order = [VOICE_OF[audience], ""] if audience in VOICE_OF else [""]
+    for voice in dict.fromkeys([*order, *VOICES]):
+        mark = f"-x-{voice}" if voice else ""
+        found = {
+            tag: item for edition, item in texts.items() for tag, own in [languages.parts(edition)]
+            if own == voice and shown(item, now) and language in (None, tag)
+        }  # fmt: skip
+        if found:
+            return texts[languages.pick(found, wanted, last) + mark]
+    return None
+
+
 def catalogue(
     snapshot: Snapshot,
     wanted: tuple[str, ...],
@@ -365,8 +460,8 @@ def catalogue(
     language: str | None = None,
     last: str = "zh-Hans",
 ) -> tuple[list[Item], Callable[[Item], bool]]:
-    """Published lessons in order, each once in the reader's best language, and whether one fits all filters: the two apart,
-    so that a page looks at no more lessons than it needs.
+    """Published lessons in order, each once in the reader's best edition (`choose`), and whether one fits all filters: the two
+    apart, so that a page looks at no more lessons than it needs.
 
     `division` takes what is meant for it or for a division above it. `language` keeps only what exists in that language.
     """
@@ -387,48 +482,50 @@ def catalogue(
         )
 
     memo = snapshot.memo("lesson")
-    past = bisect.bisect_right(_expiries(snapshot), now)  # until the next one expires the choice of languages stays
-    best: list[Item] | None = memo.get((wanted, language, past))
+    past = bisect.bisect_right(_expiries(snapshot), now)  # until the next one expires the choice of editions stays
+    name = (wanted, audience, language, past)
+    best: list[Item] | None = memo.get(name)
     if best is None:
-        lessons = [{k: i for k, i in texts.items() if shown(i, now)} for texts in snapshot.entries("lesson").values()]
-        if language:
-            best = [texts[language] for texts in lessons if language in texts]
-        else:
-            best = [texts[languages.pick(texts.keys(), wanted, last)] for texts in lessons if texts]
-        best.sort(key=order)
+        found = (choose(texts, audience, wanted, last, now, language) for texts in snapshot.entries("lesson").values())
+        best = sorted((item for item in found if item), key=order)
         if len(memo) < 64:  # readers' language lists are few; hostile ones must not grow the memory
-            memo[wanted, language, past] = best
+            memo[name] = best
     return best, fits
 
 
-BRIEF = ("slug", "title", "summary", "try_this", "minutes", "audiences", "stages", "topics", "kind", "seasons", "divisions",
-         "media", "help", "number", "version", "published_at")  # fmt: skip
+BRIEF = ("slug", "title", "summary", "try_this", "minutes", "voice", "audiences", "stages", "topics", "kind", "seasons",
+         "divisions", "media", "help", "number", "version", "published_at")  # fmt: skip
 
 
-def brief(snapshot: Snapshot, item: Item) -> dict[str, Any]:
-    """A lesson as it stands in a list."""
-    content = item.content or {}
+def _how(texts: Mapping[str, Item], item: Item, wanted: tuple[str, ...]) -> dict[str, Any]:
+    """How an edition is written, whether it is another than the reader asked for, and which others there are."""
+    now = store.now()
+    others = [languages.parts(edition) for edition, one in texts.items() if shown(one, now)]
+    language = languages.parts(item.language)[0]
     return {
-        **{name: content.get(name) for name in BRIEF},
-        **languages.written(item.language),
-        "languages": sorted(k for k, i in snapshot.get("lesson", item.key).items() if shown(i, store.now())),
+        **languages.written(language),
+        "fallback": languages.fallback(language, wanted),
+        "languages": sorted({tag for tag, _ in others}),
+        "voices": sorted({voice for _, voice in others if voice}),
     }
 
 
-def detail(snapshot: Snapshot, slug: str, wanted: tuple[str, ...], last: str = "zh-Hans") -> dict[str, Any]:
-    """A lesson whole, in the reader's best language, saying which that is and whether the translation is behind its source.
+def brief(snapshot: Snapshot, item: Item, wanted: tuple[str, ...] = ()) -> dict[str, Any]:
+    """A lesson as it stands in a list."""
+    content = item.content or {}
+    return {**{name: content.get(name) for name in BRIEF}, **_how(snapshot.get("lesson", item.key), item, wanted)}
+
+
+def detail(
+    snapshot: Snapshot, slug: str, wanted: tuple[str, ...], last: str = "zh-Hans", audience: str | None = None
+) -> dict[str, Any]:
+    """A lesson whole, in the reader's best edition, saying which that is and whether it is behind the one it was made from.
     Raises `NotFound`."""
-    now = store.now()
-    texts = {language: item for language, item in snapshot.get("lesson", slug).items() if shown(item, now)}
-    if not texts:
+    texts = snapshot.get("lesson", slug)
+    item = choose(texts, audience, wanted, last, store.now())
+    if item is None:
         raise NotFound(what=slug)
-    item = texts[languages.pick(texts.keys(), wanted, last)]
     content = dict(item.content or {})
     origin = texts.get(content.get("made_from") or "")
     behind = bool(origin and content.get("made_from_version") not in (None, (origin.content or {}).get("version")))
-    return {
-        **content,
-        **languages.written(item.language),
-        "languages": sorted(texts),
-        "behind_source": behind,
-    }
+    return {**content, **_how(texts, item, wanted), "behind_source": behind}

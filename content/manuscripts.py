@@ -17,7 +17,7 @@ SOURCES_LIMIT = 50
 SHORT = 300  # characters of a source's title, a licence, a reviewer
 
 KEYS = set(LISTS) | {"slug", "language", "kind", "title", "summary", "try_this", "minutes", "sources", "help"}
-KEYS |= {"reviewed_by", "review_due", "made_from", "licence"}
+KEYS |= {"reviewed_by", "review_due", "made_from", "licence", "check_in"}
 ALIASES = {"description": "summary", "lang": "language", "license": "licence", "estimated_read_time": "minutes"}
 
 # Assumed where a file does not say; all of it lands as a draft. Text of unknown origin is for staff until an editor has read it.
@@ -168,10 +168,16 @@ def _stated(values: dict[str, Any], foreign: set[str]) -> tuple[dict[str, Any], 
                 if name == "media" and not all(re.fullmatch(r"[0-9a-z]{1,64}", one) for one in listed):
                     raise invalid(name, "bad_format", reason="0-9 a-z")
                 stated[name] = list(dict.fromkeys(listed))
+            elif name == "check_in":
+                if not isinstance(value, dict) or set(value) - set(lessons.CHECK_IN):
+                    raise invalid(name, "wrong_type", reason=f"{{{', '.join(lessons.CHECK_IN)}}}")
+                if not all(isinstance(one, str) for one in value.values()):
+                    raise invalid(name, "wrong_type", reason="文字 text")
+                text[name] = value
             elif not isinstance(value, str):
                 raise invalid(name, "wrong_type", reason="文字 text")
             elif name in {"language", "made_from"}:
-                stated[name] = languages.tag(value, name)
+                stated[name] = languages.edition(value, name)
             elif name == "help":
                 if value.lower() not in {"true", "false", "yes", "no"}:
                     raise invalid(name, "not_one_of", choices="true, false")
@@ -278,7 +284,8 @@ def _guess_language(folder: str) -> str | None:
     """From a folder's name ("zh", "peace-lab-zh"), only the languages that we know: many words look like a tag."""
     for part in (folder, folder.rpartition("-")[2]):
         try:
-            if (found := languages.tag(part)) in languages.NAMES:
+            found = languages.edition(part)
+            if languages.parts(found)[0] in languages.NAMES:
                 return found
         except Invalid:
             continue

@@ -24,6 +24,9 @@ AUDIENCES: Mapping[str, Label] = {
     "staff": Label("工作人员", "staff"),
 }
 
+# The three voices in which one subject can be told, and whom each is for. A text without a voice is for all of its audiences.
+VOICES: Mapping[str, tuple[str, ...]] = {"student": ("student",), "parent": ("parent",), "staff": ("staff", "teacher")}
+
 STAGES: Mapping[str, Label] = {
     "infant": Label("0-3岁", "age 0-3"),
     "preschool": Label("3-6岁", "age 3-6"),

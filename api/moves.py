@@ -1,0 +1,124 @@
+"""The staff's moves of whatever is published per edition: submit, send back, approve, publish, withdraw, roll back, versions.
+
+`add` puts the same seven routes beside a kind's own ones, so that lessons and paths go the same way in the same words.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import marshmallow as ma
+from flask import Response
+from marshmallow import validate
+
+from api.auth import actor
+from api.guard import Blueprint, if_match, tagged
+from api.shapes import Edition, Regexp, reader, settings
+from content import publishing
+from content.publishing import Publishable
+
+P = TypeVar("P", bound=Publishable)
+
+
+class Move(ma.Schema):
+    language = Edition(required=True)
+    note = ma.fields.String(load_default="", validate=validate.Length(max=1000))
+
+
+class PublishIn(Move):
+    at = ma.fields.AwareDateTime(allow_none=True, load_default=None, metadata={"description": "a future moment, with zone"})
+    expires_at = ma.fields.AwareDateTime(allow_none=True, load_default=None)
+
+
+class RollBackIn(Move):
+    version = ma.fields.String(required=True, validate=Regexp("^[0-9a-f]{64}$"))
+
+
+class VersionsQuery(ma.Schema):
+    language = Edition(required=True)
+    old = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"))
+    new = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"))
+
+
+def add(
+    blp: Blueprint,
+    path: str,
+    cls: type[P],
+    own: Callable[[str, str], P],
+    shown: Callable[[P], dict[str, Any]],
+    noun: str = "lesson",
+) -> None:
+    """Register the moves under `path` ("/lessons/<string:slug>"). `own(slug, permission)` gives the record to whoever may do
+    this to it, `shown` what staff see of it; permissions are `noun`.write, .approve, .publish, .read."""
+
+    def answer(record: P) -> Response:
+        return tagged(shown(record), record.revision)
+
+    @blp.post(f"{path}/submit")
+    @blp.arguments(Move)
+    @blp.alt_response(200, description="In review")
+    def submit(payload: dict[str, Any], slug: str) -> Response:
+        """Send one edition to review"""
+        record = own(slug, f"{noun}.write")
+        return answer(publishing.submit(cls, record.id, payload["language"], actor().id, if_match()))
+
+    @blp.post(f"{path}/send-back")
+    @blp.arguments(Move)
+    @blp.alt_response(200, description="Draft again")
+    def send_back(payload: dict[str, Any], slug: str) -> Response:
+        """Send one edition back to its author with a word"""
+        record = own(slug, f"{noun}.approve")
+        return answer(publishing.send_back(cls, record.id, payload["language"], actor().id, payload["note"], if_match()))
+
+    @blp.post(f"{path}/approve")
+    @blp.arguments(Move)
+    @blp.alt_response(200, description="Approved")
+    def approve(payload: dict[str, Any], slug: str) -> Response:
+        """Approve one edition as a second person"""
+        record, second = own(slug, f"{noun}.approve"), settings().second_person
+        return answer(publishing.approve(cls, record.id, payload["language"], actor().id, if_match(), second_person=second))
+
+    @blp.post(f"{path}/publish")
+    @blp.arguments(PublishIn)
+    @blp.alt_response(200, description="Published, or waiting for `at`")
+    def publish(payload: dict[str, Any], slug: str) -> Response:
+        """Publish one approved edition, now or at a moment
+
+        No other is touched.
+        """
+        record = own(slug, f"{noun}.publish")
+        times = {name: payload[name] for name in ("at", "expires_at")}
+        record = publishing.publish(cls, record.id, payload["language"], actor().id, if_match(), **times)
+        reader().refresh()
+        return answer(record)
+
+    @blp.post(f"{path}/withdraw")
+    @blp.arguments(Move)
+    @blp.alt_response(200, description="Withdrawn")
+    def withdraw(payload: dict[str, Any], slug: str) -> Response:
+        """Take one edition away from readers"""
+        record = own(slug, f"{noun}.publish")
+        record = publishing.withdraw(cls, record.id, payload["language"], actor().id, if_match(), note=payload["note"])
+        reader().refresh()
+        return answer(record)
+
+    @blp.post(f"{path}/roll-back")
+    @blp.arguments(RollBackIn)
+    @blp.alt_response(200, description="The old version is public again")
+    def roll_back(payload: dict[str, Any], slug: str) -> Response:
+        """Publish an old version again"""
+        record = own(slug, f"{noun}.publish")
+        record = publishing.roll_back(cls, record.id, payload["language"], payload["version"], actor().id, if_match())
+        reader().refresh()
+        return answer(record)
+
+    @blp.get(f"{path}/versions")
+    @blp.arguments(VersionsQuery, location="query")
+    @blp.response(200)
+    def versions(query: dict[str, Any], slug: str) -> dict[str, Any]:
+        """Published versions of one edition, newest first; with `old` and `new`, what differs between the two"""
+        record = own(slug, f"{noun}.read")
+        if "old" in query and "new" in query:
+            changes = publishing.compare(cls, record.key, query["language"], query["old"], query["new"])
+            return {"changes": [{"field": k, "old": a, "new": b} for k, (a, b) in changes.items()]}
+        rows = publishing.versions(cls, record.key, query["language"])
+        return {"items": [{"version": v.id, "number": v.number, "at": v.at.isoformat(), "by": v.by} for v in rows]}
