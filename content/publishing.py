@@ -7,25 +7,32 @@ is publishing an old version again.
 
 Who approves is a second person (`content.staff.independent`): never an author of what is approved, nor an account that an
 author made. `SYSTEM` is the starter library's loader and the clock: no token ever stands for it.
+
+What is to happen by the clock (a publication at a moment, an expiry) is kept as `wakes_at`, the soonest such moment of a
+record. Every verb here that sets a stand sets it too, so that the clock asks the index and not every record.
 """
 
+import difflib
 import hashlib
+import itertools
 import json
 import logging
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar, TypeVar
 
 import mongoengine as me
 from pymongo.client_session import ClientSession
 
-from content import published, records, staff, store
-from content.failures import Conflict, Failure, Forbidden, NotFound, invalid
+from content import languages, published, records, staff, store
+from content.failures import Conflict, Failure, Forbidden, NotFound, Stale, invalid
 from content.published import Item, canonical
 from content.records import SYSTEM, Record
 
 log = logging.getLogger("xinqiao.publishing")
 
 STATES = ("draft", "in_review", "approved", "published", "withdrawn")
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)  # absent means "never looked at", as in a record of before there was a `wakes_at`
+DIFF = (1000, 400, 20_000)  # of a text's comparison: lines it may have, lines and characters shown; the first bounds the time
 
 
 class Stand(me.EmbeddedDocument):  # type: ignore[misc]
@@ -59,8 +66,12 @@ class Publishable(Record):
     """A record published per language. Subclasses give `content_of` and `missing`."""
 
     stands = me.MapField(me.EmbeddedDocumentField(Stand))
+    wakes_at = me.DateTimeField(default=NEVER)
+    """The soonest moment at which the clock has something to do here; never later than that."""
 
-    meta: ClassVar[dict[str, Any]] = {"abstract": True, "auto_create_index": False}
+    meta: ClassVar[dict[str, Any]] = {
+        "abstract": True, "auto_create_index": False, "indexes": [{"fields": ["wakes_at"]}],
+    }  # fmt: skip
 
     @property
     def key(self) -> str:
@@ -137,10 +148,34 @@ def _set(language: str, **fields: Any) -> dict[str, Any]:
     return {f"stands.{language}.{name}": value for name, value in fields.items()}
 
 
-def edited(record: Publishable, languages: list[str], by: str) -> dict[str, Any]:
+def _moments(stand: dict[str, Any]) -> list[datetime]:
+    """When the clock has something to do with a stored stand."""
+    due = stand.get("publish_at") if stand.get("state") == "approved" else None
+    over = stand.get("expires_at") if stand.get("version") else None
+    return [moment for moment in (due, over) if moment]
+
+
+def _wakes(stands: dict[str, Any]) -> datetime:
+    return min((moment for stand in stands.values() for moment in _moments(stand)), default=NEVER)
+
+
+def _with_wake(record: Publishable, fields: dict[str, Any]) -> dict[str, Any]:
+    """These fields and the `wakes_at` that the record then has."""
+    stands = {language: stand.to_mongo().to_dict() for language, stand in record.stands.items()}
+    for path, value in fields.items():
+        part, _, rest = path.partition(".")
+        language, _, name = rest.partition(".")
+        if part == "stands" and name:
+            stands.setdefault(language, {})[name] = value
+        elif part == "stands":
+            stands[language] = value
+    return {**fields, "wakes_at": _wakes(stands)}
+
+
+def edited(record: Publishable, touched: list[str], by: str) -> dict[str, Any]:
     """The fields to set when `by` has edited these languages: back to draft, `by` among the authors."""
     fields: dict[str, Any] = {}
-    for language in languages:
+    for language in touched:
         stand = record.stands.get(language)
         if stand is None:
             # facts belong to every language, so their authors are authors of a new one too
@@ -149,7 +184,7 @@ def edited(record: Publishable, languages: list[str], by: str) -> dict[str, Any]
             continue
         authors = sorted({*stand.authors, by})
         fields |= _set(language, state="draft", authors=authors, **UNDONE)
-    return fields
+    return _with_wake(record, fields) if fields else {}
 
 
 def submit(cls: type[P], key: str, language: str, by: str, revision: int | None = None, *, dry_run: bool = False) -> P:
@@ -163,19 +198,24 @@ def submit(cls: type[P], key: str, language: str, by: str, revision: int | None 
             raise Conflict("incomplete", missing=", ".join(missing))
         authors = sorted({*stand.authors, by}) if stand.state == "withdrawn" else stand.authors
         fields = {**UNDONE, "digest": version_name(record, language), "note": None}
-        return _set(language, state="in_review", authors=authors, **fields)
+        return _with_wake(record, _set(language, state="in_review", authors=authors, **fields))
 
     return records.change(cls, key, by, "submit", decide, revision=revision, note=language, dry_run=dry_run)
 
 
-def send_back(cls: type[P], key: str, language: str, by: str, note: str, revision: int | None = None) -> P:
-    """In review or approved → draft, with the reviewer's word. Raises `Conflict` from another state."""
+def send_back(
+    cls: type[P], key: str, language: str, by: str, note: str, revision: int | None = None, *, dry_run: bool = False
+) -> P:
+    """In review or approved → draft, with the reviewer's word. Raises `Invalid` without one, `Conflict` from another state."""
+    note = languages.clean(note)
+    if not note:
+        raise invalid("note", "required")
 
     def decide(record: P) -> dict[str, Any]:
         _require(_stand(record, language), "退回 send back", "in_review", "approved")
-        return _set(language, state="draft", note=note, **UNDONE)
+        return _with_wake(record, _set(language, state="draft", note=note, **UNDONE))
 
-    return records.change(cls, key, by, "send_back", decide, revision=revision, note=language)
+    return records.change(cls, key, by, "send_back", decide, revision=revision, note=language, dry_run=dry_run)
 
 
 def approve(
@@ -214,8 +254,9 @@ def publish(
 ) -> P:
     """Approved → published, now or, when `at` is in the future, by `run_schedule` at that moment.
 
-    What is released is what was approved: the digest is compared, so nothing can slip in between. Raises `Conflict` when it
-    is not approved, `Invalid` for an expiry that lies before its publication.
+    What is released is what was approved: the digest is compared, so nothing can slip in between. What it needs is looked for
+    again, since a picture may have gone meanwhile. Raises `Conflict` when it is not approved or not whole any more
+    ("incomplete"), `Invalid` for an expiry that lies before its publication.
     """
     now = store.now()
     if expires_at and by != SYSTEM and expires_at <= max(now, at or now):
@@ -226,12 +267,15 @@ def publish(
         _require(stand, "发布 publish", "approved")
         if stand.digest != version_name(record, language):
             raise Conflict("wrong_state", state="draft", action="发布 publish")
+        if missing := record.missing(language):
+            raise Conflict("incomplete", missing=", ".join(missing))
         if at and at > now:
-            return _set(language, publish_at=at, next_expires_at=expires_at)
-        return _set(
+            return _with_wake(record, _set(language, publish_at=at, next_expires_at=expires_at, note=None))
+        fields = _set(
             language, state="published", version=stand.digest, number=stand.number + 1, published_at=now,
-            expires_at=expires_at, authors=[], published_authors=stand.authors, **WAITS_NOT,
+            expires_at=expires_at, authors=[], published_authors=stand.authors, note=None, **WAITS_NOT,
         )  # fmt: skip
+        return _with_wake(record, fields)
 
     def also(session: ClientSession, record: P) -> None:
         stand = _stand(record, language)
@@ -243,9 +287,18 @@ def publish(
 
 
 def withdraw(
-    cls: type[P], key: str, language: str, by: str, revision: int | None = None, *, note: str = "", dry_run: bool = False
+    cls: type[P],
+    key: str,
+    language: str,
+    by: str,
+    revision: int | None = None,
+    *,
+    note: str = "",
+    dry_run: bool = False,
+    expired: bool = False,
 ) -> P:
-    """Take what readers see away at their next request; the working copy stays as it is, as `withdrawn`."""
+    """Take what readers see away at their next request; the working copy stays as it is, as `withdrawn`. It ends a waiting
+    publication too, unless it is an expiry: what waits for its moment was approved in the knowledge of it."""
 
     def decide(record: P) -> dict[str, Any]:
         stand = _stand(record, language)
@@ -253,7 +306,8 @@ def withdraw(
             raise Conflict("wrong_state", state=stand.state, action="撤回 withdraw")
         state = "withdrawn" if stand.state == "published" else stand.state
         authors = sorted({*stand.authors, *stand.published_authors})
-        return _set(language, state=state, version=None, expires_at=None, authors=authors, **WAITS_NOT)
+        waits = {} if expired else WAITS_NOT
+        return _with_wake(record, _set(language, state=state, version=None, expires_at=None, authors=authors, **waits))
 
     def also(session: ClientSession, record: P) -> None:
         published.release(session, [Item(cls.NAME, record.key, language, None)])
@@ -280,10 +334,10 @@ def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revi
         # one that has been edited since is somebody's work and stays
         put = record.restore(language, holder["content"]) if stand.state == "published" else {}
         if version_name(record, language) == version:
-            return put | _set(language, state="published", **fields)
+            return put | _with_wake(record, _set(language, state="published", **fields))
         # the working copy is what was rolled back: whoever wrote it does not approve it again
         authors = sorted({*stand.authors, *stand.published_authors})
-        return put | _set(language, state="draft", authors=authors, **fields)
+        return put | _with_wake(record, _set(language, state="draft", authors=authors, **fields))
 
     def also(session: ClientSession, record: P) -> None:
         _release(session, cls, record, language, holder["content"])
@@ -297,16 +351,38 @@ def versions(cls: type[P], key: str, language: str) -> list[Version]:
     return [Version.of(raw) for raw in Version.rows().find(match).sort("number", -1)]
 
 
-def compare(cls: type[P], key: str, language: str, old: str, new: str) -> dict[str, tuple[Any, Any]]:
-    """Field → (old, new) for what differs between two versions. Raises `NotFound`."""
-    found = []
-    for name in (old, new):
-        raw = Version.rows().find_one({"_id": name, "kind": cls.NAME, "key": key, "language": language})
-        if raw is None:
-            raise NotFound(what=name)
-        found.append(json.loads(raw["content"]))
-    before, after = found
+def compare(cls: type[P], key: str, language: str, old: str, new: str | None = None) -> dict[str, tuple[Any, Any]]:
+    """Field → (old, new) for what differs between a version and another, or the working copy (`new` None). Raises `NotFound`."""
+    before = _content(cls, key, language, old)
+    if new is not None:
+        after = _content(cls, key, language, new)
+    else:
+        raw = cls.rows().find_one({"slug": key})
+        after = json.loads(canonical(cls.of(raw).content_of(language))) if raw else {}
     return {k: (before.get(k), after.get(k)) for k in sorted({*before, *after}) if before.get(k) != after.get(k)}
+
+
+def _content(cls: type[P], key: str, language: str, version: str) -> dict[str, Any]:
+    raw = Version.rows().find_one({"_id": version, "kind": cls.NAME, "key": key, "language": language})
+    if raw is None:
+        raise NotFound(what=version)
+    return json.loads(raw["content"])  # type: ignore[no-any-return]
+
+
+def line_diff(old: Any, new: Any) -> list[str] | None:
+    """What changed between two long texts as a unified diff, a line each ("-", "+", " ", "@@ … @@"); None for what is short or
+    no text, and for texts of more lines than can be compared while someone waits. Cut with a last line "…" when it is long."""
+    most, shown, size = DIFF
+    before, after = (value.split("\n") if isinstance(value, str) else [] for value in (old, new))
+    if max(len(before), len(after)) < 2 or max(len(before), len(after)) > most:
+        return None
+    result: list[str] = []
+    for line in itertools.islice(difflib.unified_diff(before, after, lineterm="", n=2), 2, None):
+        size -= len(line)
+        if len(result) == shown or size < 0:
+            return [*result, "…"]
+        result.append(line)
+    return result
 
 
 def used_in(media: str) -> list[str]:
@@ -317,27 +393,69 @@ def used_in(media: str) -> list[str]:
 
 def run_schedule(now: datetime, kinds: list[type[Publishable]]) -> int:
     """Publish what has come due and withdraw what has expired; returns how many. Safe to run twice or in two places:
-    each step acts only on the revision it has seen."""
+    each step acts only on the revision it has seen. Asks only for records whose `wakes_at` has come."""
     done = 0
     for cls in kinds:
-        for raw in cls.rows().find({}, {"stands": 1, "revision": 1}):
-            for language, stand in raw.get("stands", {}).items():
-                due = (
-                    stand.get("state") == "approved"
-                    and (stand.get("publish_at") or datetime.max.replace(tzinfo=now.tzinfo)) <= now
-                )
-                over = stand.get("version") and stand.get("expires_at") and stand["expires_at"] <= now
-                try:
-                    if due:
-                        publish(cls, raw["_id"], language, SYSTEM, raw["revision"], expires_at=stand.get("next_expires_at"))
-                    elif over:
-                        withdraw(cls, raw["_id"], language, SYSTEM, raw["revision"], note=f"{language} expired")
-                    else:
-                        continue
-                    done += 1
-                except Failure as failure:
-                    log.warning("schedule: %s %s: %s", raw["_id"], language, failure)
+        _look_once(cls)
+        for raw in list(cls.rows().find({"wakes_at": {"$lte": now}}, {"_id": 1}).sort("wakes_at", 1)):
+            done += _wake(cls, raw["_id"], now)
     return done
+
+
+def _look_once(cls: type[Publishable]) -> None:
+    """Give a `wakes_at` to records that have none (written before there was one, or by hand). No revision and no line in the
+    trail: it is derived. A verb that comes between sets its own, and the filter then leaves it alone."""
+    while rows := list(cls.rows().find({"wakes_at": None}, {"stands": 1}).limit(500)):
+        moments = {raw["_id"]: _wakes(raw.get("stands") or {}) for raw in rows}
+
+        def work(session: ClientSession, moments: dict[str, datetime] = moments) -> None:
+            for moment in {*moments.values()}:
+                names = [name for name, one in moments.items() if one == moment]
+                match = {"_id": {"$in": names}, "wakes_at": None}
+                cls.rows().update_many(match, {"$set": {"wakes_at": moment}}, session=session)
+
+        store.transaction(work)
+
+
+def _wake(cls: type[Publishable], key: str, now: datetime) -> int:
+    """Do what has come due in one record, a step at a time on what each step finds; returns how many."""
+    done = 0
+    while raw := cls.rows().find_one({"_id": key}, {"stands": 1, "revision": 1, "wakes_at": 1}):
+        stands = raw.get("stands") or {}
+        language = next((k for k, stand in stands.items() if any(moment <= now for moment in _moments(stand))), None)
+        if language is None:
+            # it woke too early (a stand was dropped): say when the next time is, unless someone was faster
+            match = {"_id": key, "revision": raw["revision"], "wakes_at": raw.get("wakes_at")}
+            cls.rows().update_one(match, {"$set": {"wakes_at": _wakes(stands)}})
+            return done
+        stand = stands[language]
+        try:
+            if stand.get("version") and stand.get("expires_at") and stand["expires_at"] <= now:
+                withdraw(cls, key, language, SYSTEM, raw["revision"], note=f"{language} expired", expired=True)
+            else:
+                publish(cls, key, language, SYSTEM, raw["revision"], expires_at=stand.get("next_expires_at"))
+            done += 1
+        except (Conflict, NotFound) as failure:
+            _put_off(cls, key, language, failure, raw["revision"])
+        except Stale:  # someone was faster; what is still due then is found in a minute
+            log.info("schedule: %s %s was changed meanwhile", key, language)
+            return done
+    return done
+
+
+def _put_off(cls: type[Publishable], key: str, language: str, failure: Failure, revision: int) -> None:
+    """A publication that cannot happen at its moment waits no longer and says why to whoever opens it; approved it stays."""
+    words = failure.messages
+    note = f"没有按时发布：{words['zh-Hans']} Not published at its moment: {words['en']}"
+    log.warning("schedule: %s %s: %s", key, language, failure)
+
+    def decide(record: Publishable) -> dict[str, Any]:
+        return _with_wake(record, _set(language, note=note, **WAITS_NOT))
+
+    try:
+        records.change(cls, key, SYSTEM, "put_off", decide, revision=revision, note=language)
+    except (Stale, NotFound):
+        log.info("schedule: %s %s was changed meanwhile", key, language)
 
 
 def _store_version(session: ClientSession, record: Publishable, language: str, by: str) -> None:
