@@ -46,7 +46,7 @@ def tag(text: str, field: str = "language") -> str:
         return ALIAS[text.lower()]
     try:
         language = langcodes.Language.get(text)
-        if not text or len(text) > 35 or not language.is_valid() or language.private:
+        if not text or len(text) > 35 or not language.is_valid() or "x" in text.lower().split("-"):
             raise ValueError
     except (ValueError, LookupError):
         raise invalid(field, "bad_format", reason=f"“{text[:40]}”；例 e.g. zh-Hans, mn-Mong, en") from None
