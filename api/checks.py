@@ -206,6 +206,13 @@ CRITICAL = {
     "en": "Thank you for telling us. What matters now is that someone is with you. Please look at the numbers below first, "
     "or tell an adult you feel safe with.",
 }
+# a parent who is afraid of hurting someone needs another hand beside the child, first of all
+CRITICAL_PARENT = {
+    "zh-Hans": "谢谢您愿意说出来，这很不容易。现在最要紧的，是有人来搭把手：请一位家人或邻居来接手，您先离开几步，缓一缓，再看看"
+    "下面的电话。如果有人正有危险，请马上打 110 或 120。",
+    "en": "Thank you for telling us; that is not easy. What matters now is another pair of hands: ask someone in the family or a "
+    "neighbour to take over, step away for a moment, then look at the numbers below. If anyone is in danger, call 110 or 120.",
+}
 
 
 def card(division: str | None = None, language: str = "") -> dict[str, Any]:
@@ -249,6 +256,7 @@ def score(payload: dict[str, Any], slug: str) -> Response:
         raise Invalid(twice)
     result = scoring.score(definition, answers)
     content = dict(item.content or {})
+    said = CRITICAL_PARENT if content["register"]["audiences"] == ["parent"] else CRITICAL
     offered = []
     for name in content["lessons"]:
         texts = {tag: one for tag, one in snapshot.get("lesson", name).items() if lessons.shown(one, store.now())}
@@ -265,7 +273,7 @@ def score(payload: dict[str, Any], slug: str) -> Response:
             "maximum": result.maximum,
             # whoever says "now" is not told beside it how well things are going
             "critical": result.critical,
-            "message": CRITICAL["en" if language == "en" else "zh-Hans"] if result.critical else None,
+            "message": said["en" if language == "en" else "zh-Hans"] if result.critical else None,
             "help": help_card,
             "band": checks.band(result.band, language) if result.band and not result.critical else None,
             "missing": list(result.missing),

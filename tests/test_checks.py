@@ -135,7 +135,7 @@ def test_languages_score_alike_and_nothing_is_kept(library: Site) -> None:
         return {name: database[name].count_documents({}) for name in database.list_collection_names()}
 
     before = counts()
-    for slug in ("exam-stress", "sleep-habits"):
+    for slug in ("exam-stress", "sleep-habits", "parent-guidance"):
         whole = library.get(f"/v1/checks/{slug}").json()
         asked = [i for i in whole["items"] if i["options"]]
         for pick in (0, 1, -1):
@@ -150,6 +150,7 @@ def test_languages_score_alike_and_nothing_is_kept(library: Site) -> None:
             if found[0]["critical"]:
                 assert found[0]["band"] is found[1]["band"] is None
                 assert found[0]["message"] != found[1]["message"]
+                assert ("110" in found[0]["message"]) is (slug == "parent-guidance")  # parents are spoken to as parents
             else:
                 assert found[0]["band"]["code"] == found[1]["band"]["code"]
                 assert found[0]["band"]["text"] != found[1]["band"]["text"]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from content import directory, divisions
+from content import checks, directory, divisions, fhir, scoring
 from content.vocabulary import AUDIENCES, FORMATS, KINDS, PLACES, SEASONS, STAGES, TOPICS, Stage
 
 LIBRARY = Path(__file__).parents[1] / "content" / "library"
@@ -87,19 +87,24 @@ def test_a_check_is_whole_and_its_register_entry_fits(path: Path) -> None:
     check, entry = json.loads(path.read_text(encoding="utf-8")), load(f"checks/{path.stem}.yaml")
     assert (check["resourceType"], check["status"], check["version"]) == ("Questionnaire", "active", "1")
     assert check["url"] == f"urn:xinqiao:check:{path.stem}" and english(check, "title") == entry["name"]["en"]
-    assert check["title"] == entry["name"]["zh-Hans"] and 6 <= len(check["item"]) <= 8
+    assert check["title"] == entry["name"]["zh-Hans"] and 6 <= len(check["item"]) <= 9
     options: dict[str, set[str]] = {}
+    scored = 0
     for item in check["item"]:
-        assert item["type"] == "choice" and item["required"] and item["text"] and english(item, "text")
-        scores = [o["extension"][0]["valueDecimal"] for o in item["answerOption"]]
-        assert sorted(scores) == [0, 1, 2, 3] and {o["extension"][0]["url"] for o in item["answerOption"]} == {ORDINAL}
+        assert item["type"] == "choice" and item["text"] and english(item, "text")
+        scores = [o["extension"][0]["valueDecimal"] for o in item["answerOption"] if "extension" in o]
+        assert {o["extension"][0]["url"] for o in item["answerOption"] if "extension" in o} <= {ORDINAL}
+        # what does not count may be skipped, and is asked only for the help that it leads to
+        assert item["required"] if scores else item["linkId"] in {rule["item"] for rule in entry["critical"]}
+        assert sorted(scores) in ([0, 1, 2, 3], [])
+        scored += bool(scores)
         codings = [option["valueCoding"] for option in item["answerOption"]]
         assert all(c["display"] and english(c, "display") for c in codings)
         options[item["linkId"]] = {c["code"] for c in codings}
     assert len(options) == len(check["item"])
 
     bands = entry["bands"]
-    assert bands[0]["min"] == 0 and bands[-1]["max"] == 3 * len(options)
+    assert bands[0]["min"] == 0 and bands[-1]["max"] == 3 * scored
     assert all(a["max"] + 1 == b["min"] for a, b in zip(bands, bands[1:], strict=False))
     assert len({band["code"] for band in bands}) == len(bands)
     for texts in [entry["name"], entry["parental_notice"], *(b["text"] for b in bands), *(b["next_steps"] for b in bands)]:
@@ -108,9 +113,45 @@ def test_a_check_is_whole_and_its_register_entry_fits(path: Path) -> None:
     for rule in entry["critical"]:
         assert set(rule["codes"]) <= options[rule["item"]]
     assert entry["critical"] and set(entry["lessons"]) <= slugs()
-    assert entry["rights"] == "own" and entry["validated"] is False and entry["purpose"] == "self_check"
+    assert entry["rights"] == "own" and entry["validated"] is False
+    assert entry["purpose"] == ("parent_guidance" if entry["audiences"] == ["parent"] else "self_check")
     assert set(entry["audiences"]) <= set(AUDIENCES) and all(Stage.parse(s) for s in entry["stages"])
     assert entry["approver"] is None and entry["approval_number"] is None and entry["expires_days"] == 14
+
+
+ASKING = "ask comfort_first ask_time thank sit why_you when try_me"
+GUIDANCE = {  # answers in the order of the page -> their sum by hand, and where to begin
+    "wait own_affair let_play pass alone up_to_you do_it walk_off": (0, "begin_warm_rules"),
+    "wait own_affair let_play pass sit weigh together later": (0 + 0 + 0 + 0 + 1 + 2 + 2 + 2, "begin_warm_rules"),
+    "ask own_affair let_play pass sit weigh together later": (1 + 0 + 0 + 0 + 1 + 2 + 2 + 2, "begin_together"),
+    ASKING: (8, "begin_together"),
+    "must_go more_work take telling_off alone up_to_you do_it walk_off": (4 * 3, "begin_together"),
+    "plan go_through remind own_up ideas weigh together later": (8 * 2, "begin_together"),
+    "plan go_through remind own_up ideas weigh now later": (7 * 2 + 3, "begin_listening"),
+    "must_go more_work take telling_off tell_how decide now manners": (8 * 3, "begin_listening"),
+}
+
+
+def test_parent_guidance_only_chooses_where_to_begin() -> None:
+    register = load("checks/parent-guidance.yaml")
+    definition, warnings = fhir.read_questionnaire(
+        (LIBRARY / "checks/parent-guidance.json").read_bytes(), [], slug="parent-guidance", language="zh-Hans"
+    )
+    definition = scoring.with_rules(definition, checks.bands_of(register["bands"]), checks.critical_of(register["critical"]))
+    *everyday, yourself = definition.index
+    assert warnings == () and yourself == "yourself"
+    for chosen, (total, code) in GUIDANCE.items():
+        answers = dict(zip(everyday, chosen.split(" "), strict=True))
+        result = scoring.score(definition, answers)
+        assert (result.total, result.maximum, result.critical) == (total, 24, False)
+        assert result.band is not None and result.band.code == code
+        for own, critical in (("no", False), ("tired", False), ("worried", True), ("now", True)):
+            said = scoring.score(definition, {**answers, yourself: own})
+            assert (said.total, said.band, said.critical) == (total, result.band, critical)
+    # no band may sound better than another: each has as many steps, and each says whom to ask
+    for band in definition.bands:
+        for language in ("zh-Hans", "en"):
+            assert len(band.next_steps[language]) == 4 and "12356" in band.next_steps[language][-1]
 
 
 def test_the_season_calendar_names_every_season_and_leads_to_what_exists() -> None:
