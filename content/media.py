@@ -205,21 +205,24 @@ def _keep(settings: Settings, file: Clean, announced: str) -> dict[str, Any]:
         while block := content.read(objects.BLOCK):
             digest.update(block)
         content.seek(0)
-        suffix = next((t.suffix for name, t in TYPES.items() if name == file.content_type), "bin")
-        # a document is saved, not opened inside the page's origin
-        shown = "attachment" if file.content_type == "application/pdf" else "inline"
         objects.put(
             settings,
             f"media/{digest.hexdigest()}",
             content,
             file.content_type,
             sha256=digest.digest(),
-            disposition=f'{shown}; filename="{digest.hexdigest()[:16]}.{suffix}"',
+            disposition=disposition(digest.hexdigest(), file.content_type),
         )
     return {
         "sha256": digest.hexdigest(), "content_type": file.content_type, "bytes": file.path.stat().st_size,
         "width": file.width, "height": file.height,
     }  # fmt: skip
+
+
+def disposition(sha256: str, content_type: str) -> str:
+    """The Content-Disposition of `media/<sha256>`: a document is saved, not opened inside the page's origin."""
+    suffix = next((t.suffix for name, t in TYPES.items() if name == content_type), "bin")
+    return f'{"attachment" if content_type == "application/pdf" else "inline"}; filename="{sha256[:16]}.{suffix}"'
 
 
 def _clear(settings: Settings, media_id: str) -> None:
