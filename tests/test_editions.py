@@ -150,7 +150,7 @@ def test_an_edition_has_one_spelling_and_no_other_voice(site: Site) -> None:
     # a voice for nobody that the lesson is for is named, not published
     lessons.create("for-parents", FACTS, {"zh-Hans-x-student": ZH}, SYSTEM)
     alone = site.post(
-        "/v1/staff/lessons/for-parents/submit", {"language": "zh-Hans-x-student"}, by=site.person("e2", "editor"), match='"1"'
+        "/v1/staff/lessons/for-parents/submit", {"language": "zh-Hans-x-student"}, by=site.person("editor2", "editor"), match='"1"'
     )
     assert "audiences (student)" in alone.text
     assert site.get("/v1/lessons?language=zh-Hans-x-student").status_code == 422

@@ -281,4 +281,4 @@ def test_no_move_of_one_edition_changes_another_for_readers_or_staff(moves: list
         assert (language in after) == bool(stand.version)
         if stand.version:
             assert (after[language].content or {})["version"] == stand.version
-        before, desk = after, moved  # type: ignore[assignment]
+        before, desk = after, moved
