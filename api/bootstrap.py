@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from content import checks, courses, directory, importing, lessons, objects, published, publishing, sealed, staff, store
+from content import checks, courses, directory, importing, lessons, objects, paths, published, publishing, sealed, staff, store
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -61,13 +61,16 @@ def load_library(settings: Settings, say: Callable[[str], None]) -> None:
     read.sort(key=lambda one: bool(one.meta.get("made_from")))
     for one in read:
         lessons.import_draft(one.slug, one.language, one.meta, one.text, SYSTEM)
+        count["lessons"] = count.get("lessons", 0) + 1
+        if one.text.get("needs_translator"):
+            continue  # a draft for a translator; readers never see it
         lesson = lessons.by_slug(one.slug)
         for state, verb in (("draft", publishing.submit), ("in_review", publishing.approve), ("approved", publishing.publish)):
             if lesson.stands[one.language].state == state:
                 lesson = verb(Lesson, lesson.id, one.language, SYSTEM)
-        count["lessons"] = count.get("lessons", 0) + 1
     for name, load in (
         ("checks", checks.load_library),
+        ("paths", paths.load_library),
         ("courses", courses.load_library),
         ("services", directory.load_library),
     ):

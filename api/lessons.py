@@ -160,6 +160,9 @@ class TextIn(ma.Schema):
     check_in = ma.fields.Nested(CheckIn, allow_none=True)
     made_from = Edition(allow_none=True, metadata={"description": "saying it again says: made from what is there now"})
     made_from_version = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"), allow_none=True)
+    needs_translator = ma.fields.Boolean(
+        allow_none=True, metadata={"description": "a draft that cannot be submitted until a translator has taken this off"}
+    )
 
 
 MEDIA_ID = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"), metadata={"description": "SHA-256 of an accepted file"})

@@ -65,7 +65,7 @@ def write(lesson: lessons.Lesson) -> Iterator[tuple[str, str]]:
     raw = lesson.to_mongo().to_dict()
     for language, text in sorted(raw.get("texts", {}).items()):
         front = {"slug": raw["slug"], "language": language} | {name: raw[name] for name in lessons.META if name in raw}
-        own = ("title", "summary", "try_this", "check_in", "minutes", "made_from", "licence")
+        own = ("title", "summary", "try_this", "check_in", "minutes", "made_from", "licence", "needs_translator")
         front |= {name: text[name] for name in own if text.get(name)}
         head = yaml.safe_dump(front, allow_unicode=True, sort_keys=False, width=10**6)
         yield f"{raw['slug']}.{language}.md", f"---\n{head}---\n{text['body']}\n"

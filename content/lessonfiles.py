@@ -120,7 +120,8 @@ class Read:
     """audiences, stages, topics, kind, seasons, divisions, media, sources [{title, url?}], help, reviewed_by, review_due (ISO
     date), made_from, licence. All languages of a slug read together carry the same facts; the last two are each text's own."""
     text: dict[str, Any]
-    """title, summary, body (Markdown), try_this, check_in, minutes (None when the file does not say)."""
+    """title, summary, body (Markdown), try_this, minutes (None when the file does not say); check_in and needs_translator are
+    there only when the file says them."""
     warnings: tuple[str, ...] = ()
     """What an editor should know, each "Chinese / English"."""
     assumed: tuple[str, ...] = ()
@@ -338,4 +339,5 @@ def finish(
         "made_from": stated.get("made_from"),
         "licence": licence,
     }
-    return Read(place.source, line, slug, language, meta, {**values, "minutes": text.get("minutes")}, tuple(warnings), assumed)
+    values |= {"minutes": text.get("minutes")} | {k: v for k, v in text.items() if k == "needs_translator"}
+    return Read(place.source, line, slug, language, meta, values, tuple(warnings), assumed)

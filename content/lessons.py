@@ -73,6 +73,8 @@ class LessonText(me.EmbeddedDocument):  # type: ignore[misc]
     """The source's version at that time; staleness is computed from it."""
     licence = me.StringField()
     """Terms of a text that came from elsewhere; absent for our own."""
+    needs_translator = me.BooleanField()
+    """A draft that cannot be submitted until a translator has gone over it and taken this off. No part of a version."""
 
 
 class Lesson(Publishable):
@@ -118,6 +120,7 @@ class Lesson(Publishable):
         text = raw.get("texts", {}).get(language)
         if text is None:
             raise NotFound(what=f"{self.slug} {language}")
+        text.pop("needs_translator", None)
         facts = {name: raw.get(name) for name in META}
         facts["media"] = sorted({*(raw.get("media") or []), *MEDIA.findall(text.get("body", ""))})
         tag, voice = languages.parts(language)
@@ -140,6 +143,7 @@ class Lesson(Publishable):
         peers = [one for key, one in self.texts.items() if languages.parts(key)[1] == voice]
         needed = ["title", "body", *(n for n in ("summary", "try_this", "check_in") if any(getattr(t, n) for t in peers))]
         gaps = [f"{language}.{name}" for name in needed if not getattr(text, name)]
+        gaps += [f"{language}.needs_translator"] if text.needs_translator else []
         gaps += [name for name in ("stages", "topics", "sources") if not getattr(self, name)]
         content = self.content_of(language)
         if not content["audiences"]:

@@ -17,7 +17,7 @@ SOURCES_LIMIT = 50
 SHORT = 300  # characters of a source's title, a licence, a reviewer
 
 KEYS = set(LISTS) | {"slug", "language", "kind", "title", "summary", "try_this", "minutes", "sources", "help"}
-KEYS |= {"reviewed_by", "review_due", "made_from", "licence", "check_in"}
+KEYS |= {"reviewed_by", "review_due", "made_from", "licence", "check_in", "needs_translator"}
 ALIASES = {"description": "summary", "lang": "language", "license": "licence", "estimated_read_time": "minutes"}
 
 # Assumed where a file does not say; all of it lands as a draft. Text of unknown origin is for staff until an editor has read it.
@@ -178,10 +178,10 @@ def _stated(values: dict[str, Any], foreign: set[str]) -> tuple[dict[str, Any], 
                 raise invalid(name, "wrong_type", reason="文字 text")
             elif name in {"language", "made_from"}:
                 stated[name] = languages.edition(value, name)
-            elif name == "help":
+            elif name in {"help", "needs_translator"}:
                 if value.lower() not in {"true", "false", "yes", "no"}:
                     raise invalid(name, "not_one_of", choices="true, false")
-                stated[name] = value.lower() in {"true", "yes"}
+                (stated if name == "help" else text)[name] = value.lower() in {"true", "yes"}
             elif name == "review_due":
                 try:
                     stated[name] = date.fromisoformat(value).isoformat()
