@@ -1,0 +1,181 @@
+"""Words for search: how text becomes index terms, which words mean the same, and which words ask for help.
+
+The index form of a text is never shown. It is NFKC with U+202F kept (NFKC would make it a blank), in lower case, Traditional
+characters as their Simplified ones, without variation selectors, Mongolian vowel separators and joiners. From it come:
+
+- words: Chinese by a segmenter that gives long words and the words inside them; all other scripts by runs of letters and marks.
+  A Mongolian word with a suffix behind U+202F gives its stem and its whole. Words of more than four letters outside ASCII also
+  give their first four with a star, for languages that no stemmer knows: Mongolian joins suffix to suffix.
+- pieces: pairs of neighbouring characters, for what the segmenter cuts otherwise, and pairs of toneless syllables, for what
+  an input method got wrong (失绵 for 失眠). For short texts only.
+"""
+
+import csv
+import functools
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+DATA = Path(__file__).parent / "data"
+SIGNS = ("danger", "violence", "sexual_abuse", "bullying")  # the gravest first
+STEM = 4  # letters
+HAN = "\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+PAIRED = HAN + "\u3041-\u30ff\uac00-\ud7a3"  # scripts whose neighbouring characters are paired
+DROPPED = re.compile("[\u180b-\u180f\u200b-\u200d\u2060\ufe00-\ufe0f\ufeff\u00ad]")
+STOP = frozenset((DATA / "stop_words.txt").read_text("utf-8").split())  # say nothing by themselves; in their index form
+
+
+def _marks() -> str:
+    """All combining marks as the inside of a character class: Python's \\w leaves them out, and with them Tibetan vowels."""
+    marks = [i for i in range(0x10000) if unicodedata.category(chr(i))[0] == "M"]
+    runs: list[list[int]] = []
+    for i in marks:
+        if runs and runs[-1][1] == i - 1:
+            runs[-1][1] = i
+        else:
+            runs.append([i, i])
+    return "".join(f"\\u{a:04x}-\\u{b:04x}" for a, b in runs)
+
+
+MARKS = _marks()
+# one run of Chinese, or one word of any other script; the apostrophe, joiners, U+180E and U+202F stand inside words
+WORD = re.compile(
+    f"(?P<han>[{HAN}]+)|(?:(?![{HAN}])[^\\W_]|[{MARKS}])(?:(?![{HAN}])[^\\W_]|[{MARKS}'’\\u180b-\\u180f\\u202f\\u200c\\u200d])*"
+)
+_RUN = re.compile(f"[{PAIRED}]+")
+
+
+def _table(name: str) -> Iterator[list[str]]:
+    with (DATA / name).open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        next(rows)
+        yield from rows
+
+
+SIMPLIFIED = str.maketrans({old: new for new, olds in _table("traditional.tsv") for old in olds})
+_SYLLABLE = {character: syllable for syllable, characters in _table("syllables.tsv") for character in characters}
+
+
+def fold(text: str) -> str:
+    """The index form of a text. Its length may differ from the text's: never cut the one by places in the other."""
+    if text.isascii():
+        return text.lower()
+    parts = (unicodedata.normalize("NFKC", part) for part in text.split("\u202f"))
+    return DROPPED.sub("", "\u202f".join(parts)).lower().translate(SIMPLIFIED).replace("’", "'")
+
+
+def words(text: str) -> list[str]:
+    """Index words of a text, in order, stop words among them. Loads the segmenter's dictionary on the first call (34 MB)."""
+    found: list[str] = []
+    for match in WORD.finditer(fold(text)):
+        word = match[0]
+        if match["han"]:
+            found += _cutter().cut_for_search(word)
+            continue
+        word = word.strip("'\u202f")
+        if "\u202f" in word:
+            found.append(word.partition("\u202f")[0])
+            word = word.replace("\u202f", "")
+        if word:
+            found.append(word)
+    return found
+
+
+def stems(found: list[str]) -> list[str]:
+    """The starred beginnings of words outside ASCII and Chinese."""
+    return [f"{word[:STEM]}*" for word in found if len(word) > STEM and not word.isascii() and not _RUN.match(word)]
+
+
+def runs(text: str) -> list[str]:
+    """The runs of characters that are to be paired, in the index form."""
+    return _RUN.findall(fold(text))
+
+
+def pairs(text: str) -> list[str]:
+    """Pairs of neighbouring characters; a character that stands alone is its own piece."""
+    return [piece for run in runs(text) for piece in ([run] if len(run) == 1 else _neighbours(run))]
+
+
+def sounds(pair: str) -> str:
+    """The syllables of a pair ("shi-mian"), or "" when one is not known."""
+    found = [_SYLLABLE.get(character, "") for character in pair]
+    return "-".join(found) if len(pair) == 2 and all(found) else ""
+
+
+def pieces(text: str) -> list[str]:
+    """What a short text gives for what its words miss: pairs, single characters, and syllables of pairs."""
+    found = pairs(text)
+    return [*found, *filter(None, map(sounds, found)), *(c for run in runs(text) for c in run)]
+
+
+def _neighbours(run: str) -> list[str]:
+    return [run[i : i + 2] for i in range(len(run) - 1)]
+
+
+# --- words that mean the same ----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def synonyms() -> Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    """Form -> the other forms that mean the same; a form is its index words. A form in two lines has the others of both."""
+    lines = [[tuple(_form(form)) for form in row[0].split(" / ")] for row in _table("synonyms.tsv")]
+    table: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+    for line in lines:
+        for form in line:
+            table.setdefault(form, {}).update(dict.fromkeys(other for other in line if other != form))
+    return {form: tuple(others) for form, others in table.items()}
+
+
+def _form(text: str) -> list[str]:
+    """A synonym's index words: a Chinese one is one word (`_cutter` knows it)."""
+    return [fold(text)] if _RUN.fullmatch(fold(text)) else words(text)
+
+
+@functools.cache
+def _cutter() -> Any:
+    """The segmenter, which also takes every Chinese synonym for one word, so that 不想上学 is found whole."""
+    import rjieba  # here: it reads its dictionary when imported, a third of a second that `xinqiao --help` need not wait for
+
+    cutter = rjieba._DEFAULT_JIEBA  # the library's own: a second one would hold the dictionary twice
+    for row in _table("synonyms.tsv"):
+        for form in map(fold, row[0].split(" / ")):
+            if re.fullmatch(f"[{HAN}]+", form):
+                cutter.add_word(form, None, None)
+    return cutter
+
+
+# --- words that ask for help -----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _risk() -> Mapping[str, tuple[re.Pattern[str], re.Pattern[str]]]:
+    """Sign -> (what stands anywhere in the text without its blanks, what begins at a word)."""
+    tight: dict[str, list[str]] = {}
+    spaced: dict[str, list[str]] = {}
+    for sign, forms in _table("risk_words.tsv"):
+        for form in forms.split(" / "):
+            if re.search(f"[{PAIRED}\u0f00-\u0fff]", form):
+                tight.setdefault(sign, []).append(re.escape(_tight(form)))
+            else:
+                spaced.setdefault(sign, []).append(re.escape(_spaced(form)[:-1]) + (" " if form.isascii() else ""))
+    nothing = ["(?!)"]
+    return {
+        sign: (re.compile("|".join(tight.get(sign, nothing))), re.compile("|".join(spaced.get(sign, nothing)))) for sign in SIGNS
+    }
+
+
+def _tight(text: str) -> str:
+    return re.sub(f"[^\\w{MARKS}]|_", "", fold(text))
+
+
+def _spaced(text: str) -> str:
+    return " " + re.sub(f"[^\\w{MARKS}]+|_+", " ", fold(text).replace("'", "")).strip(" ") + " "
+
+
+def signs(text: str) -> list[str]:
+    """Which of SIGNS the words of a text show, the gravest first. It rather shows one too many: what follows is a help card.
+    Blanks and marks between characters do not hide one (想 死, 想.死)."""
+    tight, spaced = _tight(text), _spaced(text)
+    return [sign for sign, (anywhere, at_word) in _risk().items() if anywhere.search(tight) or at_word.search(spaced)]
