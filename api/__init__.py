@@ -37,7 +37,23 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
 
     Connects to nothing itself. Raises at once when a route stands in no row of `auth.POLICY`, or a row names no route.
     """
-    from api import auth, bookings, checks, courses, divisions, errors, front, guard, lessons, media, notices, ops, staff, support
+    from api import (
+        auth,
+        bookings,
+        checks,
+        courses,
+        divisions,
+        errors,
+        front,
+        guard,
+        lessons,
+        media,
+        notices,
+        ops,
+        paths,
+        staff,
+        support,
+    )
 
     app = Flask("xinqiao", static_folder=None)
     app.url_map.merge_slashes = False  # else //v1 is sent elsewhere in HTML, by the Host that the client made up
@@ -62,7 +78,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     guard.install(app)
     errors.install(app)
     api = errors.Api(app)
-    for module in (lessons, checks, courses, bookings, support, notices, media, divisions, staff):
+    for module in (lessons, paths, checks, courses, bookings, support, notices, media, divisions, staff):
         for name in ("blp", "staff"):
             blueprint = getattr(module, name, None)
             if blueprint is not None:

@@ -81,6 +81,20 @@ POLICY: dict[str, Rule] = {
     "staff_lessons.roll_back": staff("lesson.publish"),
     "staff_lessons.versions": staff("lesson.read"),
     "staff_lessons.batch": staff("lesson.read"),  # what it may do to each is asked for each
+    # paths: whoever may do it to a lesson
+    "paths.index": public(),
+    "paths.show": public(),
+    "staff_paths.index_staff": staff("lesson.read"),
+    "staff_paths.create": staff("lesson.write"),
+    "staff_paths.show_staff": staff("lesson.read"),
+    "staff_paths.edit": staff("lesson.write"),
+    "staff_paths.submit": staff("lesson.write"),
+    "staff_paths.send_back": staff("lesson.approve"),
+    "staff_paths.approve": staff("lesson.approve"),
+    "staff_paths.publish": staff("lesson.publish"),
+    "staff_paths.withdraw": staff("lesson.publish"),
+    "staff_paths.roll_back": staff("lesson.publish"),
+    "staff_paths.versions": staff("lesson.read"),
     # media
     "media.show": public(),
     "media.file": public(),

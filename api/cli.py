@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from content import checks, directory, embedded, importing, lessons, objects, schedule, sealed, staff, store
+from content import checks, directory, embedded, importing, lessons, objects, paths, schedule, sealed, staff, store
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -163,6 +163,14 @@ def import_checks(path: Path, dry_run: bool) -> None:
     """FHIR R4 Questionnaires, each with an optional register file beside it (NAME.yaml)."""
     opened()
     report(checks.import_files(path, SYSTEM, dry_run), dry_run)
+
+
+@import_.command("paths")
+@dry
+def import_paths(path: Path, dry_run: bool) -> None:
+    """Paths, SLUG.yaml each, as content/library/paths has them; their lessons and checks come first."""
+    opened()
+    report(paths.import_files(path, SYSTEM, dry_run), dry_run)
 
 
 @import_.command("directory")

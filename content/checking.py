@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import yaml
+
 from content import divisions, languages
 from content.failures import FieldError, Invalid, invalid
 
@@ -143,3 +145,33 @@ def file_bytes(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise invalid(path.name, "out_of_range", reason=f"≤ {limit} bytes")
     return data
+
+
+class _Strict(yaml.SafeLoader):
+    """A key that stands twice in one mapping is an error: PyYAML takes the last and says nothing."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """As PyYAML's."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(problem=f"“{key.value}” stands twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def yaml_mapping(path: Path, limit: int) -> dict[str, Any]:
+    """A YAML file as plain values by name; keys are texts. Raises `Invalid` naming file and line: not YAML, an alias (which can
+    grow without end), a key that stands twice, no mapping, more than `limit` bytes, no ordinary file."""
+    raw = file_bytes(path, limit)
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
+            raise invalid(path.name, "bad_format", reason="不接受别名 aliases are not accepted")
+        value = yaml.load(raw, _Strict)  # noqa: S506  (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise invalid(path.name, "bad_format", reason=f"YAML{where}: {getattr(error, 'problem', None) or 'unreadable'}") from None
+    if not isinstance(value, dict):
+        raise invalid(path.name, "wrong_type", reason="name: value")
+    return {str(key): one for key, one in value.items()}

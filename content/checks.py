@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import mongoengine as me
-import yaml
 
 from content import fhir, publishing, records, scoring
 from content.checking import Check as Checking
-from content.checking import file_bytes
+from content.checking import file_bytes, yaml_mapping
 from content.failures import Failure, Invalid, NotFound, invalid
 from content.published import ANY, Item, Snapshot, canonical
 from content.publishing import Publishable, Stand
@@ -393,20 +392,7 @@ def _import_one(file: Path, slug: str, valuesets: list[dict[str, Any]], by: str,
 
 def _sidecar(file: Path) -> dict[str, Any] | None:
     """The register file as plain values; None when there is none. Raises `Invalid` that names the line."""
-    if not file.is_file():
-        return None
-    raw = file_bytes(file, SIDECAR_LIMIT)
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
-            raise invalid(file.name, "bad_format", reason="不接受别名 aliases are not accepted")
-        value = yaml.safe_load(raw)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise invalid(file.name, "bad_format", reason=f"YAML{where}: {getattr(error, 'problem', None) or 'unreadable'}") from None
-    if not isinstance(value, dict):
-        raise invalid(file.name, "wrong_type", reason="name: value")
-    return {str(k): v for k, v in value.items()}
+    return yaml_mapping(file, SIDECAR_LIMIT) if file.is_file() else None
 
 
 def load_library(folder: Path, settings: Settings) -> int:

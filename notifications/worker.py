@@ -25,7 +25,8 @@ from notifications import fcm, notices
 
 log = logging.getLogger("xinqiao.worker")
 
-PUBLISHABLE = ("content.lessons", "content.checks", "content.courses")  # modules whose records wait for a publishing moment
+# modules whose records wait for a publishing moment
+PUBLISHABLE = ("content.lessons", "content.checks", "content.courses", "content.paths")
 
 
 def broker(settings: Settings) -> str:
