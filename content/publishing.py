@@ -121,10 +121,11 @@ P = TypeVar("P", bound=Publishable)
 
 def version_name(record: Publishable, language: str) -> str:
     """The name that the working copy of this language would have as a version."""
-    return _name(record.NAME, record.key, language, record.content_of(language))
+    return name_of(record.NAME, record.key, language, record.content_of(language))
 
 
-def _name(kind: str, key: str, language: str, content: dict[str, Any]) -> str:
+def name_of(kind: str, key: str, language: str, content: dict[str, Any]) -> str:
+    """The name of a version with this content."""
     return hashlib.sha256(canonical([kind, key, language, content]).encode()).hexdigest()
 
 
@@ -464,16 +465,20 @@ def _store_version(session: ClientSession, record: Publishable, language: str, b
         "kind": record.NAME, "key": record.key, "language": language, "number": _stand(record, language).number,
         "content": canonical(content), "media": content.get("media", []), "at": store.now(), "by": by,
     }  # fmt: skip
-    name = _name(record.NAME, record.key, language, content)
+    name = name_of(record.NAME, record.key, language, content)
     Version.rows().update_one({"_id": name}, {"$setOnInsert": row}, upsert=True, session=session)
 
 
-def _release(session: ClientSession, cls: type[P], record: P, language: str, content: dict[str, Any]) -> None:
-    stand = _stand(record, language)
-    item = {
+def item(cls: type[Publishable], key: str, language: str, stand: Stand, content: dict[str, Any]) -> Item:
+    """What readers get of the version that this stand names, whose content it is."""
+    shown = {
         **cls.public(content, stand),
         "version": stand.version,
         "published_at": stand.published_at.isoformat(),
         "expires_at": stand.expires_at.isoformat() if stand.expires_at else None,
     }
-    published.release(session, [Item(cls.NAME, record.key, language, item)])
+    return Item(cls.NAME, key, language, shown)
+
+
+def _release(session: ClientSession, cls: type[P], record: P, language: str, content: dict[str, Any]) -> None:
+    published.release(session, [item(cls, record.key, language, _stand(record, language), content)])
