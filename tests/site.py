@@ -15,7 +15,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from api import create_app, guard
 from api.front import Front
 from content import staff
-from content.published import Reader
+from content.published import Reader, Snapshot
 from content.records import SYSTEM
 from content.settings import Settings
 
@@ -39,6 +39,16 @@ class Site:
         self.http = requests.Session()
         self.tokens: dict[str, str] = {}
         self.ids: dict[str, str] = {}
+
+    def begin(self) -> None:
+        """A new story in the same process: nothing published, nothing prepared, nobody signed in, no limit used up."""
+        self.reader._swap(Snapshot())
+        guard.reset_limits()
+        self.front.packed.clear()
+        self.front.packed_size = 0
+        self.http = requests.Session()
+        self.tokens, self.ids = {}, {}
+        self.refresh()
 
     def refresh(self) -> None:
         """What the reader's thread does every 0.4 s."""
@@ -76,8 +86,6 @@ class Site:
 def serving(settings: Settings) -> Iterator[Site]:
     """A site on a free port; the store must be connected."""
     reader = Reader()
-    reader.refresh()
-    guard.reset_limits()
     front = Front(create_app(settings, reader), reader)
     server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

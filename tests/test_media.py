@@ -654,6 +654,7 @@ def test_addresses_are_short_lived_or_public(settings: Settings, bucket: Bucket)
 def site(settings: Settings, bucket: Bucket) -> Iterator[Site]:
     """The API."""
     with serving(settings) as made:
+        made.begin()
         yield made
 
 
