@@ -14,7 +14,7 @@ from api import front
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Regexp, reader, settings
-from content import checks, directory, languages, lessons, scoring, store
+from content import checks, directory, languages, lessons, paths, scoring, store
 from content.checks import PURPOSES, RIGHTS, Check
 from content.failures import Conflict, FieldError, Invalid
 from content.published import ANY, Item
@@ -170,9 +170,7 @@ class ScoreIn(ma.Schema):
     version = ma.fields.String(
         validate=Regexp("^[0-9a-f]{64}$"), metadata={"description": "`version` of the definition answered"}
     )
-    division = ma.fields.String(
-        validate=Regexp("^[0-9]{6}$"), metadata={"description": "for the help card", "example": "150603"}
-    )
+    division = ma.fields.String(validate=Regexp("^[0-9]{6}$"), metadata={"description": "for the help card", "example": "150603"})
     answers = ma.fields.List(ma.fields.Nested(AnswerIn), required=True, validate=validate.Length(max=MOST))
 
     class Meta:
@@ -180,6 +178,11 @@ class ScoreIn(ma.Schema):
 
 
 class LessonOut(ma.Schema):
+    slug = ma.fields.String()
+    title = ma.fields.String()
+
+
+class PathOut(ma.Schema):
     slug = ma.fields.String()
     title = ma.fields.String()
 
@@ -198,6 +201,9 @@ class ScoreOut(ma.Schema):
     critical = ma.fields.Boolean(metadata={"description": "an answer calls for help at once"})
     missing = ma.fields.List(ma.fields.String(), metadata={"description": "items asked and not answered"})
     lessons = ma.fields.List(ma.fields.Nested(LessonOut))
+    paths = ma.fields.List(
+        ma.fields.Nested(PathOut), metadata={"description": "paths that begin with this band; none when `critical`"}
+    )
     help = ma.fields.Dict(metadata={"description": "the help card"})
 
 
@@ -256,13 +262,16 @@ def score(payload: dict[str, Any], slug: str) -> Response:
         raise Invalid(twice)
     result = scoring.score(definition, answers)
     content = dict(item.content or {})
-    said = CRITICAL_PARENT if content["register"]["audiences"] == ["parent"] else CRITICAL
+    ears, last = content["register"]["audiences"], settings().language
+    said = CRITICAL_PARENT if ears == ["parent"] else CRITICAL
     offered = []
     for name in content["lessons"]:
-        texts = {tag: one for tag, one in snapshot.get("lesson", name).items() if lessons.shown(one, store.now())}
-        if texts:
-            one = texts[languages.pick(texts.keys(), (language,))]
+        texts, audience = snapshot.get("lesson", name), ears[0] if len(ears) == 1 else None
+        one = lessons.choose(texts, audience, (language,), last, store.now())
+        if one:
             offered.append({"slug": name, "title": (one.content or {})["title"]})
+    # whoever says "now" is not told beside it how well things are going, and is offered help and nothing to work on
+    band, near = None if result.critical else result.band, payload.get("division")
     return jsonify(
         {
             "slug": slug,
@@ -271,13 +280,13 @@ def score(payload: dict[str, Any], slug: str) -> Response:
             "validated": content["register"]["validated"],
             "total": result.total,
             "maximum": result.maximum,
-            # whoever says "now" is not told beside it how well things are going
             "critical": result.critical,
             "message": said["en" if language == "en" else "zh-Hans"] if result.critical else None,
             "help": help_card,
-            "band": checks.band(result.band, language) if result.band and not result.critical else None,
+            "band": checks.band(band, language) if band else None,
             "missing": list(result.missing),
             "lessons": offered,
+            "paths": paths.offered(snapshot, slug, band.code, (language,), near, last) if band else [],
         }
     )
 
