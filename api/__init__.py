@@ -51,9 +51,12 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         notices,
         ops,
         paths,
+        search,
         staff,
         support,
     )
+
+    from content.search import Index
 
     app = Flask("xinqiao", static_folder=None)
     app.url_map.merge_slashes = False  # else //v1 is sent elsewhere in HTML, by the Host that the client made up
@@ -74,11 +77,12 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["settings"] = settings
     app.extensions["reader"] = reader
+    app.extensions["index"] = Index()  # without a thread it follows when it is asked; a worker starts it
     app.before_request(front.mark)
     guard.install(app)
     errors.install(app)
     api = errors.Api(app)
-    for module in (lessons, paths, checks, courses, bookings, support, notices, media, divisions, staff):
+    for module in (lessons, paths, search, checks, courses, bookings, support, notices, media, divisions, staff):
         for name in ("blp", "staff"):
             blueprint = getattr(module, name, None)
             if blueprint is not None:
@@ -115,6 +119,7 @@ def create_wsgi() -> "Front":
     app.extensions["lanes"] = auth.lanes()
     front = Front(app, reader)
     reader.start()
+    app.extensions["index"].start(reader)
     return front
 
 

@@ -95,12 +95,15 @@ POLICY: dict[str, Rule] = {
     "staff_paths.withdraw": staff("lesson.publish"),
     "staff_paths.roll_back": staff("lesson.publish"),
     "staff_paths.versions": staff("lesson.read"),
+    # a question says more than an answer does
+    "search.index": public(sensitive=True),
     # media
     "media.show": public(),
     "media.file": public(),
     "staff_media.index_staff": staff("media.read"),
     "staff_media.create": staff("media.write", replay=False),  # the answer is a right to write, for some minutes
     "staff_media.show_staff": staff("media.read"),
+    "staff_media.parts": staff("media.write"),  # gives a right to write
     "staff_media.accept": staff("media.write", replay=False),  # repeats by itself, and "not there yet" must not be kept
     "staff_media.edit": staff("media.write"),
     "staff_media.remove": staff("media.write"),

@@ -36,6 +36,7 @@ BATCH = 500  # items between two commits of a long build: what is there can be f
 MOST_WORDS = 40  # of a question; the rest of 100 characters adds nothing
 REACH = 64  # hits looked at first; widened fourfold until a page is full
 AROUND = 100  # characters of an excerpt, about
+LOOKED_AT = 20_000  # characters of a text in which the best place is looked for
 
 # what someone who writes so is shown first
 ABOUT = {
@@ -53,6 +54,7 @@ _analyzer = (
     .build()
 )
 _Name = tuple[str, str, str]
+_NOTHING: Mapping[str, Mapping[str, Item]] = {}
 
 
 def _schema() -> Any:
@@ -108,7 +110,7 @@ class Index:
     def follow(self, snapshot: Snapshot) -> None:
         """Bring the index to this snapshot. When nothing that is searched has changed this is a no-op."""
         with self._lock:
-            present = {kind: snapshot.entries(kind) for kind in TYPES}
+            present = {kind: snapshot.kinds.get(kind, _NOTHING) for kind in TYPES}
             if self.complete and all(self._seen.get(kind) is present[kind] for kind in TYPES):
                 return
             began = time.monotonic()
@@ -273,6 +275,33 @@ class Asked:
     signs: tuple[str, ...]
     """Of `words.SIGNS`."""
 
+    @functools.cached_property
+    def chinese(self) -> dict[str, int]:
+        """What to mark in Chinese text, with the number of the word it stands for."""
+        return {word: number for word, number in self._all() if _HAN.match(word)}
+
+    @functools.cached_property
+    def others(self) -> dict[str, int]:
+        """The same for all other scripts, as index words."""
+        return {word: number for word, number in self._all() if not _HAN.match(word)}
+
+    @functools.cached_property
+    def patterns(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        """For `chinese`, and for the pieces."""
+        return _any_of(self.chinese), _any_of(piece for piece in self.pieces if len(piece) == 2)
+
+    def _all(self) -> list[tuple[str, int]]:
+        found = [(word, number) for number, forms in enumerate(self.forms) for form in forms for word in form]
+        return found[::-1]  # of two the first counts
+
+
+_HAN = re.compile(f"[{words.HAN}]")
+_INSIDE = re.compile(f"[{words.MARKS}{words.JOINED}]")
+
+
+def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
+
 
 @functools.lru_cache(20_000)
 def _stemmed(word: str) -> str:
@@ -336,9 +365,9 @@ def search(
     if index._thread is None:
         index.follow(snapshot)
     place, seen = _after(after)
-    _, fits = lessons.catalogue(
-        snapshot, wanted, audience=audience, stage=stage, topic=topic, kind=kind, season=season, division=division, last=last
-    )  # the list is remembered by the snapshot: what is wanted here is the one meaning of the filters
+    _, fits = lessons.catalogue(  # for the one meaning of the filters; of nothing, so that nothing is sorted
+        Snapshot(), wanted, audience=audience, stage=stage, topic=topic, kind=kind, season=season, division=division, last=last
+    )
     now = store.now()
 
     def item_of(name: _Name) -> Item | None:
@@ -433,46 +462,35 @@ def _index_words(word: str) -> frozenset[str]:
     return frozenset(map(_stemmed, [*found, *words.stems(found)]))
 
 
-def _places(text: str, question: Asked) -> list[tuple[int, int, int]]:
+def _places(text: str, question: Asked, traditional: bool) -> list[tuple[int, int, int]]:
     """(start, end, number of the question's word) of what matches in shown text, in order, none inside another. Whole words
     where a script has them, with their suffixes."""
-    chinese: dict[str, int] = {}
-    others: dict[str, int] = {}
-    for number, forms in enumerate(question.forms):
-        for form in forms:
-            for word in form:
-                (chinese if re.match(f"[{words.HAN}]", word) else others).setdefault(word, number)
-    found = _strings(text, chinese)
-    if others:
-        for match in words.WORD.finditer(text):
-            if not match["han"] and (hit := _index_words(match[0]) & others.keys()):
-                found.append((*match.span(), min(others[word] for word in hit)))
-    if not found:
-        found = _strings(text, {piece: number for number, piece in enumerate(question.pieces) if len(piece) == 2})
-    return sorted(found)
-
-
-def _strings(text: str, sought: Mapping[str, int]) -> list[tuple[int, int, int]]:
-    if not sought:
-        return []
-    pattern = re.compile("|".join(map(re.escape, sorted(sought, key=len, reverse=True))))
-    simple = text.translate(words.SIMPLIFIED)  # one character for one: places stay
-    return [(*match.span(), sought[match[0]]) for match in pattern.finditer(simple)]
+    simple = text.translate(words.SIMPLIFIED) if traditional else text  # one character for one: places stay
+    in_words, in_pieces = question.patterns
+    found = [(*match.span(), question.chinese[match[0]]) for match in in_words.finditer(simple)]
+    if question.others:
+        found += (
+            (*match.span(), min(question.others[word] for word in hit))
+            for match in words.WORD.finditer(text)
+            if not match["han"] and (hit := _index_words(match[0]) & question.others.keys())
+        )
+    return sorted(found) or [(*match.span(), number) for number, match in enumerate(in_pieces.finditer(simple))]
 
 
 def marked(item: Item, question: Asked) -> dict[str, str]:
     """{"title_marked", "excerpt_marked"}: escaped HTML with <mark>, from the text as it is (U+202F and all)."""
     content = item.content or {}
     title, body, summary = content.get("title") or "", content.get("plain") or "", content.get("summary") or ""
-    places = _places(body, question)
+    body, traditional = body[:LOOKED_AT], item.language.startswith(("zh-Hant", "yue"))
+    places = _places(body, question, traditional)
     if not places:
-        body, places = summary, _places(summary, question)
+        body, places = summary, _places(summary, question, traditional)
     start, end = _window(body, places)
     text, shift = body[start:end], start
     inside = [(max(a, start) - shift, min(b, end) - shift) for a, b, _ in places if a < end and b > start]
     excerpt = ("…" if start else "") + _mark(text, inside) + ("…" if end < len(body) else "")
     return {
-        "title_marked": _mark(title, [(a, b) for a, b, _ in _places(title, question)]),
+        "title_marked": _mark(title, [(a, b) for a, b, _ in _places(title, question, traditional)]),
         "excerpt_marked": re.sub(r"\n+", " ", excerpt),
     }
 
@@ -494,20 +512,15 @@ def _window(text: str, places: Sequence[tuple[int, int, int]]) -> tuple[int, int
 
 
 def _cut(text: str, at: int) -> int:
-    """The nearest place at or before `at` that is between words (between characters in Chinese); at most 40 back."""
+    """The nearest place at or before `at` that is between words (between characters in Chinese); within one word that is longer
+    than 40, between two letters with their marks."""
     if at <= 0 or at >= len(text):
         return min(max(at, 0), len(text))
-    for place in range(at, max(0, at - 40), -1):
-        before, after = text[place - 1], text[place]
-        if (
-            words.WORD.fullmatch(after) is None
-            and after not in "’'\u202f\u180e"
-            and not re.match(f"[{words.MARKS}\u180b-\u180f]", after)
-        ):
+    back = [place for place in range(at, max(0, at - 40), -1) if not _INSIDE.match(text[place])]
+    for place in back:
+        if _HAN.match(text[place - 1]) or not words.WORD.match(text[place - 1]) or not words.WORD.match(text[place]):
             return place
-        if re.match(f"[{words.HAN}]", before) or before in " \n":
-            return place
-    return at
+    return back[0] if back else at
 
 
 def _mark(text: str, places: Iterable[tuple[int, int]]) -> str:

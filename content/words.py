@@ -39,11 +39,11 @@ def _marks() -> str:
     return "".join(f"\\u{a:04x}-\\u{b:04x}" for a, b in runs)
 
 
-MARKS = _marks()
-# one run of Chinese, or one word of any other script; the apostrophe, joiners, U+180E and U+202F stand inside words
-WORD = re.compile(
-    f"(?P<han>[{HAN}]+)|(?:(?![{HAN}])[^\\W_]|[{MARKS}])(?:(?![{HAN}])[^\\W_]|[{MARKS}'’\\u180b-\\u180f\\u202f\\u200c\\u200d])*"
-)
+MARKS = _marks() + "\U000e0100-\U000e01ef"
+JOINED = "'’\u180b-\u180f\u202f\u200c\u200d"  # stand inside words
+# one run of Chinese, or one word of any other script
+_LETTER = f"(?![{HAN}])[^\\W_]|[{MARKS}]"
+WORD = re.compile(f"(?P<han>[{HAN}]+)|(?:{_LETTER})(?:{_LETTER}|[{JOINED}])*")
 _RUN = re.compile(f"[{PAIRED}]+")
 
 
