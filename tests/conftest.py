@@ -13,13 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from content import embedded, sealed, store
+from content import embedded, sealed, staff, store
 from content.settings import Settings
 from tests.promises.report import measured, pytest_terminal_summary  # noqa: F401  (for every test)
 from tests.site import Site, serving
+
+
+@pytest.fixture(scope="session", autouse=True)
+def light_passwords() -> Iterator[None]:
+    """Passwords are hashed for real and cheaply: the cost of guessing is the library's, stories only need it to work."""
+    kept, staff._hasher = staff._hasher, PasswordHasher(time_cost=1, memory_cost=64, parallelism=1)
+    yield
+    staff._hasher = kept
 
 
 @pytest.fixture(scope="session")
