@@ -129,3 +129,14 @@ def test_over_http(site: Site) -> None:
     assert [row["name"] for row in one["lineage"]] == ["崇川区", "南通市", "江苏省"]
     assert site.get("/v1/divisions/999999").json()["code"] == "not_found"
     assert site.get("/v1/divisions?parent=999999").json()["errors"][0]["field"] == "parent"
+
+
+def test_every_coded_list_is_told_with_its_labels(site: Site) -> None:
+    told = site.get("/v1/vocabularies").json()
+    assert {row["code"]: row["label"]["zh-Hans"] for row in told["stages"]}["junior"] == "初中"
+    assert next(row["grades"] for row in told["stages"] if row["code"] == "senior") == [10, 11, 12]
+    assert {"language": "mn-Mong", "name": "ᠮᠣᠩᠭᠣᠯ", "script": "Mong", "direction": "ttb"} in told["languages"]
+    spec = site.get("/openapi.json").json()
+    query = {p["name"]: p for p in spec["paths"]["/v1/lessons"]["get"]["parameters"]}
+    for name, table in (("audience", "audiences"), ("topic", "topics"), ("season", "seasons"), ("kind", "kinds")):
+        assert query[name]["schema"]["enum"] == [row["code"] for row in told[table]]
