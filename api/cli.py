@@ -324,3 +324,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    say("ffmpeg", "", films.state())

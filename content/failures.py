@@ -142,6 +142,13 @@ TEXTS: dict[str, Text] = {
     "not_asked": Text(
         "“{field}”在这些回答下不会被问到，或不由服务器计分。请去掉这个回答。",
         "“{field}” is not asked under these answers, or is not answered here. Leave it out.",
+    "upload_incomplete": Text(
+        "还缺第 {missing} 段。请续传后再确认。", "Parts {missing} have not arrived. Send them, then accept."
+    ),
+    "not_captions": Text(
+        "“{what}”不是已收下的字幕文件（text/vtt）。请先上传并确认字幕。",
+        "“{what}” is not an accepted caption file (text/vtt). Upload and accept it first.",
+    ),
     ),
     "circular": Text(
         "“{field}”的出现条件绕回了它自己。请改掉其中一个条件。", "“{field}” is asked on a condition that leads back to itself."

@@ -71,6 +71,8 @@ class Clean(NamedTuple):
     content_type: str
     width: int | None = None
     height: int | None = None
+    silent: bool = False
+    """A film without a sound track."""
 
 
 class Found(NamedTuple):
@@ -94,7 +96,7 @@ def inspect(path: Path, content_type: str, folder: Path) -> Found:
         with mmap.mmap(file.fileno(), 0) as data:
             _nothing_foreign(data)
             try:
-                start, end, width, height = WALKS[content_type](data)
+                start, end, width, height, silent = WALKS[content_type](data)
             except (IndexError, StopIteration):  # a length that leads past the end
                 raise Refused("file_damaged") from None
             data.flush()
@@ -108,7 +110,7 @@ def inspect(path: Path, content_type: str, folder: Path) -> Found:
             path = cut
         else:
             file.truncate(end)
-    return Found(Clean(path, content_type, width, height), [])
+    return Found(Clean(path, content_type, width, height, silent), [])
 
 
 # Where text of a page or a script stands inside a file that is none, somebody wants it run: by a browser that guesses
@@ -201,12 +203,13 @@ def _write(image: Image.Image, path: Path, form: str) -> Clean:
 
 
 class Kept(NamedTuple):
-    """What a walk found: which bytes are to be kept, and the picture's size where there is one."""
+    """What a walk found: which bytes are to be kept, then the end of a `Clean`."""
 
     start: int
     end: int
     width: int | None = None
     height: int | None = None
+    silent: bool = False
 
 
 Walk = Callable[[mmap.mmap], Kept]
@@ -265,7 +268,8 @@ def _mp4(data: mmap.mmap, content_type: str) -> Kept:
         raise Refused("file_foreign", what=", ".join(t.decode("latin-1") for t in sorted(tracks - TRACKS)))
     if (b"vide" in tracks) != content_type.startswith("video/") or not tracks & {b"vide", b"soun"}:
         raise Refused("file_signature", content_type=content_type, seems="video/mp4" if b"vide" in tracks else "audio/mp4")
-    return Kept(0, len(data), *(frame if frame and b"vide" in tracks else (None, None)))
+    width, height = frame if frame and b"vide" in tracks else (None, None)
+    return Kept(0, len(data), width, height, b"soun" not in tracks)
 
 
 def _m4a(data: mmap.mmap) -> Kept:
@@ -321,6 +325,7 @@ def _webm(data: mmap.mmap) -> Kept:
     if [data[a:b].rstrip(b"\0") for ident, _, a, b in _elements(data, begin, end) if ident == 0x4282] != [b"webm"]:
         raise Refused("file_signature", content_type="video/webm", seems="video/x-matroska")
     frame: tuple[int, int] | None = None
+    silent = True
     seen: set[int] = set()
     segment = next(_elements(data, end, len(data)), None)
     if segment is None or segment[0] != SEGMENT or segment[3] not in {len(data), segment[2]}:
@@ -336,27 +341,28 @@ def _webm(data: mmap.mmap) -> Kept:
                 if inner in {0x7BA9, 0x4461}:  # title, date
                     _void(data, a, b)
         elif ident == TRACKS_ID:
-            frame = _webm_tracks(data, first, last)
+            frame, silent = _webm_tracks(data, first, last)
     if not {TRACKS_ID, CLUSTER} <= seen:
         raise Refused("file_damaged")
     if frame is None:
         raise Refused("file_signature", content_type="video/webm", seems="audio/webm")
-    return Kept(0, len(data), *frame)
+    return Kept(0, len(data), *frame, silent)
 
 
-def _webm_tracks(data: mmap.mmap, start: int, end: int) -> tuple[int, int] | None:
-    """Width and height of the picture track; checks every track's codec."""
-    frame = None
+def _webm_tracks(data: mmap.mmap, start: int, end: int) -> tuple[tuple[int, int] | None, bool]:
+    """Width and height of the picture track, and whether there is no sound; checks every track's codec."""
+    frame, silent = None, True
     for ident, _, first, last in _elements(data, start, end):
         if ident != 0xAE:
             continue
         for inner, _, a, b in _elements(data, first, last):
             if inner == 0x86 and not CODECS.fullmatch(data[a:b].rstrip(b"\0")):
                 raise Refused("file_foreign", what=data[a:b][:32].decode("latin-1"))
+            silent &= not (inner == 0x86 and data[a : a + 2] == b"A_")
             if inner == 0xE0:
                 sides = {i: int.from_bytes(data[x:y], "big") for i, _, x, y in _elements(data, a, b) if i in {0xB0, 0xBA}}
                 frame = sides.get(0xB0, 0), sides.get(0xBA, 0)
-    return frame
+    return frame, silent
 
 
 def _ogg(data: mmap.mmap) -> Kept:

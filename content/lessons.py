@@ -148,8 +148,7 @@ class Lesson(Publishable):
         content = self.content_of(language)
         if not content["audiences"]:
             gaps.append(f"audiences ({' / '.join(VOICES[voice])})" if voice else "audiences")
-        used = set(content["media"])
-        return gaps + [f"media {name}" for name in sorted(used - media.accepted(used))]
+        return gaps + media.gaps(content["media"], content["language"])
 
     @classmethod
     def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("xinqiao.objects")
 
-UPLOAD = 900  # seconds a signed form is good for
+UPLOAD = 900  # seconds a signed form, or the address of a part, is good for
 ADDRESS = 900  # seconds a signed address is good for
 BLOCK = 2**20
 FOREVER = "public, max-age=31536000, immutable"  # Cache-Control of what is named by its own hash
@@ -52,6 +52,24 @@ class Head(NamedTuple):
     """Bytes."""
     content_type: str
     etag: str
+
+
+class Part(NamedTuple):
+    """One part of an upload in parts that S3 has."""
+
+    number: int
+    """From 1."""
+    size: int
+    """Bytes."""
+    etag: str
+
+
+class Unfinished(NamedTuple):
+    """An upload in parts that was begun and neither joined nor given up."""
+
+    key: str
+    upload: str
+    begun: datetime
 
 
 @functools.lru_cache(8)
@@ -115,12 +133,14 @@ def ensure_bucket(settings: Settings) -> Sequence[str]:
                 raise
             client.create_bucket(Bucket=bucket)
             done.append(f"bucket {bucket}")
-        # the form carries its own signature and no cookie goes along, so any origin may post it
-        rule: Any = {"AllowedMethods": ["GET", "HEAD", "POST"], "AllowedOrigins": ["*"], "AllowedHeaders": ["*"]}
+        # form and address carry their own signature and no cookie goes along, so any origin may send a file or a part
+        rule: Any = {"AllowedMethods": ["GET", "HEAD", "POST", "PUT"], "AllowedOrigins": ["*"], "AllowedHeaders": ["*"]}
         try:
-            client.get_bucket_cors(Bucket=bucket)
+            given = client.get_bucket_cors(Bucket=bucket)["CORSRules"]
         except ClientError:
-            client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule]})
+            given = []
+        if not any("PUT" in one["AllowedMethods"] for one in given):
+            client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [*given, rule]})
             done.append("cors")
         try:
             client.get_bucket_lifecycle_configuration(Bucket=bucket)
@@ -130,6 +150,7 @@ def ensure_bucket(settings: Settings) -> Sequence[str]:
                 "Status": "Enabled",
                 "Filter": {"Prefix": "quarantine/"},
                 "Expiration": {"Days": 1},
+                "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
             }
             with contextlib.suppress(ClientError):  # some servers have none; `media.purge_quarantine` does not rely on it
                 client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": [expiry]})
@@ -210,7 +231,7 @@ def head(settings: Settings, key: str) -> Head | None:
 
 def delete(settings: Settings, key: str) -> None:
     """Delete the object; one that is not there is no matter."""
-    with _s3(key), contextlib.suppress(NotFound):
+    with contextlib.suppress(NotFound), _s3(key):
         _client(settings).delete_object(Bucket=settings.s3_bucket, Key=key)
 
 
@@ -244,3 +265,61 @@ def form(settings: Settings, key: str, content_type: str, size: int) -> dict[str
         ExpiresIn=UPLOAD,
     )
     return {"url": made["url"], "fields": made["fields"]}
+
+
+# --- in parts --------------------------------------------------------------------------------------------------------
+
+
+def begin(settings: Settings, key: str, content_type: str) -> str:
+    """Begin an upload in parts to `key`; returns its id. Nothing stands at `key` before `join`."""
+    with _s3(key):
+        answer = _client(settings).create_multipart_upload(Bucket=settings.s3_bucket, Key=key, ContentType=content_type)
+    return answer["UploadId"]
+
+
+def part_address(settings: Settings, key: str, upload: str, number: int, size: int) -> str:
+    """Where to PUT part `number` (from 1), for UPLOAD seconds. Content-Length is signed: SeaweedFS 4.48, as measured, and
+    Amazon's S3 answer 403 to any other size, and to a body sent in chunks. Asks no server."""
+    where = {
+        "Bucket": settings.s3_bucket, "Key": key, "UploadId": upload, "PartNumber": number, "ContentLength": size,
+    }  # fmt: skip
+    return _client(settings).generate_presigned_url("upload_part", Params=where, ExpiresIn=UPLOAD)
+
+
+def parts(settings: Settings, key: str, upload: str) -> dict[int, Part]:
+    """The parts S3 has, by number. Raises `NotFound` when the upload was joined, given up or never begun."""
+    found: dict[int, tuple[datetime, Part]] = {}
+    with _s3(key):
+        pages = _client(settings).get_paginator("list_parts").paginate(Bucket=settings.s3_bucket, Key=key, UploadId=upload)
+        for page in pages:
+            for row in page.get("Parts", []):
+                one = Part(row["PartNumber"], row["Size"], row["ETag"])
+                # S3 lists a part that was sent again once, SeaweedFS each time: the last counts
+                if one.number not in found or found[one.number][0] <= row["LastModified"]:
+                    found[one.number] = row["LastModified"], one
+    return {number: one for number, (_, one) in sorted(found.items())}
+
+
+def join(settings: Settings, key: str, upload: str, pieces: Sequence[Part]) -> None:
+    """Make the parts, in this order, the object at `key`. Raises `NotFound` as `parts` does. All but the last must have
+    5 MiB or more."""
+    rows: Any = [{"PartNumber": one.number, "ETag": one.etag} for one in pieces]
+    with _s3(key):
+        _client(settings).complete_multipart_upload(
+            Bucket=settings.s3_bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": rows}
+        )
+
+
+def abort(settings: Settings, key: str, upload: str) -> None:
+    """Give an upload up and delete its parts; one that is not there is no matter."""
+    with contextlib.suppress(NotFound), _s3(key):
+        _client(settings).abort_multipart_upload(Bucket=settings.s3_bucket, Key=key, UploadId=upload)
+
+
+def unfinished(settings: Settings, prefix: str) -> Iterator[Unfinished]:
+    """Uploads in parts below `prefix` that were begun and neither joined nor given up."""
+    with _s3(prefix):
+        pages = _client(settings).get_paginator("list_multipart_uploads").paginate(Bucket=settings.s3_bucket, Prefix=prefix)
+        for page in pages:
+            for row in page.get("Uploads", []):
+                yield Unfinished(row["Key"], row["UploadId"], row["Initiated"])
