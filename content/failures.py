@@ -92,6 +92,11 @@ TEXTS: dict[str, Text] = {
     "bad_json": Text("请求内容不是有效的 JSON：{reason}", "The body is not valid JSON: {reason}"),
     "too_large": Text("内容太大，上限为 {limit}。", "The body is too large; the limit is {limit}."),
     "bad_cursor": Text("翻页标记无效。请从第一页重新开始。", "The cursor is not valid. Start again at the first page."),
+    "start_over": Text(
+        "这个同步标记已不能接着用（内容已恢复、清理，或选择已改变）。请取内容包，或不带标记重新同步；取完再替换手机里原有的内容。",
+        "This cursor leads nowhere any more (restored, purged, or for another selection). Take a pack, or sync without a cursor; "
+        "drop what you hold once the new set is there.",
+    ),
     "if_match_required": Text(
         "修改时必须带上 If-Match，值为读取时得到的 ETag。", "An edit needs If-Match with the ETag that you got when reading."
     ),
@@ -137,11 +142,6 @@ TEXTS: dict[str, Text] = {
         "检查期间文件又被上传了一次。请等上传结束后再确认。",
         "It was uploaded again while being checked. Accept it once uploading has ended.",
     ),
-    "upload_missing": Text("还没有收到文件。请先上传，再确认。", "No file has arrived. Upload it, then accept."),
-    # notices and questionnaires
-    "not_asked": Text(
-        "“{field}”在这些回答下不会被问到，或不由服务器计分。请去掉这个回答。",
-        "“{field}” is not asked under these answers, or is not answered here. Leave it out.",
     "upload_incomplete": Text(
         "还缺第 {missing} 段。请续传后再确认。", "Parts {missing} have not arrived. Send them, then accept."
     ),
@@ -149,6 +149,11 @@ TEXTS: dict[str, Text] = {
         "“{what}”不是已收下的字幕文件（text/vtt）。请先上传并确认字幕。",
         "“{what}” is not an accepted caption file (text/vtt). Upload and accept it first.",
     ),
+    "upload_missing": Text("还没有收到文件。请先上传，再确认。", "No file has arrived. Upload it, then accept."),
+    # notices and questionnaires
+    "not_asked": Text(
+        "“{field}”在这些回答下不会被问到，或不由服务器计分。请去掉这个回答。",
+        "“{field}” is not asked under these answers, or is not answered here. Leave it out.",
     ),
     "circular": Text(
         "“{field}”的出现条件绕回了它自己。请改掉其中一个条件。", "“{field}” is asked on a condition that leads back to itself."
@@ -163,6 +168,24 @@ TEXTS: dict[str, Text] = {
     "unconfirmed_date": Text(
         "“{what}”在当地的日期还没有确认，不能安排发送。请先确认日期。",
         "The local date of “{what}” is not confirmed, so nothing can be scheduled. Confirm the date first.",
+    ),
+    # archives
+    "archive_file": Text(
+        "存档中的“{field}”有误：{reason}。什么也没有写入；请换一份完整的存档。",
+        "“{field}” of the archive is wrong: {reason}. Nothing was written; use a whole copy of it.",
+    ),
+    "archive_folder": Text(
+        "“{what}”既不是空文件夹，也不只是本项目的存档（{reason}）。请换一个文件夹。",
+        "“{what}” is neither an empty folder nor just an archive of ours ({reason}). Choose another folder.",
+    ),
+    "archive_busy": Text(
+        "读了 {times} 遍，每遍都有人在修改。请在安静的时候再导出。",
+        "Somebody was writing during each of {times} readings. Export again in a quiet minute.",
+    ),
+    "archive_store": Text(
+        "这里已有内容：{found}。存档只能导入还没有内容的服务：请换一个空的 XINQIAO_VAR 或数据库启动，然后再导入。",
+        "There is content here: {found}. An archive goes into a store without any: start the service on another XINQIAO_VAR or "
+        "database, then import.",
     ),
     "unsupported": Text("不支持“{what}”（{where}）。{reason}", "“{what}” is not supported ({where}). {reason}"),
 }
