@@ -54,6 +54,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         search,
         staff,
         support,
+        sync,
     )
 
     from content.search import Index
@@ -82,7 +83,8 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     guard.install(app)
     errors.install(app)
     api = errors.Api(app)
-    for module in (lessons, paths, search, checks, courses, bookings, support, notices, media, divisions, staff):
+    public = (lessons, paths, search, sync, checks, courses, bookings, support, notices, media, divisions, staff)
+    for module in public:
         for name in ("blp", "staff"):
             blueprint = getattr(module, name, None)
             if blueprint is not None:
@@ -105,7 +107,7 @@ def create_wsgi() -> "Front":
     from content import embedded, sealed, store
 
     embedded.die_with_parent()
-    settings = Settings.from_env().needed("mongodb_uri", "s3_endpoint_url", "data_key")
+    settings = Settings.from_env().needed("mongodb_uri", "s3_endpoint_url", "data_key", "signing_key")
     # prometheus_client reads it at import: the counters of all workers meet in these files
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(settings))
     set_up_logs()

@@ -107,6 +107,11 @@ POLICY: dict[str, Rule] = {
     "staff_media.accept": staff("media.write", replay=False),  # repeats by itself, and "not there yet" must not be kept
     "staff_media.edit": staff("media.write"),
     "staff_media.remove": staff("media.write"),
+    # offline
+    "sync.changes": public(),
+    "sync.index": public(),
+    "sync.file": public(),
+    "sync.keys": public(),
     # self-checks
     "checks.index": public(sensitive=True),
     "checks.show": public(sensitive=True),

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from content import checks, directory, embedded, importing, lessons, objects, paths, schedule, sealed, staff, store
+from content import checks, directory, embedded, importing, lessons, objects, packs, paths, schedule, sealed, staff, store
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -29,7 +29,7 @@ errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 def opened() -> Settings:
     """Settings, with the store connected."""
-    settings = Settings.from_env().needed("mongodb_uri", "data_key")
+    settings = Settings.from_env().needed("mongodb_uri", "data_key", "signing_key")
     store.connect(settings)
     sealed.configure(settings)
     return settings
@@ -66,6 +66,13 @@ def prepare() -> None:
     password = prepare(opened().needed("s3_endpoint_url"), console.print)
     if password:
         console.print(f"admin: {password}")
+
+
+@cli.command("packs")
+def build_packs() -> None:
+    """Build the offline packs that are due, now; the worker does every ten minutes."""
+    counts = packs.build(opened().needed("s3_endpoint_url"), store.now())
+    console.print("  ".join(f"{name} {number}" for name, number in counts.items()))
 
 
 # --- import and export -----------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ BY_CODE = {
     "bad_json": 400,
     "bad_cursor": 400,
     "bad_request": 400,
+    "start_over": 410,
     "wrong_credentials": 401,
     "duplicate_key_body": 422,
     "payload_too_large": 422,

@@ -155,6 +155,8 @@ def _servers(settings: Settings, children: list[Child]) -> Settings:
         found["data_key"] = embedded.credentials(var)["data_key"]
         if settings.mongodb_uri:
             _say(f"  注意 Note: XINQIAO_DATA_KEY is not set; what is encrypted needs {settings.var / 'secrets.json'}, keep it")
+    if not settings.signing_key:
+        found["signing_key"] = embedded.credentials(var)["signing_key"]
     for child in children:
         embedded.wait_ready(child)
     if children:

@@ -412,7 +412,9 @@ def _text(texts: Any, language: str) -> str:
     return str(texts[languages.pick(texts, [language])]) if isinstance(texts, Mapping) and texts else ""
 
 
-def _shown(service: Mapping[str, Any], at: datetime, language: str) -> dict[str, Any]:
+def spoken(service: Mapping[str, Any], language: str) -> dict[str, Any]:
+    """A published entry in one language: what of the answer does not depend on the moment. A phone without a network finds
+    from it what is open."""
     schedules = [{**row, "note": _text(row.get("note"), language)} for row in service.get("schedules") or ()]
     return {
         **{name: service.get(name) for name in ("id", *PUBLIC)},
@@ -420,9 +422,11 @@ def _shown(service: Mapping[str, Any], at: datetime, language: str) -> dict[str,
         "description": _text(service.get("description"), language),
         "cost": _text(service.get("cost"), language),
         "schedules": schedules,
-        "open_now": open_now(service, at),
-        "stale": stale(service, at),
     }
+
+
+def _shown(service: Mapping[str, Any], at: datetime, language: str) -> dict[str, Any]:
+    return {**spoken(service, language), "open_now": open_now(service, at), "stale": stale(service, at)}
 
 
 _RANK = {True: 0, None: 1, False: 2}  # open, unknown, closed

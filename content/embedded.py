@@ -212,7 +212,8 @@ def keep(path: Path, text: str) -> None:
 
 
 def credentials(var: Path) -> dict[str, str]:
-    """The embedded run's own secrets: mongo_password, s3_access_key, s3_secret_key, data_key (96 bytes in base64).
+    """The embedded run's own secrets: mongo_password, s3_access_key, s3_secret_key, data_key (96 bytes in base64), signing_key
+    (32 bytes in base64; a folder that was made before there was one gets it now).
 
     Made at the first start, the same ever after. Raises `CannotStart` when the file is damaged, or gone while data that
     was written under it exists: new ones would make that data unreadable.
@@ -223,6 +224,11 @@ def credentials(var: Path) -> dict[str, str]:
         if not all(isinstance(kept[k], str) for k in ("mongo_password", "s3_access_key", "s3_secret_key")):
             raise ValueError
         if len(base64.b64decode(kept["data_key"], validate=True)) != 96:
+            raise ValueError
+        if "signing_key" not in kept:
+            kept["signing_key"] = _random(32)
+            keep(path, json.dumps(kept, indent=1))
+        if len(base64.b64decode(kept["signing_key"], validate=True)) != 32:
             raise ValueError
     except FileNotFoundError:
         if _marker(var).exists():
@@ -239,10 +245,15 @@ def credentials(var: Path) -> dict[str, str]:
         "mongo_password": secrets.token_hex(24),
         "s3_access_key": secrets.token_hex(10),
         "s3_secret_key": secrets.token_hex(24),
-        "data_key": base64.b64encode(secrets.token_bytes(96)).decode(),
+        "data_key": _random(96),
+        "signing_key": _random(32),
     }
     keep(path, json.dumps(made, indent=1))
     return made
+
+
+def _random(size: int) -> str:
+    return base64.b64encode(secrets.token_bytes(size)).decode()
 
 
 def free(port: int, host: str = HOST) -> bool:

@@ -70,6 +70,8 @@ class Settings:
     """XINQIAO_ADMIN_PASSWORD: first password of `admin`, used instead of a generated one."""
     data_key: str = field(default="", repr=False)
     """XINQIAO_DATA_KEY: 96 random bytes in base64, the master key of client-side field encryption."""
+    signing_key: str = field(default="", repr=False)
+    """XINQIAO_SIGNING_KEY: 32 random bytes in base64, the Ed25519 seed that signs the manifests of offline packs."""
     second_person: bool = True
     """XINQIAO_SECOND_PERSON: lessons and courses need a second person to approve. Checks and notices always do."""
     zone: str = "Asia/Shanghai"
@@ -87,6 +89,7 @@ class Settings:
         "XINQIAO_S3_BUCKET": "s3_bucket", "AWS_REGION": "s3_region", "XINQIAO_S3_PUBLIC_URL": "s3_public_url",
         "BROKER_URL": "broker_url", "FIREBASE_CREDENTIALS": "firebase_credentials", "XINQIAO_FCM_URL": "fcm_url",
         "XINQIAO_ADMIN_PASSWORD": "admin_password", "XINQIAO_DATA_KEY": "data_key",
+        "XINQIAO_SIGNING_KEY": "signing_key",
         "XINQIAO_SECOND_PERSON": "second_person", "XINQIAO_ZONE": "zone", "XINQIAO_DIVISION": "division",
         "XINQIAO_LANGUAGE": "language",
     }  # fmt: skip
@@ -165,15 +168,14 @@ class Settings:
                 )
         if self.fcm_url and _host(self.fcm_url) not in {"127.0.0.1", "localhost", "::1"}:
             raise SettingsError("XINQIAO_FCM_URL may only be a loopback address. Unset it to use Firebase.")
-        if self.data_key:
-            try:
-                size = len(base64.b64decode(self.data_key, validate=True))
-            except ValueError:
-                size = 0
-            if size != 96:
+        for name, value, size in (
+            ("XINQIAO_DATA_KEY", self.data_key, 96),
+            ("XINQIAO_SIGNING_KEY", self.signing_key, 32),
+        ):
+            if value and _bytes(value) != size:
                 raise SettingsError(
-                    "XINQIAO_DATA_KEY is not 96 bytes in base64. Make one: "
-                    "python3 -c 'import base64,os;print(base64.b64encode(os.urandom(96)).decode())'"
+                    f"{name} is not {size} bytes in base64. Make one: "
+                    f"python3 -c 'import base64,os;print(base64.b64encode(os.urandom({size})).decode())'"
                 )
         if self.admin_password and len(self.admin_password) < 10:
             raise SettingsError("XINQIAO_ADMIN_PASSWORD is shorter than 10 characters. Choose a longer one.")
@@ -196,6 +198,14 @@ class Settings:
             if attribute != "admin_password" and value not in ("", None):
                 result[name] = str(value).lower() if isinstance(value, bool) else str(value)
         return result
+
+
+def _bytes(text: str) -> int:
+    """How many bytes a base64 text stands for; 0 when it is none."""
+    try:
+        return len(base64.b64decode(text, validate=True))
+    except ValueError:
+        return 0
 
 
 def _host(url: str) -> str | None:

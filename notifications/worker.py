@@ -18,9 +18,9 @@ from celery import Celery, signals
 from kombu.exceptions import OperationalError
 from pymongo.errors import PyMongoError
 
-from content import embedded, media, publishing, store
+from content import embedded, media, packs, published, publishing, store
 from content.failures import Failure
-from content.settings import Settings
+from content.settings import Settings, SettingsError
 from notifications import fcm, notices
 
 log = logging.getLogger("xinqiao.worker")
@@ -64,6 +64,8 @@ app.conf.update(
         # `expires`: what piled up while no worker ran is thrown away unread
         "sweep": {"task": "notices.sweep", "schedule": 1.0, "options": {"expires": 5}},
         "schedule": {"task": "publishing.schedule", "schedule": 60.0, "options": {"expires": 55}},
+        "packs": {"task": "packs.build", "schedule": 600.0, "options": {"expires": 590}},
+        "tombstones": {"task": "published.purge", "schedule": 86400.0, "options": {"expires": 3600}},
         "quarantine": {"task": "media.purge", "schedule": 3600.0, "options": {"expires": 3000}},
     },
 )
@@ -152,3 +154,30 @@ def purge() -> None:
         media.purge_quarantine(settings, store.now())
     except (Failure, PyMongoError) as error:
         log.warning("purge of the quarantine put off: %s", type(error).__name__)
+
+
+@app.task(name="packs.build")
+def build_packs() -> None:
+    """Build the offline packs that are due."""
+    try:
+        log.info("packs: %s", packs.build(settings.needed("s3_endpoint_url", "signing_key"), store.now()))
+    except (Failure, PyMongoError, SettingsError) as error:
+        log.warning("packs put off: %s", type(error).__name__)
+
+
+@signals.worker_ready.connect
+def _ready(**_: Any) -> None:
+    """Have the packs looked at soon after a start: beat's first turn is ten minutes away."""
+    try:
+        build_packs.delay()
+    except OperationalError as error:
+        log.warning("broker away: %s", type(error).__name__)
+
+
+@app.task(name="published.purge")
+def purge_tombstones() -> None:
+    """Delete tombstones so old that a phone from before them starts over."""
+    try:
+        published.purge_tombstones(store.now() - published.KEEP_TOMBSTONES)
+    except PyMongoError as error:
+        log.warning("purge of tombstones put off: %s", type(error).__name__)

@@ -80,8 +80,9 @@ def s3(var: Path) -> Iterator[dict[str, str]]:
 @pytest.fixture(scope="session")
 def settings(var: Path, mongo_uri: str, s3: dict[str, str], database: str) -> Settings:
     """Settings that lead to this worker's servers."""
-    data_key = base64.b64encode(os.urandom(96)).decode()
-    return replace(Settings(var=var, mongodb_uri=mongo_uri, database=database, data_key=data_key), **s3)  # type: ignore[arg-type]
+    data_key, signing_key = (base64.b64encode(os.urandom(size)).decode() for size in (96, 32))
+    keys = {"data_key": data_key, "signing_key": signing_key}
+    return replace(Settings(var=var, mongodb_uri=mongo_uri, database=database, **keys), **s3)  # type: ignore[arg-type]
 
 
 _known: set[str] = set()

@@ -8,7 +8,6 @@ the pairwise ratios. Also says whether 10,000 lessons cost more than 100.
 """
 
 import argparse
-import base64
 import os
 import re
 import shutil
@@ -116,8 +115,8 @@ def run(sizes: list[int], rounds: int, seconds: int, connections: int) -> bool:
             mongo = embedded.mongo(var, ("xinqiao",))
             embedded.start(mongo)
             embedded.wait_ready(mongo)
-            key = base64.b64encode(os.urandom(96)).decode()
-            settings = replace(Settings(), var=var, mongodb_uri=embedded.mongo_uri(var), data_key=key)
+            keys = {name: embedded.credentials(var)[name] for name in ("data_key", "signing_key")}
+            settings = replace(Settings(), var=var, mongodb_uri=embedded.mongo_uri(var), **keys)  # type: ignore[arg-type]
             settings = replace(settings, s3_endpoint_url="http://127.0.0.1:9", s3_access_key="unused", s3_secret_key="unused")
             store.connect(settings)
             import api.bootstrap  # noqa: F401  (imports every collection)

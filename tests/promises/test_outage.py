@@ -5,7 +5,6 @@ database is a child of the test, so that it can be kept dead, stopped in its tra
 that is killed is not a machine that loses power: that is not proved here.
 """
 
-import base64
 import contextlib
 import http.client
 import itertools
@@ -72,8 +71,8 @@ class Stand:
         self.raise_database()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = int(free.getsockname()[1])
-        key = base64.b64encode(os.urandom(96)).decode()
-        self.settings = Settings(var=var, port=port, mongodb_uri=embedded.mongo_uri(var), data_key=key, admin_password=PASSWORD)
+        keys = {name: embedded.credentials(var)[name] for name in ("data_key", "signing_key")}
+        self.settings = Settings(var=var, port=port, mongodb_uri=embedded.mongo_uri(var), admin_password=PASSWORD, **keys)  # type: ignore[arg-type]
         self.settings = replace(self.settings, **s3)  # type: ignore[arg-type]
         with self.connected():
             bootstrap.prepare(self.settings, lambda line: None)
