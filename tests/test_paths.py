@@ -300,6 +300,7 @@ def test_a_score_offers_the_path_of_its_band_and_only_help_when_an_answer_is_cri
     assert (low["band"]["code"], [row["slug"] for row in low["paths"]]) == ("low", ["gentle", "together"])
     assert low["paths"][0]["title"] == "gentle zh-Hans"
     assert [row["slug"] for row in scored("x", "x", division="500114")["paths"]] == ["elsewhere", "gentle", "together"]
+    assert [row["slug"] for row in scored("z", "y")["paths"]] == ["together"]
     critical = scored("x", "z")
     assert critical["critical"] and critical["paths"] == [] and critical["help"]["emergency"]
 
@@ -307,9 +308,19 @@ def test_a_score_offers_the_path_of_its_band_and_only_help_when_an_answer_is_cri
     listed = site.get("/v1/paths?check=mood").json()["items"]
     assert {row["slug"] for row in listed if "high" in row["begins_with"]["bands"]} == {"together"}
     assert site.get("/v1/paths/gentle").json()["begins_with"] == {"check": "mood", "bands": ["low"]}
+    text = {"en": "x"}
+    renamed = [{"code": code, "min": low, "max": low + 2 - low // 3, "text": text, "next_steps": text} for code, low in
+               (("calm", 0), ("high", 3))]  # fmt: skip
+    checks.edit(mood, SYSTEM, {}, bands=checks.bands_of(renamed))
+    for move in (checks.submit, checks.approve, checks.publish):
+        move(mood, SYSTEM)
+    site.refresh()
+    assert site.get("/v1/paths/gentle").json()["begins_with"] is None  # what it begins with does not come out any more
+    assert site.get("/v1/paths/together").json()["begins_with"] == {"check": "mood", "bands": ["high"]}
+    assert paths.by_slug("together").missing("zh-Hans") == ["begins_with.bands low"]
     checks.withdraw(mood, SYSTEM)
     site.refresh()
-    assert site.get("/v1/paths/gentle").json()["begins_with"] is None  # recalled: it is nowhere begun with
+    assert site.get("/v1/paths/together").json()["begins_with"] is None  # recalled: it is nowhere begun with
     assert site.get("/v1/paths?check=mood").json()["items"] == []
 
 
