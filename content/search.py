@@ -64,7 +64,7 @@ def _schema() -> Any:
     builder.add_text_field("pieces", tokenizer_name="plain", index_option="freq")
     builder.add_text_field("pairs", tokenizer_name="pairs", index_option="freq")
     builder.add_text_field("facts", tokenizer_name="plain", index_option="basic")
-    builder.add_unsigned_field("number", indexed=True, fast=True)
+    builder.add_unsigned_field("number", fast=True)
     return builder.build()
 
 
@@ -132,16 +132,11 @@ class Index:
     def _write(self, gone: Iterable[_Name], fresh: Iterable[Item]) -> None:
         """One commit: take these out and these in."""
         writer = self._index.writer(HEAP, 1)
-        dropped, added = [], {}
-        for name in gone:
-            number, _ = self._held.pop(name)
-            writer.delete_documents_by_term("number", number)
-            dropped.append(number)
+        dropped, added = [self._held.pop(name)[0] for name in gone], {}
         for item in fresh:
             name = (item.kind, item.key, item.language)
             if name in self._held:
                 dropped.append(self._held[name][0])
-                writer.delete_documents_by_term("number", dropped[-1])
             self._last += 1
             writer.add_document(_document(item, self._last))
             added[self._last] = name
@@ -149,6 +144,8 @@ class Index:
             if self._thread:
                 time.sleep(0)  # requests go first
         self._names.update(added)
+        # by a term of text: a number given to delete_documents_by_term matches nothing, and says nothing
+        writer.delete_documents_by_query(self._any_fact([f"number:{number}" for number in dropped]))
         writer.commit()
         writer.wait_merging_threads()
         self._index.reload()
@@ -157,13 +154,12 @@ class Index:
 
     # --- asking ------------------------------------------------------------------------------------------------------
 
-    def hits(self, query: Any, reach: int) -> list[tuple[float, _Name]]:
-        """The best `reach` texts, best first."""
+    def hits(self, query: Any, reach: int) -> list[tuple[float, _Name | None]]:
+        """The best `reach` texts, best first; None for one that has just gone."""
         searcher = self._index.searcher()
         found = searcher.search(query, limit=reach, count=False).hits
         numbers = map(int, filter(None, searcher.fast_field_values("number", [address for _, address in found])))
-        names = [(score, self._names.get(number)) for (score, _), number in zip(found, numbers, strict=True)]
-        return [(score, name) for score, name in names if name]
+        return [(score, self._names.get(number)) for (score, _), number in zip(found, numbers, strict=True)]
 
     def query(self, asked: "Asked", facts: Mapping[str, Collection[str]]) -> Any:
         """What fits all of `facts` (name -> any of these values) and has a word of what was asked, or is about getting help
@@ -235,21 +231,17 @@ class Index:
 def _document(item: Item, number: int) -> Any:
     content = item.content or {}
     labels = " ".join(f"{TOPICS[topic].zh} {TOPICS[topic].en}" for topic in content.get("topics", ()) if topic in TOPICS)
-    title, try_this = content.get("title") or "", content.get("try_this") or ""
-    near, body = f"{content.get('summary') or ''}\n{labels}", content.get("plain") or ""
+    title, summary, try_this, body = (words.fold(content.get(name) or "") for name in ("title", "summary", "try_this", "plain"))
+    near = f"{summary}\n{words.fold(labels)}"
     document = tantivy.Document()
     for name, text in (("title", title), ("near", near), ("try_this", try_this), ("body", body)):
-        document.add_text(name, _joined(text))
+        found = words.words(text)
+        document.add_text(name, " ".join([*found, *words.stems(found)]))
     document.add_text("pieces", " ".join(words.pieces(f"{title}\n{near}\n{try_this}")))
     document.add_text("pairs", " ".join(words.runs(body)))
-    document.add_text("facts", " ".join(_facts(item, content)))
+    document.add_text("facts", " ".join([f"number:{number}", *_facts(item, content)]))
     document.add_unsigned("number", number)
     return document
-
-
-def _joined(text: str) -> str:
-    found = words.words(text)
-    return " ".join([*found, *words.stems(found)]).replace("\u202f", "")
 
 
 def _facts(item: Item, content: Mapping[str, Any]) -> Iterator[str]:
@@ -319,7 +311,8 @@ def _same() -> Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]:
 
 def asked(text: str) -> Asked:
     """Understand a question. Never raises; without a single word it is empty."""
-    typed = [_stemmed(word) for word in words.words(text)]
+    folded = words.fold(text)
+    typed = [_stemmed(word) for word in words.words(folded)]
     told = [word for word in dict.fromkeys(typed) if word and word not in words.STOP] or [w for w in dict.fromkeys(typed) if w]
     forms = [((word,), *_same().get((word,), ())) for word in told[:MOST_WORDS]]
     whole = f" {' '.join(typed)} "
@@ -327,7 +320,7 @@ def asked(text: str) -> Asked:
         if len(form) > 1 and f" {' '.join(form)} " in whole:
             forms.append((form, *others))
     forms += [((stem,),) for stem in words.stems(told[:MOST_WORDS])]
-    pieces = [piece for piece in dict.fromkeys(words.pairs(text)) if piece not in words.STOP]
+    pieces = [piece for piece in dict.fromkeys(words.pairs(folded)) if piece not in words.STOP]
     return Asked(tuple(forms), tuple(pieces), tuple(words.signs(text)))
 
 
@@ -370,9 +363,10 @@ def search(
     )
     now = store.now()
 
-    def item_of(name: _Name) -> Item | None:
-        kind_, key, edition = name
-        item = snapshot.get(kind_, key).get(edition)
+    def item_of(name: _Name | None) -> Item | None:
+        if name is None:
+            return None
+        item = snapshot.get(name[0], name[1]).get(name[2])
         return item if item and lessons.shown(item, now) and fits(_whole(item)) else None
 
     facts: dict[str, Collection[str]] = {
@@ -389,11 +383,11 @@ def search(
     reach, rows = REACH, []
     while True:
         hits = index.hits(query, reach)
-        whole = len(hits) < reach  # some may have gone out of the index between: then the next round tells
+        whole = len(hits) < reach
         kept = hits if whole else [hit for hit in hits if hit[0] != hits[-1][0]]  # equals at the cut come in the next round
         best: dict[tuple[str, str], float] = {}
         for score, name in kept:
-            if name[:2] not in best and item_of(name):
+            if name and name[:2] not in best and item_of(name):
                 best[name[0], name[1]] = score
         rows = sorted(best, key=lambda row: (-best[row], row))
         start = rows.index(seen) + 1 if seen in rows else place
@@ -404,7 +398,7 @@ def search(
     texts: dict[tuple[str, str], dict[str, Item]] = {}
     if page:
         for _, name in index.hits(index.only(query, page), 50 * len(page)):
-            if item := item_of(name):
+            if name and (item := item_of(name)):
                 texts.setdefault((name[0], name[1]), {})[name[2]] = item
     shown = []
     for row in page:
@@ -458,7 +452,7 @@ def suggestions(snapshot: Snapshot) -> list[dict[str, Any]]:
 @functools.lru_cache(20_000)
 def _index_words(word: str) -> frozenset[str]:
     """The index words of one word of shown text that is not Chinese."""
-    found = words.words(word)
+    found = words.words(words.fold(word))
     return frozenset(map(_stemmed, [*found, *words.stems(found)]))
 
 
@@ -506,7 +500,7 @@ def _window(text: str, places: Sequence[tuple[int, int, int]]) -> tuple[int, int
             inside.add(places[later][2])
         if len(inside) > most:
             best, most = start, len(inside)
-    start = _cut(text, max(0, best - 15))
+    start = _cut(text, max(0, min(best - 15, len(text) - AROUND)))
     end = _cut(text, min(len(text), start + AROUND))
     return start, max(end, start)
 

@@ -66,10 +66,13 @@ def fold(text: str) -> str:
     return DROPPED.sub("", "\u202f".join(parts)).lower().translate(SIMPLIFIED).replace("’", "'")
 
 
-def words(text: str) -> list[str]:
-    """Index words of a text, in order, stop words among them. Loads the segmenter's dictionary on the first call (34 MB)."""
+# The functions below take text in its index form (`fold`).
+
+
+def words(folded: str) -> list[str]:
+    """Index words, in order, stop words among them. Loads the segmenter's dictionary on the first call (34 MB)."""
     found: list[str] = []
-    for match in WORD.finditer(fold(text)):
+    for match in WORD.finditer(folded):
         word = match[0]
         if match["han"]:
             found += _cutter().cut_for_search(word)
@@ -88,26 +91,27 @@ def stems(found: list[str]) -> list[str]:
     return [f"{word[:STEM]}*" for word in found if len(word) > STEM and not word.isascii() and not _RUN.match(word)]
 
 
-def runs(text: str) -> list[str]:
-    """The runs of characters that are to be paired, in the index form."""
-    return _RUN.findall(fold(text))
+def runs(folded: str) -> list[str]:
+    """The runs of characters that are to be paired."""
+    return _RUN.findall(folded)
 
 
-def pairs(text: str) -> list[str]:
+def pairs(folded: str) -> list[str]:
     """Pairs of neighbouring characters; a character that stands alone is its own piece."""
-    return [piece for run in runs(text) for piece in ([run] if len(run) == 1 else _neighbours(run))]
+    return [piece for run in runs(folded) for piece in ([run] if len(run) == 1 else _neighbours(run))]
 
 
+@functools.lru_cache(50_000)
 def sounds(pair: str) -> str:
     """The syllables of a pair ("shi-mian"), or "" when one is not known."""
     found = [_SYLLABLE.get(character, "") for character in pair]
     return "-".join(found) if len(pair) == 2 and all(found) else ""
 
 
-def pieces(text: str) -> list[str]:
+def pieces(folded: str) -> list[str]:
     """What a short text gives for what its words miss: pairs, single characters, and syllables of pairs."""
-    found = pairs(text)
-    return [*found, *filter(None, map(sounds, found)), *(c for run in runs(text) for c in run)]
+    found = pairs(folded)
+    return [*found, *filter(None, map(sounds, found)), *(c for run in runs(folded) if len(run) > 1 for c in run)]
 
 
 def _neighbours(run: str) -> list[str]:
@@ -130,7 +134,8 @@ def synonyms() -> Mapping[tuple[str, ...], tuple[tuple[str, ...], ...]]:
 
 def _form(text: str) -> list[str]:
     """A synonym's index words: a Chinese one is one word (`_cutter` knows it)."""
-    return [fold(text)] if _RUN.fullmatch(fold(text)) else words(text)
+    folded = fold(text)
+    return [folded] if _RUN.fullmatch(folded) else words(folded)
 
 
 @functools.cache

@@ -66,7 +66,8 @@ def library(*folders: Path) -> list[Item]:
     with (DATA / "search_lessons.tsv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     parts = ("title", "summary", "try_this", "body")
-    return [*found, *(item(row["slug"], row["language"], {name: row[name] for name in parts}) for row in rows)]
+    texts = ({name: row[name] for name in parts} for row in rows)
+    return found + [item(r["slug"], r["language"], t, topics=r["topics"].split(" ")) for r, t in zip(rows, texts, strict=True)]
 
 
 def ranks(index: search.Index, snapshot: Snapshot, lines: Sequence[Line]) -> Iterator[tuple[Line, dict[str, int]]]:
