@@ -42,6 +42,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         bookings,
         checks,
         courses,
+        desk,
         divisions,
         errors,
         front,
@@ -51,12 +52,13 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         notices,
         ops,
         paths,
+        previews,
         search,
         staff,
         support,
         sync,
+        vocabularies,
     )
-
     from content.search import Index
 
     app = Flask("xinqiao", static_folder=None)
@@ -83,7 +85,23 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     guard.install(app)
     errors.install(app)
     api = errors.Api(app)
-    public = (lessons, paths, search, sync, checks, courses, bookings, support, notices, media, divisions, staff)
+    public = (
+        lessons,
+        paths,
+        desk,
+        previews,
+        search,
+        sync,
+        checks,
+        courses,
+        bookings,
+        support,
+        notices,
+        media,
+        divisions,
+        vocabularies,
+        staff,
+    )
     for module in public:
         for name in ("blp", "staff"):
             blueprint = getattr(module, name, None)

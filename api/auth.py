@@ -66,6 +66,7 @@ POLICY: dict[str, Rule] = {
     # divisions
     "divisions.index": public(),
     "divisions.show": public(),
+    "vocabularies.show": public(),
     # lessons
     "lessons.index": public(),
     "lessons.show": public(),
@@ -97,6 +98,26 @@ POLICY: dict[str, Rule] = {
     "staff_paths.versions": staff("lesson.read"),
     # a question says more than an answer does
     "search.index": public(sensitive=True),
+    # the desk around what is published
+    "previews.show": public(store=True, sensitive=True),  # its address is a right to read
+    "staff_desk.lesson_comments": staff("lesson.read"),
+    "staff_desk.lesson_comment": staff("lesson.read"),
+    "staff_desk.lesson_resolve": staff("lesson.read"),  # its maker, or whoever may write or approve: asked in the view
+    "staff_desk.lesson_reopen": staff("lesson.read"),
+    "staff_desk.lesson_preview": staff("lesson.read", replay=False),  # the answer is a right to read; who may: asked in the view
+    "staff_desk.lesson_revoke": staff("lesson.read"),
+    "staff_desk.lesson_discard": staff("lesson.write"),
+    "staff_desk.path_comments": staff("lesson.read"),
+    "staff_desk.path_comment": staff("lesson.read"),
+    "staff_desk.path_resolve": staff("lesson.read"),  # its maker, or whoever may write or approve: asked in the view
+    "staff_desk.path_reopen": staff("lesson.read"),
+    "staff_desk.path_preview": staff("lesson.read", replay=False),  # the answer is a right to read; who may: asked in the view
+    "staff_desk.path_revoke": staff("lesson.read"),
+    "staff_desk.path_discard": staff("lesson.write"),
+    "staff_desk.lesson_used_in": staff("lesson.read"),
+    "staff_desk.media_used_in": staff("media.read"),
+    "staff_desk.aging": staff("lesson.read"),
+    "staff_desk.stale": staff("lesson.read"),
     # media
     "media.show": public(),
     "media.file": public(),

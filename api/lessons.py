@@ -1,6 +1,5 @@
 """Lessons: the public catalogue, and the desk where they are written, reviewed and published."""
 
-from datetime import datetime
 from typing import Any
 
 import marshmallow as ma
@@ -10,8 +9,8 @@ from marshmallow import validate
 from api import front, moves
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Edition, Paging, Regexp, StageField, Tag, codes, each_once, reader, settings
-from content import lessons, publishing
+from api.shapes import Edition, Moment, Paging, Regexp, StageField, Tag, codes, each_once, reader, settings, stood
+from content import lessons, publishing, reviewing
 from content.failures import Failure, FieldError, Forbidden, Invalid
 from content.lessons import Lesson
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS
@@ -200,8 +199,20 @@ class BatchItem(ma.Schema):
 class BatchIn(ma.Schema):
     items = ma.fields.List(ma.fields.Nested(BatchItem), required=True, validate=validate.Length(1, 500))
     language = Edition(required=True)
-    action = ma.fields.String(required=True, validate=validate.OneOf(["submit", "approve", "publish", "withdraw"]))
+    action = ma.fields.String(required=True, validate=validate.OneOf(["submit", "send_back", "approve", "publish", "withdraw"]))
+    note = ma.fields.String(validate=validate.Length(1, 1000), metadata={"description": "needed to send back"})
+    at = Moment(metadata={"description": "to publish: a future moment"})
+    expires_at = Moment(metadata={"description": "to publish"})
     dry_run = ma.fields.Boolean(load_default=True)
+
+    @ma.validates_schema
+    def fitting(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """A word with what takes one, moments with a publication."""
+        if data["action"] == "send_back" and "note" not in data:
+            raise ma.ValidationError("Missing data for required field.", "note")
+        takes = {"send_back": {"note"}, "withdraw": {"note"}, "publish": {"at", "expires_at"}}.get(data["action"], set())
+        for name in sorted({"note", "at", "expires_at"} & set(data) - takes):
+            raise ma.ValidationError("Unknown field.", name)
 
 
 class StaffQuery(Paging):
@@ -222,15 +233,14 @@ def working_copy(lesson: Lesson) -> dict[str, Any]:
     """A lesson as staff see it."""
     raw = lesson.to_mongo().to_dict()
     moments = {"created_at", "updated_at"}
-    result = {k: v.isoformat() if k in moments else v for k, v in raw.items() if k not in {"_id", "texts", "stands"}}
+    result = {
+        k: v.isoformat() if k in moments else v for k, v in raw.items() if k not in {"_id", "texts", "stands", *Lesson.DERIVED}
+    }
     return {
         "id": raw["_id"],
         **result,
         "texts": [{"language": code, **dict(text)} for code, text in sorted(raw.get("texts", {}).items())],
-        "stands": {
-            code: {k: v.isoformat() if isinstance(v, datetime) else v for k, v in stand.items()}
-            for code, stand in raw.get("stands", {}).items()
-        },
+        "stands": stood(raw.get("stands", {})),
     }
 
 
@@ -246,7 +256,10 @@ def own(slug: str, permission: str) -> Lesson:
 @staff.arguments(StaffQuery, location="query")
 @staff.response(200)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
-    """Working copies the asker may read, by slug"""
+    """Working copies the asker may read, by slug
+
+    `open_comments` counts the comments that wait for an answer.
+    """
 
     def wanted(raw: dict[str, Any]) -> bool:
         stands = raw.get("stands", {}).values()
@@ -257,7 +270,9 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
         texts = (Lesson.rows().find_one({"_id": raw["_id"]}, {"texts": 1}) or {}).get("texts", {})
         states = {code: stand["state"] for code, stand in raw.get("stands", {}).items()}
         title = next((text.get("title", "") for text in texts.values()), "")
-        return {"slug": raw["slug"], "title": title, "kind": raw["kind"], "states": states, "revision": raw["revision"]}
+        waiting = reviewing.open_comments([raw["_id"]]).get(raw["_id"], 0)
+        facts = {"slug": raw["slug"], "title": title, "kind": raw["kind"], "states": states, "revision": raw["revision"]}
+        return {**facts, "open_comments": waiting}
 
     # without the texts: a long catalogue is walked in memory, the titles are fetched for this page alone
     facts = {"slug": 1, "kind": 1, "organisation": 1, "divisions": 1, "stands": 1, "revision": 1}
@@ -318,21 +333,23 @@ def batch(payload: dict[str, Any]) -> dict[str, Any]:
     revisions back: what was changed after it was looked at is refused as `stale`.
     """
     language, action, dry_run = payload["language"], payload["action"], payload["dry_run"]
-    permission = {"submit": "lesson.write", "approve": "lesson.approve"}.get(action, "lesson.publish")
+    approve = "lesson.approve"
+    permission = {"submit": "lesson.write", "approve": approve, "send_back": approve}.get(action, "lesson.publish")
     if not actor().may(permission):
         raise Forbidden()
     missing = [FieldError(f"items.{n}.revision", "required") for n, row in enumerate(payload["items"]) if "revision" not in row]
     if missing and not dry_run:
         raise Invalid(missing)
-    options = {"second_person": settings().second_person} if action == "approve" else {}
+    options: dict[str, Any] = {k: payload[k] for k in ("note", "at", "expires_at") if k in payload}
+    if action == "approve":
+        options["second_person"] = settings().second_person
     rows = []
     for item in payload["items"]:
         row: dict[str, Any] = {"slug": item["slug"], "ok": True}
         try:
             lesson = own(item["slug"], permission)
-            moved = getattr(publishing, action)(
-                Lesson, lesson.id, language, actor().id, item.get("revision"), dry_run=dry_run, **options
-            )
+            who, given = actor().id, item.get("revision")
+            moved = getattr(publishing, action)(Lesson, lesson.id, language, who, revision=given, dry_run=dry_run, **options)
             row["revision"] = moved.revision
         except Failure as failure:
             row |= {"ok": False, "code": failure.code, "messages": failure.messages}

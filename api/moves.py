@@ -10,10 +10,11 @@ import marshmallow as ma
 from flask import Response
 from marshmallow import validate
 
+from api import desk
 from api.auth import actor
 from api.guard import Blueprint, if_match, tagged
-from api.shapes import Edition, Regexp, reader, settings
-from content import publishing
+from api.shapes import Edition, Moment, Regexp, reader, settings
+from content import publishing, reviewing
 from content.publishing import Publishable
 
 P = TypeVar("P", bound=Publishable)
@@ -24,9 +25,15 @@ class Move(ma.Schema):
     note = ma.fields.String(load_default="", validate=validate.Length(max=1000))
 
 
+class SendBackIn(Move):
+    note = ma.fields.String(
+        required=True, validate=validate.Length(1, 1000), metadata={"description": "what the author is to do"}
+    )
+
+
 class PublishIn(Move):
-    at = ma.fields.AwareDateTime(allow_none=True, load_default=None, metadata={"description": "a future moment, with zone"})
-    expires_at = ma.fields.AwareDateTime(allow_none=True, load_default=None)
+    at = Moment(allow_none=True, load_default=None)
+    expires_at = Moment(allow_none=True, load_default=None)
 
 
 class RollBackIn(Move):
@@ -36,7 +43,15 @@ class RollBackIn(Move):
 class VersionsQuery(ma.Schema):
     language = Edition(required=True)
     old = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"))
-    new = ma.fields.String(validate=Regexp("^[0-9a-f]{64}$"))
+    new = ma.fields.String(
+        validate=Regexp("^[0-9a-f]{64}$"), metadata={"description": "without it, `old` is compared with the working copy"}
+    )
+
+    @ma.validates_schema
+    def whole(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """`new` alone says nothing."""
+        if "new" in data and "old" not in data:
+            raise ma.ValidationError("Missing data for required field.", "old")
 
 
 def add(
@@ -50,8 +65,8 @@ def add(
     """Register the moves under `path` ("/lessons/<string:slug>"). `own(slug, permission)` gives the record to whoever may do
     this to it, `shown` what staff see of it; permissions are `noun`.write, .approve, .publish, .read."""
 
-    def answer(record: P) -> Response:
-        return tagged(shown(record), record.revision)
+    def answer(record: P, **more: Any) -> Response:
+        return tagged({**shown(record), **more}, record.revision)
 
     @blp.post(f"{path}/submit")
     @blp.arguments(Move)
@@ -62,7 +77,7 @@ def add(
         return answer(publishing.submit(cls, record.id, payload["language"], actor().id, if_match()))
 
     @blp.post(f"{path}/send-back")
-    @blp.arguments(Move)
+    @blp.arguments(SendBackIn)
     @blp.alt_response(200, description="Draft again")
     def send_back(payload: dict[str, Any], slug: str) -> Response:
         """Send one edition back to its author with a word"""
@@ -73,9 +88,14 @@ def add(
     @blp.arguments(Move)
     @blp.alt_response(200, description="Approved")
     def approve(payload: dict[str, Any], slug: str) -> Response:
-        """Approve one edition as a second person"""
+        """Approve one edition as a second person
+
+        `open_comments` says how many comments on it wait for an answer; they block nothing.
+        """
         record, second = own(slug, f"{noun}.approve"), settings().second_person
-        return answer(publishing.approve(cls, record.id, payload["language"], actor().id, if_match(), second_person=second))
+        language = payload["language"]
+        record = publishing.approve(cls, record.id, language, actor().id, if_match(), second_person=second)
+        return answer(record, open_comments=reviewing.open_comments([record.id], language).get(record.id, 0))
 
     @blp.post(f"{path}/publish")
     @blp.arguments(PublishIn)
@@ -83,7 +103,8 @@ def add(
     def publish(payload: dict[str, Any], slug: str) -> Response:
         """Publish one approved edition, now or at a moment
 
-        No other is touched.
+        No other is touched. A time without an offset, or a date, is meant in the district's zone; the answer says both
+        (`publish_at`, `publish_at_local`).
         """
         record = own(slug, f"{noun}.publish")
         times = {name: payload[name] for name in ("at", "expires_at")}
@@ -95,11 +116,14 @@ def add(
     @blp.arguments(Move)
     @blp.alt_response(200, description="Withdrawn")
     def withdraw(payload: dict[str, Any], slug: str) -> Response:
-        """Take one edition away from readers"""
+        """Take one edition away from readers
+
+        Never blocked. `warnings` names the published paths, checks and lessons that lead to a lesson of which nothing is left.
+        """
         record = own(slug, f"{noun}.publish")
         record = publishing.withdraw(cls, record.id, payload["language"], actor().id, if_match(), note=payload["note"])
         reader().refresh()
-        return answer(record)
+        return answer(record, warnings=desk.warnings(reader().current, record))
 
     @blp.post(f"{path}/roll-back")
     @blp.arguments(RollBackIn)
@@ -115,10 +139,15 @@ def add(
     @blp.arguments(VersionsQuery, location="query")
     @blp.response(200)
     def versions(query: dict[str, Any], slug: str) -> dict[str, Any]:
-        """Published versions of one edition, newest first; with `old` and `new`, what differs between the two"""
+        """Published versions of one edition, newest first; or what differs between two
+
+        With `old` and `new`, or `old` alone and the working copy: each field before and after, long texts also as the lines of
+        a unified `diff` (null for what is short, or too long to compare).
+        """
         record = own(slug, f"{noun}.read")
-        if "old" in query and "new" in query:
-            changes = publishing.compare(cls, record.key, query["language"], query["old"], query["new"])
-            return {"changes": [{"field": k, "old": a, "new": b} for k, (a, b) in changes.items()]}
+        if "old" in query:
+            changes = publishing.compare(cls, record.key, query["language"], query["old"], query.get("new"))
+            diff = publishing.line_diff
+            return {"changes": [{"field": k, "old": a, "new": b, "diff": diff(a, b)} for k, (a, b) in changes.items()]}
         rows = publishing.versions(cls, record.key, query["language"])
         return {"items": [{"version": v.id, "number": v.number, "at": v.at.isoformat(), "by": v.by} for v in rows]}

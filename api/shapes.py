@@ -1,7 +1,10 @@
 """What several routes share: the process's parts, paging, language tags, texts in several languages, coded lists."""
 
+import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import marshmallow as ma
 from flask import current_app
@@ -72,6 +75,69 @@ class StageField(ma.fields.String):
             return Stage.parse(super()._deserialize(value, attr, data, **kwargs), attr or "stage")
         except Invalid as failure:
             raise ma.ValidationError(list(failure.errors)) from None
+
+
+class Moment(ma.fields.DateTime):
+    """A moment, deserialised into UTC. With an offset it is what it says; without one it is the time on the clocks of the
+    district (settings.zone); a date alone is the first moment of that day there.
+
+    A time that the clocks there skip or show twice is refused with the moments that it may mean, since neither guess is safe.
+    """
+
+    FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?)?")
+    YEARS = (2000, 2200)
+
+    def __init__(self, **kwargs: Any) -> None:
+        about = {"description": "2026-12-01T08:00+08:00, or 2026-12-01T08:00 or 2026-12-01 in the district's zone"}
+        super().__init__(**{"metadata": about, **kwargs})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
+        name = attr or "at"
+        try:
+            if not isinstance(value, str) or not self.FORM.fullmatch(value):
+                raise ValueError
+            found: date = datetime.fromisoformat(value) if "T" in value else date.fromisoformat(value)
+        except ValueError:
+            reason = f"“{str(value)[:40]}”；例 e.g. 2026-12-01T08:00, 2026-12-01"
+            raise ma.ValidationError(list(invalid(name, "bad_format", reason=reason).errors)) from None
+        if not self.YEARS[0] <= found.year <= self.YEARS[1]:
+            raise ma.ValidationError(list(invalid(name, "out_of_range", reason="2000 – 2200").errors))
+        if isinstance(found, datetime) and found.tzinfo:
+            return found.astimezone(UTC)
+        try:
+            return in_zone(found, ZoneInfo(settings().zone), name)
+        except Invalid as failure:
+            raise ma.ValidationError(list(failure.errors)) from None
+
+
+def in_zone(clock: date, zone: ZoneInfo, field: str = "at") -> datetime:
+    """The UTC moment of a clock time in a zone; of a date its first moment there. Raises `Invalid` for a time that is skipped
+    (clocks go forward) or comes twice (clocks go back)."""
+    if not isinstance(clock, datetime):
+        # fold 0: the earlier midnight where there are two; where midnight is skipped, the moment that the clocks skip to
+        return datetime.combine(clock, time(), zone).astimezone(UTC)
+    found = [clock.replace(tzinfo=zone, fold=fold) for fold in (0, 1)]
+    offsets = [one.utcoffset() or timedelta() for one in found]
+    if offsets[0] != offsets[1]:
+        exact = [clock.replace(tzinfo=timezone(offset)) for offset in offsets]
+        skipped = offsets[0] < offsets[1]
+        means = [one.astimezone(zone) if skipped else one for one in exact]
+        why = "当地时钟跳过了这一时刻 the clocks skip this time" if skipped else "这一时刻出现两次 this time comes twice"
+        raise invalid(field, "bad_format", reason=f"{why}: {' / '.join(one.isoformat() for one in means)}")
+    return found[0].astimezone(UTC)
+
+
+def stood(stands: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Where each edition stands, as it is answered: moments in UTC, what is planned also in the district's time (`…_local`)."""
+    zone = ZoneInfo(settings().zone)
+    result = {}
+    for language, stand in stands.items():
+        row = {k: v.isoformat() if isinstance(v, datetime) else v for k, v in stand.items()}
+        for name in ("publish_at", "next_expires_at", "expires_at"):
+            if isinstance(stand.get(name), datetime):
+                row[f"{name}_local"] = stand[name].astimezone(zone).isoformat(timespec="seconds")
+        result[language] = row
+    return result
 
 
 class Paging(ma.Schema):

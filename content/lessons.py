@@ -27,6 +27,7 @@ from content.publishing import Publishable, Stand
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS, VOICES, Stage
 
 MEDIA = re.compile(r"\bmedia:([0-9a-f]{64})\b")
+LINK = re.compile(r"(?:\blesson:|/v1/lessons/)([a-z0-9]+(?:-[a-z0-9]+)*)")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 LIMITS = {"title": 120, "summary": 300, "body": 200_000, "try_this": 300}  # characters
 CHECK_IN = ("question", "did", "partly", "not_yet")
@@ -101,12 +102,21 @@ class Lesson(Publishable):
     """Local date."""
     texts = me.MapField(me.EmbeddedDocumentField(LessonText))
     uses = me.ListField(me.StringField())
-    """Media that the facts or any text names; derived at each write, for the reference check."""
+    """Media that the facts or any text names, and as `lesson:slug` the lessons that a text links to; derived at each write."""
+    behind = me.DictField()
+    """Editions that are behind the one they were made from (`publishing`); derived."""
+    behind_since = me.DateTimeField()
+    """When the first of these fell behind."""
 
     NAME = "lesson"
     meta: ClassVar[dict[str, Any]] = {
         "collection": "lessons",
-        "indexes": [{"fields": ["slug"], "unique": True}, {"fields": ["organisation", "slug"]}, {"fields": ["uses"]}],
+        "indexes": [
+            {"fields": ["slug"], "unique": True},
+            {"fields": ["organisation", "slug"]},
+            {"fields": ["uses"]},
+            {"fields": ["behind_since"]},
+        ],
     }
 
     @property
@@ -172,6 +182,8 @@ def _addresses(tokens: list[Token]) -> None:
             value = token.attrs.get(name)
             if isinstance(value, str) and (found := MEDIA.fullmatch(value)):
                 token.attrs[name] = f"/v1/media/{found[1]}/file"
+            elif isinstance(value, str) and value.startswith("lesson:") and (found := LINK.fullmatch(value)):
+                token.attrs[name] = f"/v1/lessons/{found[1]}"
         _addresses(token.children or [])
 
 
@@ -337,7 +349,9 @@ def edit(
 
 
 def _uses(named: Collection[str] | None, texts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return sorted({*(named or ()), *(name for text in texts.values() for name in MEDIA.findall(text.get("body", "")))})
+    bodies = [text.get("body", "") for text in texts.values()]
+    links = (f"lesson:{slug}" for body in bodies for slug in LINK.findall(body))
+    return sorted({*(named or ()), *(name for body in bodies for name in MEDIA.findall(body)), *links})
 
 
 def import_draft(

@@ -9,7 +9,8 @@ Who approves is a second person (`content.staff.independent`): never an author o
 author made. `SYSTEM` is the starter library's loader and the clock: no token ever stands for it.
 
 What is to happen by the clock (a publication at a moment, an expiry) is kept as `wakes_at`, the soonest such moment of a
-record. Every verb here that sets a stand sets it too, so that the clock asks the index and not every record.
+record, and which translations have fallen behind as `behind`. Both are derived at each write of the record, so that the clock
+and the desk ask an index and not every record.
 """
 
 import difflib
@@ -66,12 +67,23 @@ class Publishable(Record):
     """A record published per language. Subclasses give `content_of` and `missing`."""
 
     stands = me.MapField(me.EmbeddedDocumentField(Stand))
+    DERIVED = frozenset({"wakes_at", "behind", "behind_since"})
     wakes_at = me.DateTimeField(default=NEVER)
-    """The soonest moment at which the clock has something to do here; never later than that."""
+    """The soonest moment at which the clock has something to do here; derived."""
 
     meta: ClassVar[dict[str, Any]] = {
         "abstract": True, "auto_create_index": False, "indexes": [{"fields": ["wakes_at"]}],
     }  # fmt: skip
+
+    @classmethod
+    def derived(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        """`wakes_at`, and of kinds that record what a translation was made from `behind` and `behind_since`."""
+        stands = raw.get("stands") or {}
+        fields: dict[str, Any] = {"wakes_at": min((m for stand in stands.values() for m in _moments(stand)), default=NEVER)}
+        if "behind" in cls._fields:
+            behind = _behind(raw.get("texts") or {}, stands, raw.get("behind") or {})
+            fields |= {"behind": behind or None, "behind_since": min((one["since"] for one in behind.values()), default=None)}
+        return fields
 
     @property
     def key(self) -> str:
@@ -156,21 +168,22 @@ def _moments(stand: dict[str, Any]) -> list[datetime]:
     return [moment for moment in (due, over) if moment]
 
 
-def _wakes(stands: dict[str, Any]) -> datetime:
-    return min((moment for stand in stands.values() for moment in _moments(stand)), default=NEVER)
-
-
-def _with_wake(record: Publishable, fields: dict[str, Any]) -> dict[str, Any]:
-    """These fields and the `wakes_at` that the record then has."""
-    stands = {language: stand.to_mongo().to_dict() for language, stand in record.stands.items()}
-    for path, value in fields.items():
-        part, _, rest = path.partition(".")
-        language, _, name = rest.partition(".")
-        if part == "stands" and name:
-            stands.setdefault(language, {})[name] = value
-        elif part == "stands":
-            stands[language] = value
-    return {**fields, "wakes_at": _wakes(stands)}
+def _behind(texts: dict[str, Any], stands: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Edition → {"of": the source's version that it was made from, "since": when the source moved on} of the editions that are
+    behind: made from another version than readers see, or from one that was withdrawn, is not there, or is not known. What was
+    behind already keeps its `since`. A source that was never published leaves nobody behind."""
+    result = {}
+    for language, text in texts.items():
+        source, of = text.get("made_from"), text.get("made_from_version")
+        if not source:
+            continue
+        stand = stands.get(source) or {}
+        if source in stands and of and (not stand.get("number") or stand.get("version") == of):
+            continue
+        moved = (stand.get("published_at") if of and stand.get("version") else None) or store.now()
+        old = before.get(language) or {}
+        result[language] = {"of": of or "", "since": old["since"] if old and old["of"] == (of or "") else moved}
+    return result
 
 
 def edited(record: Publishable, touched: list[str], by: str) -> dict[str, Any]:
@@ -185,7 +198,7 @@ def edited(record: Publishable, touched: list[str], by: str) -> dict[str, Any]:
             continue
         authors = sorted({*stand.authors, by})
         fields |= _set(language, state="draft", authors=authors, **UNDONE)
-    return _with_wake(record, fields) if fields else {}
+    return fields
 
 
 def submit(cls: type[P], key: str, language: str, by: str, revision: int | None = None, *, dry_run: bool = False) -> P:
@@ -199,7 +212,7 @@ def submit(cls: type[P], key: str, language: str, by: str, revision: int | None 
             raise Conflict("incomplete", missing=", ".join(missing))
         authors = sorted({*stand.authors, by}) if stand.state == "withdrawn" else stand.authors
         fields = {**UNDONE, "digest": version_name(record, language), "note": None}
-        return _with_wake(record, _set(language, state="in_review", authors=authors, **fields))
+        return _set(language, state="in_review", authors=authors, **fields)
 
     return records.change(cls, key, by, "submit", decide, revision=revision, note=language, dry_run=dry_run)
 
@@ -214,7 +227,7 @@ def send_back(
 
     def decide(record: P) -> dict[str, Any]:
         _require(_stand(record, language), "退回 send back", "in_review", "approved")
-        return _with_wake(record, _set(language, state="draft", note=note, **UNDONE))
+        return _set(language, state="draft", note=note, **UNDONE)
 
     return records.change(cls, key, by, "send_back", decide, revision=revision, note=language, dry_run=dry_run)
 
@@ -271,12 +284,11 @@ def publish(
         if missing := record.missing(language):
             raise Conflict("incomplete", missing=", ".join(missing))
         if at and at > now:
-            return _with_wake(record, _set(language, publish_at=at, next_expires_at=expires_at, note=None))
-        fields = _set(
+            return _set(language, publish_at=at, next_expires_at=expires_at, note=None)
+        return _set(
             language, state="published", version=stand.digest, number=stand.number + 1, published_at=now,
             expires_at=expires_at, authors=[], published_authors=stand.authors, note=None, **WAITS_NOT,
         )  # fmt: skip
-        return _with_wake(record, fields)
 
     def also(session: ClientSession, record: P) -> None:
         stand = _stand(record, language)
@@ -308,7 +320,7 @@ def withdraw(
         state = "withdrawn" if stand.state == "published" else stand.state
         authors = sorted({*stand.authors, *stand.published_authors})
         waits = {} if expired else WAITS_NOT
-        return _with_wake(record, _set(language, state=state, version=None, expires_at=None, authors=authors, **waits))
+        return _set(language, state=state, version=None, expires_at=None, authors=authors, **waits)
 
     def also(session: ClientSession, record: P) -> None:
         published.release(session, [Item(cls.NAME, record.key, language, None)])
@@ -335,10 +347,10 @@ def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revi
         # one that has been edited since is somebody's work and stays
         put = record.restore(language, holder["content"]) if stand.state == "published" else {}
         if version_name(record, language) == version:
-            return put | _with_wake(record, _set(language, state="published", **fields))
+            return put | _set(language, state="published", **fields)
         # the working copy is what was rolled back: whoever wrote it does not approve it again
         authors = sorted({*stand.authors, *stand.published_authors})
-        return put | _with_wake(record, _set(language, state="draft", authors=authors, **fields))
+        return put | _set(language, state="draft", authors=authors, **fields)
 
     def also(session: ClientSession, record: P) -> None:
         _release(session, cls, record, language, holder["content"])
@@ -404,16 +416,14 @@ def run_schedule(now: datetime, kinds: list[type[Publishable]]) -> int:
 
 
 def _look_once(cls: type[Publishable]) -> None:
-    """Give a `wakes_at` to records that have none (written before there was one, or by hand). No revision and no line in the
-    trail: it is derived. A verb that comes between sets its own, and the filter then leaves it alone."""
-    while rows := list(cls.rows().find({"wakes_at": None}, {"stands": 1}).limit(500)):
-        moments = {raw["_id"]: _wakes(raw.get("stands") or {}) for raw in rows}
+    """Derive what is derived for records that have none of it (written before there was any, or by hand). No revision and no
+    line in the trail. A verb that comes between derives its own, and the filter then leaves it alone."""
+    while rows := list(cls.rows().find({"wakes_at": None}).limit(100)):
+        found = {raw["_id"]: {k: v for k, v in cls.derived(raw).items() if v is not None} for raw in rows}
 
-        def work(session: ClientSession, moments: dict[str, datetime] = moments) -> None:
-            for moment in {*moments.values()}:
-                names = [name for name, one in moments.items() if one == moment]
-                match = {"_id": {"$in": names}, "wakes_at": None}
-                cls.rows().update_many(match, {"$set": {"wakes_at": moment}}, session=session)
+        def work(session: ClientSession, found: dict[str, dict[str, Any]] = found) -> None:
+            for name, fields in found.items():
+                cls.rows().update_one({"_id": name, "wakes_at": None}, {"$set": fields}, session=session)
 
         store.transaction(work)
 
@@ -421,13 +431,10 @@ def _look_once(cls: type[Publishable]) -> None:
 def _wake(cls: type[Publishable], key: str, now: datetime) -> int:
     """Do what has come due in one record, a step at a time on what each step finds; returns how many."""
     done = 0
-    while raw := cls.rows().find_one({"_id": key}, {"stands": 1, "revision": 1, "wakes_at": 1}):
+    while raw := cls.rows().find_one({"_id": key}, {"stands": 1, "revision": 1}):
         stands = raw.get("stands") or {}
         language = next((k for k, stand in stands.items() if any(moment <= now for moment in _moments(stand))), None)
         if language is None:
-            # it woke too early (a stand was dropped): say when the next time is, unless someone was faster
-            match = {"_id": key, "revision": raw["revision"], "wakes_at": raw.get("wakes_at")}
-            cls.rows().update_one(match, {"$set": {"wakes_at": _wakes(stands)}})
             return done
         stand = stands[language]
         try:
@@ -451,7 +458,7 @@ def _put_off(cls: type[Publishable], key: str, language: str, failure: Failure, 
     log.warning("schedule: %s %s: %s", key, language, failure)
 
     def decide(record: Publishable) -> dict[str, Any]:
-        return _with_wake(record, _set(language, note=note, **WAITS_NOT))
+        return _set(language, note=note, **WAITS_NOT)
 
     try:
         records.change(cls, key, SYSTEM, "put_off", decide, revision=revision, note=language)

@@ -33,6 +33,13 @@ class Record(store.Row):
     """What the trail calls it ("lesson")."""
     PERSONAL: ClassVar[frozenset[str]] = frozenset()
     """Fields whose values never enter the trail."""
+    DERIVED: ClassVar[frozenset[str]] = frozenset()
+    """Fields that `derived` gives; the trail leaves them out."""
+
+    @classmethod
+    def derived(cls, raw: dict[str, Any]) -> dict[str, Any]:
+        """The fields that follow from the others (None unsets), asked at each write with the record as it will be stored."""
+        return {}
 
 
 class Audit(store.Row):
@@ -68,7 +75,7 @@ def trail(
     note: str = "",
 ) -> None:
     """Add one line inside `session`'s transaction."""
-    skip = {"revision", "updated_at", "created_at", "created_by", "_id"}
+    skip = {"revision", "updated_at", "created_at", "created_by", "_id", *cls.DERIVED}
 
     def kept(values: dict[str, Any]) -> dict[str, Any]:
         return {k: (True if k in cls.PERSONAL else v) for k, v in values.items() if k not in skip}
@@ -102,8 +109,10 @@ def create(record: R, by: str, *, note: str = "", also: Callable[[ClientSession,
     `ValidationError` never: shapes are checked by the caller's schema, types by the collection's validator.
     """
     record.created_by = by
-    raw: dict[str, Any] = record.to_mongo().to_dict()
     cls = type(record)
+    for name, value in cls.derived(record.to_mongo().to_dict()).items():
+        setattr(record, name, value)
+    raw: dict[str, Any] = record.to_mongo().to_dict()
 
     def work(session: ClientSession) -> None:
         cls.rows().insert_one(raw, session=session)
@@ -145,6 +154,8 @@ def change(
         fields = decide(cls.of(before))
         if not fields or dry_run:
             return cls.of(before)
+        if cls.DERIVED:
+            fields = {**fields, **cls.derived(laid(before, fields))}
         put = {k: v for k, v in fields.items() if v is not None}
         drop = {k: "" for k, v in fields.items() if v is None}
         update: dict[str, Any] = {"$set": {**put, "updated_at": store.now()}, "$inc": {"revision": 1}}
@@ -164,8 +175,33 @@ def change(
     return store.transaction(work)
 
 
-def remove(cls: type[R], key: str, by: str, check: Callable[[R], None], *, revision: int | None = None) -> None:
-    """Delete a record with its line, after `check(record)` has not raised. Raises `NotFound`, `Stale`."""
+def laid(raw: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
+    """A stored record with these fields set in it (dotted paths through maps; None unsets); `raw` stays as it is."""
+    result = dict(raw)
+    for path, value in fields.items():
+        *way, last = path.split(".")
+        part = result
+        for name in way:
+            part[name] = dict(part.get(name) or {})
+            part = part[name]
+        if value is None:
+            part.pop(last, None)
+        else:
+            part[last] = value
+    return result
+
+
+def remove(
+    cls: type[R],
+    key: str,
+    by: str,
+    check: Callable[[R], None],
+    *,
+    revision: int | None = None,
+    also: Callable[[ClientSession, R], None] | None = None,
+) -> None:
+    """Delete a record with its line, after `check(record)` has not raised; `also(session, record)` may delete what belongs to it
+    in the same transaction. Raises `NotFound`, `Stale`."""
 
     def work(session: ClientSession) -> None:
         before = cls.rows().find_one({"_id": key}, session=session)
@@ -173,9 +209,12 @@ def remove(cls: type[R], key: str, by: str, check: Callable[[R], None], *, revis
             raise NotFound(what=key)
         if revision is not None and before["revision"] != revision:
             raise Stale()
-        check(cls.of(before))
+        record = cls.of(before)
+        check(record)
         cls.rows().delete_one({"_id": key, "revision": before["revision"]}, session=session)
         trail(session, cls, key, by, "remove", before, {})
+        if also:
+            also(session, record)
 
     store.transaction(work)
 

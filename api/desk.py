@@ -1,0 +1,336 @@
+"""The desk around what is published: comments on drafts, previews, where a thing is used, what has aged or fallen behind.
+
+`add` puts the same routes beside lessons and paths. Whoever may read a draft may comment on it; open comments block nothing, the
+approver is told how many there are.
+"""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import marshmallow as ma
+from flask import Response, jsonify
+from marshmallow import validate
+
+from api.auth import actor, allowed, demand
+from api.guard import Blueprint, cursor_of, if_match, next_page, page
+from api.media import readable as media_readable
+from api.shapes import ID, Edition, Paging, reader, settings
+from content import media, reviewing, upkeep
+from content.failures import Failure, Forbidden, NotFound
+from content.lessons import Lesson
+from content.paths import Path
+from content.published import Snapshot
+from content.publishing import Publishable
+from content.reviewing import Comment
+from content.upkeep import Use
+from notifications import seasons
+from notifications.notices import Notice
+
+P = TypeVar("P", bound=Publishable)
+KINDS: dict[str, type[Publishable]] = {"lesson": Lesson, "path": Path}
+staff = Blueprint("staff_desk", __name__, url_prefix="/v1/staff", description="Comments, previews, used in, aging, translations")
+
+
+class CommentsQuery(Paging):
+    language = Edition()
+    open = ma.fields.Boolean(metadata={"description": "true: only threads that wait for an answer"})
+
+
+class CommentIn(ma.Schema):
+    language = Edition(metadata={"description": "the edition; a reply takes that of its thread"})
+    field = ma.fields.String(validate=validate.Length(1, 40), metadata={"example": "body"})
+    quote = ma.fields.String(validate=validate.Length(1, 500), metadata={"description": "the words that are meant"})
+    text = ma.fields.String(required=True, validate=validate.Length(1, 2000))
+    reply_to = ma.fields.String(validate=ID)
+
+    @ma.validates_schema
+    def whole(self, data: dict[str, Any], **kwargs: Any) -> None:
+        """A first comment names its edition; a reply names neither that nor words of its own."""
+        if "reply_to" not in data and "language" not in data:
+            raise ma.ValidationError("Missing data for required field.", "language")
+        for name in ("field", "quote"):
+            if "reply_to" in data and name in data:
+                raise ma.ValidationError("Unknown field.", name)
+
+
+class PreviewIn(ma.Schema):
+    language = Edition(required=True)
+    hours = ma.fields.Integer(load_default=24, validate=validate.Range(1, 168))
+
+
+def own(cls: type[P], slug: str, permission: str) -> P:
+    """The record, when the asker may do this to it; one that he may not even read is not there at all (404)."""
+    raw = cls.rows().find_one({"slug": slug})
+    if raw is None:
+        raise NotFound(what=slug)
+    record = cls.of(raw)
+    demand(permission, record.organisation, record.divisions, read="lesson.read", what=slug)
+    return record
+
+
+def said(record: Publishable, comment: Comment) -> dict[str, Any]:
+    """A comment as staff see it. `quote_found`: whether its words still stand in the working copy."""
+    content = record.content_of(comment.language) if comment.language in record.stands else {}
+    found = reviewing.quoted(content, comment.field, comment.quote) if comment.quote else None
+    return {
+        "id": comment.id,
+        "by": comment.created_by,
+        "at": comment.created_at.isoformat(),
+        **{name: getattr(comment, name) for name in ("language", "field", "quote", "text", "reply_to", "resolved_by")},
+        "resolved_at": comment.resolved_at.isoformat() if comment.resolved_at else None,
+        "quote_found": found,
+    }
+
+
+def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
+    """Register comments, previews and the cleaning away of drafts beside a kind's own routes."""
+    path, name = f"/{noun}/<string:slug>", cls.NAME
+
+    @blp.get(f"{path}/comments", endpoint=f"{name}_comments")
+    @blp.arguments(CommentsQuery, location="query")
+    @blp.response(200)
+    def comments(query: dict[str, Any], slug: str) -> dict[str, Any]:
+        """What colleagues said about the draft, thread by thread
+
+        `open` counts the threads that wait; they block nothing.
+        """
+        record = own(cls, slug, "lesson.read")
+        found = reviewing.comments(record, query.get("language", ""))
+        if query.get("open"):
+            waiting = {one.id for one in found if not one.reply_to and not one.resolved_at}
+            found = [one for one in found if (one.reply_to or one.id) in waiting]
+        places = {one.id: number for number, one in enumerate(found)}
+        result = page(found, query.get("cursor"), query["limit"], lambda one: [places[one.id]])
+        result["items"] = [said(record, one) for one in result["items"]]
+        return {**result, "open": reviewing.open_comments([record.id], query.get("language", "")).get(record.id, 0)}
+
+    @blp.post(f"{path}/comments", endpoint=f"{name}_comment")
+    @blp.arguments(CommentIn)
+    @blp.alt_response(201, description="The comment")
+    def comment(payload: dict[str, Any], slug: str) -> Response:
+        """Comment on an edition of the draft, or reply
+
+        Whoever may read it may comment.
+        """
+        record = own(cls, slug, "lesson.read")
+        rest = {key: payload.get(key, "") for key in ("field", "quote", "reply_to")}
+        made = reviewing.comment(record, payload.get("language", ""), payload["text"], actor().id, **rest)
+        response = jsonify(said(record, made))
+        response.status_code = 201
+        response.headers["Location"] = f"/v1/staff/{noun}/{slug}/comments"
+        return response
+
+    def closed(slug: str, comment_id: str, reopen: bool) -> dict[str, Any]:
+        record = own(cls, slug, "lesson.read")
+        mine = reviewing.find(record, comment_id).created_by == actor().id
+        may = any(allowed(p, record.organisation, record.divisions) for p in ("lesson.write", "lesson.approve"))
+        if not mine and not may:
+            raise Forbidden()
+        return said(record, reviewing.resolve(record, comment_id, actor().id, reopen=reopen))
+
+    @blp.post(f"{path}/comments/<string:comment_id>/resolve", endpoint=f"{name}_resolve")
+    @blp.response(200)
+    def resolve(slug: str, comment_id: str) -> dict[str, Any]:
+        """Close a thread
+
+        Its maker may, and whoever may write or approve the draft. Needs no If-Match: 409 when it is closed already.
+        """
+        return closed(slug, comment_id, False)
+
+    @blp.post(f"{path}/comments/<string:comment_id>/reopen", endpoint=f"{name}_reopen")
+    @blp.response(200)
+    def reopen(slug: str, comment_id: str) -> dict[str, Any]:
+        """Open a thread again"""
+        return closed(slug, comment_id, True)
+
+    @blp.post(f"{path}/preview", endpoint=f"{name}_preview")
+    @blp.arguments(PreviewIn)
+    @blp.alt_response(201, description="The address, told once")
+    def preview(payload: dict[str, Any], slug: str) -> Response:
+        """An address that shows the working copy to whoever has it, for some hours
+
+        It ends with its time, when it is revoked, and when its maker's account or right ends.
+        """
+        record = own(cls, slug, "lesson.read")
+        if not reviewing.may_show(actor(), record, settings().division):
+            raise Forbidden()
+        token, made = reviewing.preview(record, payload["language"], payload["hours"], actor().id)
+        address = f"/v1/previews/{token}"
+        response = jsonify({"address": address, "expires_at": made.expires_at.isoformat()})
+        response.status_code = 201
+        response.headers["Location"] = address
+        return response
+
+    @blp.delete(f"{path}/previews", endpoint=f"{name}_revoke")
+    @blp.response(200)
+    def revoke(slug: str) -> dict[str, Any]:
+        """End its previews
+
+        All of them for whoever may write or approve the draft; for others their own.
+        """
+        record = own(cls, slug, "lesson.read")
+        may = reviewing.may_show(actor(), record, settings().division)
+        return {"revoked": reviewing.revoke(record, actor().id, own_only=not may)}
+
+    @blp.delete(path, endpoint=f"{name}_discard")
+    @blp.response(204)
+    def discard(slug: str) -> None:
+        """Delete a draft of which nothing was ever published
+
+        Its comments and previews go with it. 409 once there is a version, and while a path or check leads to it. Needs If-Match.
+        """
+        revision = if_match()
+        record = own(cls, slug, "lesson.write")
+        if name == Lesson.NAME:
+            used = [f"{use.kind} {use.key}" for use in upkeep.uses_of_lesson(reader().current, slug) if use.kind != "lesson"]
+            if used:
+                raise Failure("in_use", what=slug, used_in=", ".join(used))
+        reviewing.discard(cls, record.id, actor().id, revision)
+
+
+for _noun, _cls in (("lessons", Lesson), ("paths", Path)):
+    add(staff, _noun, _cls)
+
+
+# --- used in ---------------------------------------------------------------------------------------------------------
+
+
+def told(uses: list[Use]) -> tuple[list[dict[str, Any]], int]:
+    """The uses that the asker may know of, and how many others there are. Drafts of others are not his to know."""
+    items = []
+    for use in uses:
+        permission = "check.read" if use.kind == "check" else "lesson.read"
+        if use.published or allowed(permission, use.organisation, use.divisions):
+            items.append({"kind": use.kind, "key": use.key, "published": use.published})
+    return items, len(uses) - len(items)
+
+
+def warnings(snapshot: Snapshot, record: Publishable) -> list[dict[str, Any]]:
+    """What readers lose when nothing of a lesson is public any more: the published paths, checks and lessons that lead to it."""
+    if record.NAME != Lesson.NAME or any(stand.version for stand in record.stands.values()):
+        return []
+    return [
+        {
+            "kind": kind,
+            "key": key,
+            "messages": {
+                "zh-Hans": f"{kind} “{key}” 仍指向这一课，读者在那里将看不到它。",
+                "en": f"{kind} “{key}” still leads to this lesson; readers no longer find it there.",
+            },
+        }
+        for kind, key in sorted(upkeep.readers_of(snapshot, record.key))
+    ]
+
+
+@staff.get("/lessons/<string:slug>/used-in")
+@staff.response(200)
+def lesson_used_in(slug: str) -> dict[str, Any]:
+    """Paths, checks, lessons, seasons and notices that lead to a lesson
+
+    `hidden` counts drafts that are not the asker's to read.
+    """
+    own(Lesson, slug, "lesson.read")
+    items, hidden = told(upkeep.uses_of_lesson(reader().current, slug))
+    items += [
+        {"kind": "season", "key": code, "published": True}
+        for code, season in sorted(seasons.calendar().seasons.items())
+        if slug in season.lessons
+    ]
+    for raw in Notice.rows().find({"lessons": slug}, {"divisions": 1, "state": 1, "listed": 1}).sort("_id", 1):
+        if any(allowed("notice.read", "", [code]) for code in raw.get("divisions") or [settings().division]):
+            items.append({"kind": "notice", "key": raw["_id"], "published": bool(raw["listed"]), "state": raw["state"]})
+        else:
+            hidden += 1
+    return {"items": items, "hidden": hidden}
+
+
+@staff.get("/media/<string:media_id>/used-in")
+@staff.response(200)
+def media_used_in(media_id: str) -> dict[str, Any]:
+    """What shows a media file, in working copies and for readers
+
+    `versions` are the published versions that name it, old ones too: while there is one the file stays.
+    """
+    found = media.find(media_id)
+    if not media_readable(found):
+        raise NotFound(what=media_id)
+    if not found.sha256:
+        return {"items": [], "hidden": 0, "versions": []}
+    items, hidden = told(upkeep.uses_of_media(reader().current, found.sha256))
+    return {"items": items, "hidden": hidden, "versions": upkeep.kept_versions(found.sha256)}
+
+
+# --- what needs a hand -----------------------------------------------------------------------------------------------
+
+
+class AgingQuery(Paging):
+    before = ma.fields.Date(
+        format="iso", metadata={"description": "local date; default: thirty days from today in the district's zone"}
+    )
+
+
+@staff.get("/lessons/aging")
+@staff.arguments(AgingQuery, location="query")
+@staff.response(200)
+def aging(query: dict[str, Any]) -> dict[str, Any]:
+    """Published lessons to look at again, oldest first
+
+    Those whose `review_due` comes until `before`; without one, those that were published a year before that.
+    `days_overdue` is negative for what is still to come.
+    """
+    zone = settings().zone
+    today = datetime.now(ZoneInfo(zone)).date()
+    found = upkeep.aging(reader().current, query.get("before", today + timedelta(days=30)), zone)
+    last = cursor_of(query, 2)
+
+    def mine() -> Iterator[upkeep.Aging]:
+        rest = [one for one in found if [one.due, one.slug] > last]
+        for start in range(0, len(rest), 200):
+            part = rest[start : start + 200]
+            match = {"slug": {"$in": [one.slug for one in part]}}
+            rows = {raw["slug"]: raw for raw in Lesson.rows().find(match, {"slug": 1, "organisation": 1, "divisions": 1})}
+            for one in part:
+                raw = rows.get(one.slug)
+                if raw and allowed("lesson.read", raw.get("organisation", ""), raw.get("divisions", [])):
+                    yield one
+
+    def line(one: upkeep.Aging) -> dict[str, Any]:
+        late = (today - date.fromisoformat(one.due)).days
+        editions = [{"language": edition, "title": title} for edition, title in one.editions.items()]
+        return {"slug": one.slug, "due": one.due, "planned": one.planned, "days_overdue": late, "editions": editions}
+
+    return next_page(mine(), query["limit"], lambda one: [one.due, one.slug], line)
+
+
+@staff.get("/lessons/stale")
+@staff.arguments(Paging, location="query")
+@staff.response(200)
+def stale(query: dict[str, Any]) -> dict[str, Any]:
+    """Translations and voices that are behind the text they were made from, oldest first
+
+    A lesson a row, by when its first edition fell behind. `reason`: moved_on, rolled_back, withdrawn, source_missing, or unknown
+    (no version was recorded). `compare` is the address of what changed in the source since.
+    """
+    last = cursor_of(query, 2)
+    try:
+        after = (datetime.fromisoformat(last[0]), last[1]) if last[0] else None
+        found = upkeep.stale(after) if after and after[0].tzinfo else upkeep.stale()
+    except ValueError:
+        raise Failure("bad_cursor") from None
+
+    def line(raw: dict[str, Any]) -> dict[str, Any]:
+        editions = upkeep.behind(raw)
+        for row in editions:
+            row["since"] = row["since"].isoformat()
+            row["compare"] = None
+            if row["reason"] in {"moved_on", "rolled_back"}:
+                versions = f"old={row['made_from_version']}&new={row['present_version']}"
+                row["compare"] = f"/v1/staff/lessons/{raw['slug']}/versions?language={row['made_from']}&{versions}"
+        return {"slug": raw["slug"], "since": raw["behind_since"].isoformat(), "editions": editions}
+
+    def mine(raw: dict[str, Any]) -> bool:
+        return allowed("lesson.read", raw.get("organisation", ""), raw.get("divisions", []))
+
+    return next_page(filter(mine, found), query["limit"], lambda raw: [raw["behind_since"].isoformat(), raw["slug"]], line)
