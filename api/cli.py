@@ -16,7 +16,22 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from content import checks, directory, embedded, importing, lessons, objects, packs, paths, schedule, sealed, staff, store
+from content import (
+    archive,
+    checks,
+    directory,
+    embedded,
+    films,
+    importing,
+    lessons,
+    objects,
+    packs,
+    paths,
+    schedule,
+    sealed,
+    staff,
+    store,
+)
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -327,6 +342,7 @@ def main() -> None:
         for one in getattr(failure, "errors", []):
             errors.print(f"  {one.messages['zh-Hans']} {one.messages['en']}")
         sys.exit(1)
+    say("ffmpeg", "", films.state())
 
 
 if __name__ == "__main__":

@@ -175,36 +175,36 @@ def missing_parts(settings: Settings, media_id: str) -> dict[str, Any]:
     if media.state != "waiting" or not media.upload:
         raise Conflict(state=media.state if media.upload else "form", action="resume")
     plan = _plan(media.bytes)
-    missing = _missing(settings, media, plan)
+    try:
+        there = {*_there(settings, media, plan)}
+    except NotFound:
+        if objects.head(settings, f"quarantine/{media.id}") is None:
+            raise
+        there = {*plan}  # joined, by an `accept` that was cut
+    missing = {number: size for number, size in plan.items() if number not in there}
     return {
-        "id": media.id, "part_size": PART, "received": sorted(plan.keys() - missing.keys()),
+        "id": media.id, "part_size": PART, "received": sorted(there),
         "parts": _addresses(settings, media, missing), "expires_in": objects.UPLOAD,
     }  # fmt: skip
 
 
-def _missing(settings: Settings, media: Media, plan: Mapping[int, int]) -> dict[int, int]:
-    """What of the plan S3 has not. Raises `NotFound` when it knows nothing of the upload."""
-    key = f"quarantine/{media.id}"
-    try:
-        there = objects.parts(settings, key, media.upload)
-    except NotFound:
-        if objects.head(settings, key) is None:
-            raise NotFound(what=media.id) from None
-        return {}  # joined, by an `accept` that was cut
-    return {number: size for number, size in plan.items() if number not in there or there[number].size != size}
+def _there(settings: Settings, media: Media, plan: Mapping[int, int]) -> dict[int, objects.Part]:
+    """The parts that S3 has in the announced size. Raises `NotFound` when it knows nothing of the upload."""
+    found = objects.parts(settings, f"quarantine/{media.id}", media.upload)
+    return {part.number: part for part in found if part.size == plan.get(part.number)}
 
 
 def _join(settings: Settings, media: Media) -> None:
-    """Make one object of an upload in parts; a second call, and one for an upload by form, is a no-op."""
-    key = f"quarantine/{media.id}"
+    """Make one object of an upload in parts; a second call, and one for an upload by form, is a no-op. Raises
+    `Conflict("upload_incomplete")`."""
+    key, plan = f"quarantine/{media.id}", _plan(media.bytes)
     if not media.upload or objects.head(settings, key):
         return
     with contextlib.suppress(NotFound):  # too old, or joined by a concurrent call
-        plan = _plan(media.bytes)
-        if missing := _missing(settings, media, plan):
-            raise Conflict("upload_incomplete", missing=", ".join(map(str, [*missing][:20])))
-        there = objects.parts(settings, key, media.upload)
-        objects.join(settings, key, media.upload, [there[number] for number in plan if number in there])
+        there = _there(settings, media, plan)
+        if missing := [str(number) for number in plan if number not in there]:
+            raise Conflict("upload_incomplete", missing=", ".join(missing[:20]))
+        objects.join(settings, key, media.upload, [there[number] for number in plan])
 
 
 def gaps(names: Collection[str], language: str) -> list[str]:

@@ -286,18 +286,13 @@ def part_address(settings: Settings, key: str, upload: str, number: int, size: i
     return _client(settings).generate_presigned_url("upload_part", Params=where, ExpiresIn=UPLOAD)
 
 
-def parts(settings: Settings, key: str, upload: str) -> dict[int, Part]:
-    """The parts S3 has, by number. Raises `NotFound` when the upload was joined, given up or never begun."""
-    found: dict[int, tuple[datetime, Part]] = {}
+def parts(settings: Settings, key: str, upload: str) -> Sequence[Part]:
+    """The parts S3 has, by number. Raises `NotFound` when the upload was joined, given up or never begun. A part that was
+    sent again is listed once by Amazon's S3, each time by SeaweedFS, in the order of the seconds they came in."""
     with _s3(key):
         pages = _client(settings).get_paginator("list_parts").paginate(Bucket=settings.s3_bucket, Key=key, UploadId=upload)
-        for page in pages:
-            for row in page.get("Parts", []):
-                one = Part(row["PartNumber"], row["Size"], row["ETag"])
-                # S3 lists a part that was sent again once, SeaweedFS each time: the last counts
-                if one.number not in found or found[one.number][0] <= row["LastModified"]:
-                    found[one.number] = row["LastModified"], one
-    return {number: one for number, (_, one) in sorted(found.items())}
+        rows = sorted((r for page in pages for r in page.get("Parts", [])), key=lambda r: (r["PartNumber"], r["LastModified"]))
+    return [Part(row["PartNumber"], row["Size"], row["ETag"]) for row in rows]
 
 
 def join(settings: Settings, key: str, upload: str, pieces: Sequence[Part]) -> None:

@@ -18,7 +18,7 @@ from celery import Celery, signals
 from kombu.exceptions import OperationalError
 from pymongo.errors import PyMongoError
 
-from content import embedded, media, packs, published, publishing, store
+from content import archive, embedded, films, media, packs, published, publishing, store
 from content.failures import Failure
 from content.settings import Settings, SettingsError
 from notifications import fcm, notices
@@ -67,6 +67,7 @@ app.conf.update(
         "packs": {"task": "packs.build", "schedule": 600.0, "options": {"expires": 590}},
         "tombstones": {"task": "published.purge", "schedule": 86400.0, "options": {"expires": 3600}},
         "quarantine": {"task": "media.purge", "schedule": 3600.0, "options": {"expires": 3000}},
+        "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
     },
 )
 
@@ -148,6 +149,16 @@ def schedule() -> None:
 
 
 @app.task(name="media.purge")
+@app.task(name="media.renditions")
+def renditions() -> None:
+    """Render one film or sound that waits for it."""
+    try:
+        if outcome := films.work(settings):
+            log.info("renditions: %s", outcome)
+    except (Failure, PyMongoError, OSError) as error:
+        log.warning("renditions put off: %s", type(error).__name__)
+
+
 def purge() -> None:
     """Delete uploads that nobody accepted within a day."""
     try:

@@ -7,7 +7,13 @@ named by its own hash, decode as its type, and hold no canary.
 import base64
 import hashlib
 import io
+import json
+import random
+import shutil
+import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zipfile
@@ -17,6 +23,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 import pytest
@@ -24,7 +31,7 @@ import requests
 from botocore.config import Config
 from PIL import Image, PngImagePlugin
 
-from content import inspection, lessons, media, objects, published, records, staff, store
+from content import films, inspection, lessons, media, objects, published, records, staff, store
 from content.failures import TEXTS, Conflict, Invalid, NotFound, Stale, Unavailable
 from content.inspection import TYPES
 from content.media import Media
@@ -354,6 +361,8 @@ class Bucket:
         """Delete everything."""
         for key in self.keys():
             self.client.delete_object(Bucket=self.settings.s3_bucket, Key=key)
+        for one in objects.unfinished(self.settings, ""):
+            objects.abort(self.settings, one.key, one.upload)
 
     def hostile(self, folder: Path) -> list[str]:
         """What is wrong with `media/`: an object that is not its own hash, not its type, or holds a canary."""
@@ -742,3 +751,300 @@ def test_from_a_form_to_a_phone(site: Site, bucket: Bucket) -> None:
     assert site.get(f"/v1/media/{sha256}").status_code == 404
     assert bucket.keys("media/") == []
     assert Media.rows().count_documents({}) == 1
+
+
+# --- captions and transcript -----------------------------------------------------------------------------------------
+
+SAID = "先听，再说。\n\nᠮᠣᠩᠭᠣᠯ\u202fᠤᠨ"
+
+
+def test_a_film_without_captions_is_not_taught(site: Site, settings: Settings, bucket: Bucket) -> None:
+    editor = site.person("editor", "editor")
+    film = media.accept(settings, uploaded(settings, "video/mp4", mp4(), title="先听"), SYSTEM)
+    words = media.accept(settings, uploaded(settings, VTT_TYPE, VTT, title="先听的字幕"), SYSTEM)
+    photo = media.accept(settings, uploaded(settings, "image/png", PICTURE), SYSTEM)
+    sound = media.accept(settings, uploaded(settings, "audio/ogg", ogg()), SYSTEM)
+    silent = media.accept(settings, uploaded(settings, "video/webm", webm()), SYSTEM)
+    path, public = f"/v1/staff/media/{film.id}", f"/v1/media/{film.sha256}"
+    site.refresh()
+    assert site.get(public).json()["captions"] == []
+    assert site.get(public).json()["transcript"] is None
+
+    facts: dict[str, Any] = {"kind": "tip", "audiences": ["parent"], "stages": ["junior"], "topics": ["emotion"]}
+    facts["sources"] = [{"title": "本项目"}]
+    text = {"title": "先听", "body": f"看一看。\n\n![先听](media:{film.sha256}) ![](media:{photo.sha256})", "summary": "一分钟"}
+    body = {"slug": "listen", **facts, "texts": [{"language": "zh-Hans", **text, "try_this": "听"}]}
+    assert site.post("/v1/staff/lessons", body, by=editor).status_code == 201
+
+    def submit() -> requests.Response:
+        return site.post("/v1/staff/lessons/listen/submit", {"language": "zh-Hans"}, by=editor, match='"1"')
+
+    refused = submit()
+    assert (refused.status_code, refused.json()["code"]) == (409, "incomplete")
+    for part in ("captions", "transcript"):
+        assert f"media {film.sha256} {part} zh-Hans" in refused.json()["messages"]["en"]
+
+    def describe(where: str = path, **facts: Any) -> requests.Response:
+        return site.call("PATCH", where, by=editor, match=site.get(where, by=editor).headers["ETag"], json=facts)
+
+    for wrong in ("0" * 64, photo.sha256):
+        answer = describe(captions=[{"language": "zh-CN", "file": wrong}])
+        assert answer.status_code == 422, answer.text
+        assert [(e["field"], e["code"]) for e in answer.json()["errors"]] == [("captions.zh-Hans", "not_captions")]
+    twice = [{"language": "zh-CN", "text": "a"}, {"language": "zh-Hans", "text": "b"}]
+    for facts in (
+        {"transcript": twice}, {"transcript": [{"language": "zh-Hans", "text": ""}]},
+        {"transcript": [{"language": "zh-Hans", "text": " \n"}]}, {"transcript": [{"language": "en", "text": "x" * 200_001}]},
+        {"captions": [{"language": "zh-Hans", "file": "x"}]},
+    ):  # fmt: skip
+        assert describe(**facts).status_code == 422, facts
+    still = describe(f"/v1/staff/media/{photo.id}", transcript=[{"language": "zh-Hans", "text": "一张图"}])
+    assert [(e["field"], e["code"]) for e in still.json()["errors"]] == [("transcript", "unsupported")]
+    assert site.get(path, by=editor).headers["ETag"] == '"2"'  # nothing of all that was written
+
+    assert describe(captions=[{"language": "zh-CN", "file": words.sha256}]).status_code == 200
+    assert submit().json()["messages"]["en"].count("media ") == 1  # the transcript
+    told = describe(transcript=[{"language": "zh-CN", "text": f"  {SAID}\r\n"}, {"language": "en", "text": "Listen first."}])
+    assert told.json()["transcript"] == [{"language": "en", "text": "Listen first."}, {"language": "zh-Hans", "text": SAID}]
+    assert told.json()["captions"] == [{"language": "zh-Hans", "file": words.sha256}]
+    assert submit().status_code == 200, submit().text
+
+    shown = site.get(public, headers={"Accept-Language": "mn-Mong, zh"}).json()
+    assert shown["transcript"] == {"language": "zh-Hans", "text": SAID}
+    (caption,) = shown["captions"]
+    assert (caption["language"], caption["sha256"]) == ("zh-Hans", words.sha256)
+    answer = requests.get(site.get(caption["address"]).headers["Location"], timeout=10)
+    assert (answer.content, answer.headers["Content-Type"]) == (VTT, VTT_TYPE)
+    assert site.get(public, headers={"Accept-Language": "en"}).json()["transcript"]["text"] == "Listen first."
+    item = released().get("media", film.sha256)["*"].content
+    assert item is not None
+    assert (item["captions"], item["transcript"]["zh-Hans"]) == ({"zh-Hans": words.sha256}, SAID)
+
+    # each language on its own; sound, and a film without sound, need no captions
+    names = [film.sha256, photo.sha256, sound.sha256, silent.sha256, "0" * 64]
+    assert media.gaps(names, "en") == [
+        line for name in sorted(names) for line in {
+            film.sha256: [f"media {name} captions en"], photo.sha256: [], "0" * 64: [f"media {name}"],
+            sound.sha256: [f"media {name} transcript en"], silent.sha256: [f"media {name} transcript en"],
+        }[name]
+    ]  # fmt: skip
+    assert media.gaps([], "en") == []
+
+    # captions in use stay
+    held = f"/v1/staff/media/{words.id}"
+    kept = site.call("DELETE", held, by=editor, match=site.get(held, by=editor).headers["ETag"])
+    assert (kept.status_code, kept.json()["code"]) == (409, "in_use")
+    assert "media 先听" in kept.json()["messages"]["en"]
+    assert describe(captions=[]).status_code == 200
+    assert site.call("DELETE", held, by=editor, match=site.get(held, by=editor).headers["ETag"]).status_code == 204
+
+
+# --- in parts --------------------------------------------------------------------------------------------------------
+
+GO_ON = """
+import json, sys, urllib.request as u
+base, token, path, file = sys.argv[1:]
+asked = u.Request(f"{base}{path}/parts", headers={"Authorization": f"Bearer {token}"})
+found = json.load(u.urlopen(asked, timeout=20))
+data = open(file, "rb").read()
+for part in found["parts"]:
+    start = (part["number"] - 1) * found["part_size"]
+    u.urlopen(u.Request(part["url"], data[start : start + part["size"]], method="PUT"), timeout=20)
+print(json.dumps([found["received"], [part["number"] for part in found["parts"]]]))
+"""
+
+
+def test_a_large_upload_is_cut_and_another_process_goes_on(site: Site, bucket: Bucket, tmp_path: Path) -> None:
+    site.person("editor", "editor")
+    site.person("stranger", "editor", organisation=staff.create_organisation("一中", "school", "150603", SYSTEM).id)
+    data = mp4(box(b"mdat", random.Random(1).randbytes(12 * 2**20)))
+    (tmp_path / "film").write_bytes(data)
+    body = {"content_type": "video/mp4", "size": len(data), "title": "讲座", "resumable": True}
+    made = site.post("/v1/staff/media", body, by="editor")
+    assert made.status_code == 201, made.text
+    path, parts, size = made.headers["Location"], made.json()["parts"], made.json()["part_size"]
+    assert [part["number"] for part in parts] == [1, 2, 3]
+    assert sum(part["size"] for part in parts) == len(data)
+
+    def piece(number: int) -> bytes:
+        return data[(number - 1) * size : number * size]
+
+    def put(number: int, content: Any, url: str = "") -> int:
+        return requests.put(url or parts[number - 1]["url"], data=content, timeout=20).status_code
+
+    # S3 takes the announced number of bytes under the announced number, and nothing else
+    assert put(1, piece(1)[:-1]) == 403
+    assert put(1, piece(1) + b"x") == 403
+    assert put(1, iter([piece(1)])) == 403  # in chunks, with no length said
+    assert put(2, piece(2), parts[1]["url"].replace("partNumber=2", "partNumber=1")) == 403
+    assert put(2, piece(2)) == 200
+    assert put(2, piece(2)) == 200  # sent again, as one whose answer was lost
+    where = urlsplit(parts[2]["url"])
+    with socket.create_connection((str(where.hostname), where.port or 80)) as line:  # the line breaks in the third
+        head = f"PUT {where.path}?{where.query} HTTP/1.1\r\nHost: {where.netloc}\r\nContent-Length: {len(piece(3))}\r\n\r\n"
+        line.sendall(head.encode() + piece(3)[:100_000])
+    # whoever holds the bucket's keys can write a part of another size: it counts as not there
+    upload = media.find(path.rpartition("/")[2]).upload
+    bucket.client.upload_part(
+        Bucket=bucket.settings.s3_bucket, Key=f"quarantine/{made.json()['id']}", UploadId=upload, PartNumber=1, Body=b"x"
+    )
+
+    cut = site.post(f"{path}/accept", by="editor")
+    assert (cut.status_code, cut.json()["code"]) == (409, "upload_incomplete")
+    assert "1, 3" in cut.json()["messages"]["en"]
+    assert site.get(f"{path}/parts", by="stranger").status_code == 404
+    argv = [sys.executable, "-c", GO_ON, site.base, site.tokens["editor"], path, str(tmp_path / "film")]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [[2], [1, 3]]
+
+    accepted = site.post(f"{path}/accept", by="editor")
+    assert accepted.status_code == 200, accepted.text
+    assert accepted.json()["sha256"] == hashlib.sha256(data).hexdigest()
+    assert "upload" not in accepted.json()
+    assert site.post(f"{path}/accept", by="editor").json() == accepted.json()
+    assert site.get(f"{path}/parts", by="editor").json()["code"] == "wrong_state"
+    assert list(objects.unfinished(bucket.settings, "quarantine/")) == []
+    assert bucket.hostile(tmp_path) == []
+    assert bucket.keys("quarantine/") == []
+
+
+def test_what_nobody_finishes_is_given_up(settings: Settings, bucket: Bucket) -> None:
+    def begun() -> str:
+        made = media.begin_upload(settings, "video/mp4", 5 * 2**20 + 9, SYSTEM, resumable=True)
+        assert requests.put(made["parts"][1]["url"], data=bytes(9), timeout=10).status_code == 200
+        return str(made["id"])
+
+    removed, old = begun(), begun()
+    media.remove(settings, removed, SYSTEM, lambda _: [])
+    assert [one.key for one in objects.unfinished(settings, "quarantine/")] == [f"quarantine/{old}"]
+    assert media.purge_quarantine(settings, store.now() + timedelta(hours=23)) == 0
+    assert media.missing_parts(settings, old)["received"] == [2]
+    assert media.purge_quarantine(settings, store.now() + timedelta(hours=24, minutes=1)) == 1
+    assert list(objects.unfinished(settings, "quarantine/")) == []
+    with pytest.raises(NotFound):
+        media.missing_parts(settings, old)
+    plain = media.begin_upload(settings, "video/mp4", 10, SYSTEM)["id"]
+    with pytest.raises(Conflict):
+        media.missing_parts(settings, plain)
+
+
+# --- what ffmpeg makes -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
+    """Makes a second of film or sound with a name in its tags."""
+    program = films.program()
+    if program is None:
+        pytest.skip("ffmpeg is not installed")
+    folder = tmp_path_factory.mktemp("film")
+
+    def make(name: str, *options: str) -> bytes:
+        picture = ["-f", "lavfi", "-i", "testsrc2=size=960x540:rate=25"] if name.endswith(("mp4", "webm")) else []
+        tone = ["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]
+        tags = ["-metadata", f"title={CANARY.decode()}", "-metadata", "location=+39.6+109.7/"]
+        argv = [program, "-v", "error", "-y", *picture, *tone, "-t", "1", *options, *tags, str(folder / name)]
+        subprocess.run(argv, check=True, timeout=60)
+        return (folder / name).read_bytes()
+
+    return make
+
+
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+
+
+def test_a_film_gets_its_smaller_versions(site: Site, settings: Settings, bucket: Bucket, film: Any, tmp_path: Path) -> None:
+    site.person("editor", "editor")
+    found = media.accept(settings, uploaded(settings, "video/mp4", film("a.mp4", *X264)), SYSTEM)
+    staffs = site.get(f"/v1/staff/media/{found.id}", by="editor").json()
+    assert (staffs["renditions_state"], set(staffs["renditions_messages"])) == ("waiting", {"zh-Hans", "en"})
+    assert site.get(f"/v1/media/{found.sha256}/file?rendition=small").status_code == 404
+    assert films.work(settings) == "done"
+    assert films.work(settings) == ""
+    site.refresh()
+
+    shown = site.get(f"/v1/media/{found.sha256}").json()
+    made = {row["name"]: row for row in shown["renditions"]}
+    kinds = {"poster": ("image/webp", 854, 480), "small": ("video/mp4", 853, 480), "audio": ("audio/mp4", None, None)}
+    assert {name: (row["content_type"], row["width"], row["height"]) for name, row in made.items()} == kinds
+    for name, row in made.items():
+        assert row["address"] == f"/v1/media/{found.sha256}/file?rendition={name}"
+        answer = requests.get(site.get(row["address"]).headers["Location"], timeout=10)
+        assert (len(answer.content), answer.headers["Content-Type"]) == (row["bytes"], row["content_type"])
+        assert hashlib.sha256(answer.content).hexdigest() == row["sha256"]
+        if name == "small":
+            assert answer.content.find(b"moov") < answer.content.find(b"mdat")  # begins before it is all there
+        if name == "poster":
+            with Image.open(io.BytesIO(answer.content)) as image:
+                assert len(image.getcolors(2**24) or []) > 100
+    assert made["small"]["bytes"] < found.bytes
+    assert bucket.hostile(tmp_path) == []  # no name, no place; each its own hash and what it says
+    assert site.get(f"/v1/media/{found.sha256}/file?rendition=x").status_code == 422
+    whole = site.get(f"/v1/media/{found.sha256}/file?width=200").headers["Location"]
+    assert found.sha256 in whole  # a width is for pictures
+
+    # sound: a smaller one; when there is nothing to gain, none
+    large = media.accept(settings, uploaded(settings, "audio/mpeg", film("a.mp3", "-b:a", "320k")), SYSTEM)
+    tiny = media.accept(settings, uploaded(settings, "audio/ogg", film("a.ogg", "-c:a", "libvorbis", "-b:a", "32k")), SYSTEM)
+    assert [films.work(settings), films.work(settings)] == ["done", "done"]
+    assert [row.name for row in media.find(large.id).renditions] == ["audio"]
+    assert [row.name for row in media.find(tiny.id).renditions] == []
+
+    media.remove(settings, found.id, SYSTEM, lambda _: [])
+    assert {f"media/{name}" for one in (large, tiny) for name in media.find(one.id).files()} == set(bucket.keys())
+
+
+def test_films_wait_for_ffmpeg(settings: Settings, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = media.accept(settings, uploaded(settings, "video/webm", webm()), SYSTEM)
+    photo = media.accept(settings, uploaded(settings, "image/png", PICTURE), SYSTEM)
+    with monkeypatch.context() as bare:
+        bare.setenv("PATH", str(tmp_path))
+        assert "not installed" in films.state()
+        assert [films.work(settings), films.work(settings)] == ["no_ffmpeg", ""]
+    assert (media.find(found.id).renditions_state, media.find(photo.id).renditions_state) == ("no_ffmpeg", "none")
+    assert media.find(found.id).revision == found.revision  # an editor's If-Match still holds
+    if shutil.which("ffmpeg"):
+        assert films.work(settings) == "failed"  # taken up by itself; this one is nonsense inside
+        assert films.work(settings) == ""
+        assert requests.get(objects.address(settings, f"media/{found.sha256}"), timeout=10).status_code == 200
+
+
+def test_a_worker_that_dies_loses_nothing_and_two_do_not_both(
+    settings: Settings, bucket: Bucket, film: Any, tmp_path: Path
+) -> None:
+    found = media.accept(settings, uploaded(settings, "video/mp4", film("b.mp4", *X264, "-an")), SYSTEM)
+    assert found.silent
+    at = store.now()
+    assert films._claim(at) is not None  # and here it dies
+    assert films.work(settings, lambda: at + timedelta(seconds=100)) == ""
+    machines = [replace(settings, var=tmp_path / name) for name in "ab"]
+    outcomes: list[str] = []
+
+    def run(machine: Settings) -> None:
+        outcomes.append(films.work(machine, lambda: store.now() + timedelta(seconds=130)))
+
+    threads = [threading.Thread(target=run, args=(machine,)) for machine in machines]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["", "done"]
+    assert [row.name for row in media.find(found.id).renditions] == ["poster", "small"]
+    assert [line.action for line in records.history("media", found.id)].count("media.render") == 1
+
+    # removed under the worker's hands: nothing of it stays
+    other = media.accept(settings, uploaded(settings, "video/mp4", film("c.mp4", *X264, "-crf", "30")), SYSTEM)
+    left = set(bucket.keys())
+    claimed = films._claim(store.now())
+    assert claimed is not None
+    media.remove(settings, other.id, SYSTEM, lambda _: [])
+    assert films._render(settings, Media.of(claimed), store.now) == "lost"
+    assert set(bucket.keys()) == left - {f"media/{other.sha256}"}
+
+    # one that takes the worker down each time is given up
+    third = media.accept(settings, uploaded(settings, "video/mp4", film("d.mp4", *X264, "-crf", "31")), SYSTEM)
+    for times in range(3):
+        assert films._claim(store.now() + timedelta(minutes=10 * times)) is not None
+    assert films.work(settings, lambda: store.now() + timedelta(hours=1)) == "failed"
+    assert media.find(third.id).renditions_state == "failed"
