@@ -4,8 +4,9 @@ Commands other than `serve` work on the running service's database: the one in `
 `xinqiao serve` has started on the same `XINQIAO_VAR`.
 """
 
+import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 import click
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, TaskID, track
 from rich.table import Table
 
 from content import (
@@ -219,18 +220,61 @@ def import_schedule(path: Path, dry_run: bool) -> None:
     report(schedule.import_file(path, SYSTEM, settings, dry_run), dry_run, whole=True)
 
 
+@contextlib.contextmanager
+def bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar for each step, where someone watches."""
+    with Progress(*Progress.get_default_columns(), console=errors, disable=not errors.is_terminal) as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = shown.add_task(step)
+            shown.update(tasks[step], completed=done, total=total or 1 if done < total else total)
+
+        yield progress
+
+
+def tell(counts: dict[str, int]) -> None:
+    """How many of what; each a line of text where nobody watches."""
+    if console.is_terminal:
+        table = Table("", "", show_header=False)
+        table.columns[1].justify = "right"
+        for name, number in counts.items():
+            table.add_row(name, f"{number:,}")
+        console.print(table)
+    else:
+        for name, number in counts.items():
+            console.print(f"{name}\t{number}")
+
+
+LOADED = {
+    "new": "导入完成 imported",
+    "library": "导入完成，替换了无人改动过的起步内容库 imported, in place of the starter library, which nobody had changed",
+    "again": "接着上次中断的导入，已完成 imported, where the last import was cut",
+    "done": "此存档先前已经导入，没有写入什么 this archive was imported before, nothing written",
+}
+
+
+@import_.command("archive")
+@dry
+def import_archive(path: Path, dry_run: bool) -> None:
+    """A folder that `export` wrote, whole: drafts, versions, what is published, media. Into a service without content."""
+    settings = opened().needed("s3_endpoint_url")
+    with bar() as progress:
+        loaded = archive.load(settings, path, progress, dry_run)
+    tell(loaded.counts)
+    console.print(LOADED[loaded.state] + ("（试运行，未写入 dry run, nothing written）" if dry_run else ""))
+
+
 @cli.command()
 @click.argument("path", type=click.Path(path_type=Path))
 def export(path: Path) -> None:
-    """Write every lesson's working copy into the folder PATH, in the form that `import lessons` reads."""
-    opened()
-    path.mkdir(parents=True, exist_ok=True)
-    count = 0
-    for raw in Lesson.rows().find().sort("slug", 1):
-        for name, text in importing.write(Lesson.of(raw)):
-            (path / name).write_text(text, encoding="utf-8")
-            count += 1
-    console.print(f"{count} files written to {path}")
+    """Write everything taught into the folder PATH: an archive that `import archive` reads, lessons as Markdown in it."""
+    settings = opened().needed("s3_endpoint_url")
+    with bar() as progress:
+        counts = archive.export(settings, path, progress)
+    tell(counts)
+    console.print(f"存档已写入 archive written to {path}")
 
 
 # --- staff -----------------------------------------------------------------------------------------------------------
@@ -298,6 +342,7 @@ def doctor() -> None:
         missing = store.missing_indexes()
         say("indexes", f"missing {', '.join(missing)}: run `xinqiao ensure-indexes`" if missing else "")
     say("bucket", "; ".join(objects.rights(settings)) if settings.s3_endpoint_url else "S3_ENDPOINT_URL is not set")
+    say("ffmpeg", "", films.state())
     say("broker", broker_problem(settings))
     say("push", "", fcm.credentials_state(settings))
     if up:
@@ -342,9 +387,7 @@ def main() -> None:
         for one in getattr(failure, "errors", []):
             errors.print(f"  {one.messages['zh-Hans']} {one.messages['en']}")
         sys.exit(1)
-    say("ffmpeg", "", films.state())
 
 
 if __name__ == "__main__":
     main()
-    say("ffmpeg", "", films.state())

@@ -143,12 +143,12 @@ def schedule() -> None:
         importlib.import_module(name)
     kinds = [cls for cls in store.collections() if issubclass(cls, publishing.Publishable)]
     try:
-        publishing.run_schedule(store.now(), kinds)
+        if not archive.running():  # half of what came has no readers yet
+            publishing.run_schedule(store.now(), kinds)
     except PyMongoError as error:
         log.warning("schedule put off: %s", type(error).__name__)
 
 
-@app.task(name="media.purge")
 @app.task(name="media.renditions")
 def renditions() -> None:
     """Render one film or sound that waits for it."""
@@ -159,6 +159,7 @@ def renditions() -> None:
         log.warning("renditions put off: %s", type(error).__name__)
 
 
+@app.task(name="media.purge")
 def purge() -> None:
     """Delete uploads that nobody accepted within a day."""
     try:
