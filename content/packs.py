@@ -86,13 +86,27 @@ class Written(NamedTuple):
     items: int
     media: tuple[int, int]
     """(files, bytes) that its items show."""
+    marks: str
+    """What it holds, a mark a key: see `_mark`."""
+
+
+MARK = 4  # bytes; of 10,000 keys one in 400,000 others is taken for one of them, and a pack is built once too often
+
+
+def _mark(kind: str, key: str) -> bytes:
+    """Stands for a key in the list of what a pack holds, so that what was never in it does not have it built anew."""
+    return hashlib.sha256(f"{kind}:{key}".encode()).digest()[:MARK]
 
 
 def lines(snapshot: Snapshot, selection: Selection, now: datetime) -> Iterator[bytes]:
     """The items of a pack, in order of kind and key."""
-    entries = sync.plan(snapshot, selection, 0, now).entries
-    for entry in sorted((e for e in entries if e.item), key=lambda e: e.at[1:]):
+    for entry in _entries(snapshot, selection, now):
         yield sync.line(snapshot, selection, entry.item)  # type: ignore[arg-type]
+
+
+def _entries(snapshot: Snapshot, selection: Selection, now: datetime) -> list[sync.Entry]:
+    entries = sync.plan(snapshot, selection, 0, now).entries
+    return sorted((entry for entry in entries if entry.item), key=lambda entry: entry.at[1:])
 
 
 def write(snapshot: Snapshot, selection: Selection, now: datetime, file: IO[bytes]) -> Written:
@@ -106,8 +120,10 @@ def write(snapshot: Snapshot, selection: Selection, now: datetime, file: IO[byte
     file.seek(0)
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
     file.seek(0)
-    media = dict(f for entry in sync.plan(snapshot, selection, 0, now).entries for f in entry.size.media)
-    return Written(sha256, size, unpacked, items, (len(media), sum(media.values())))
+    entries = _entries(snapshot, selection, now)
+    media = dict(found for entry in entries for found in entry.size.media)
+    marks = base64.b64encode(b"".join(sorted(_mark(*entry.at[1:]) for entry in entries))).decode()
+    return Written(sha256, size, unpacked, items, (len(media), sum(media.values())), marks)
 
 
 # --- building --------------------------------------------------------------------------------------------------------
@@ -118,14 +134,23 @@ def key_of(selection: Selection) -> str:
     return f"{selection.audience}.{selection.stage or 'all'}"
 
 
-def due(snapshot: Snapshot, selection: Selection, facts: Mapping[str, Any] | None, now: datetime) -> bool:
+def due(snapshot: Snapshot, selection: Selection, content: Mapping[str, Any] | None, now: datetime) -> bool:
     """Whether a selection's pack is to be built anew: there is none, its cursor leads nowhere, or it has changed and something
     was withdrawn, or much has changed, or it is a day old."""
-    if facts is None or (facts["format"], facts["epoch"]) != (FORMAT, snapshot.epoch) or facts["seq"] < snapshot.floor:
+    facts = content["facts"] if content else None
+    if (
+        content is None
+        or facts is None
+        or (facts["format"], facts["epoch"]) != (FORMAT, snapshot.epoch)
+        or facts["seq"] < snapshot.floor
+    ):
         return True
     if sync.read(facts["cursor"]).digest != selection.digest:
         return True
-    changed = sync.plan(snapshot, selection, facts["seq"], now).entries
+    marks = base64.b64decode(content["marks"])
+    held = {marks[at : at + MARK] for at in range(0, len(marks), MARK)}
+    entries = sync.plan(snapshot, selection, facts["seq"], now).entries
+    changed = [entry for entry in entries if entry.item or _mark(*entry.at[1:]) in held]
     return bool(changed) and (
         any(entry.item is None for entry in changed)
         or sum(entry.size.bytes for entry in changed) * SHARE > facts["bytes_unpacked"]
@@ -146,18 +171,17 @@ def build(settings: Settings, now: datetime) -> dict[str, int]:
     rows: list[tuple[Item, int]] = []  # with the sequence of the manifest that each replaces
     for name, selection in sorted(wanted.items()):
         old = there.get(name)
-        content = (old.content if old else None) or {}
-        facts = content.get("facts")
-        if not due(snapshot, selection, facts, now):
+        content = old.content if old else None
+        if not due(snapshot, selection, content, now):
             counts["kept"] += 1
             continue
-        facts = _make(settings, snapshot, selection, now)
-        counts["same" if content.get("facts", {}).get("sha256") == facts["sha256"] else "built"] += 1
-        retired = {sha256: until for sha256, until in content.get("retired", {}).items() if until > now.isoformat()}
-        if content and content["facts"]["sha256"] != facts["sha256"]:
-            retired[content["facts"]["sha256"]] = (now + KEPT).isoformat()
+        facts, marks = _make(settings, snapshot, selection, now)
+        before = content["facts"]["sha256"] if content else ""
+        counts["same" if before == facts["sha256"] else "built"] += 1
+        retired = {name: until for name, until in (content or {}).get("retired", {}).items() if until > now.isoformat()}
+        retired |= {before: (now + KEPT).isoformat()} if before else {}
         retired.pop(facts["sha256"], None)
-        made = {"facts": facts, "manifest": sign(settings, facts), "retired": retired}
+        made = {"facts": facts, "manifest": sign(settings, facts), "marks": marks, "retired": retired}
         rows.append((Item("pack", *name, made), old.seq if old else 0))
     for name in sorted(there.keys() - wanted.keys()):
         rows.append((Item("pack", *name, None), there[name].seq))
@@ -168,19 +192,20 @@ def build(settings: Settings, now: datetime) -> dict[str, int]:
     return counts
 
 
-def _make(settings: Settings, snapshot: Snapshot, selection: Selection, now: datetime) -> dict[str, Any]:
-    """Write a pack into S3; returns the facts of its manifest."""
+def _make(settings: Settings, snapshot: Snapshot, selection: Selection, now: datetime) -> tuple[dict[str, Any], str]:
+    """Write a pack into S3; returns the facts of its manifest, and its marks."""
     with tempfile.TemporaryFile(prefix="xinqiao-pack-") as file:
         pack = write(snapshot, selection, now, file)
         # also when an object of this name is there: it may be an old one that is about to be cleared
         digest = bytes.fromhex(pack.sha256)
         objects.put(settings, f"packs/{pack.sha256}", file, "application/x-ndjson+gzip", sha256=digest)
-    return {
+    facts = {
         "format": FORMAT, "audience": selection.audience, "stage": selection.stage, "language": selection.language,
         "sha256": pack.sha256, "bytes": pack.bytes, "bytes_unpacked": pack.bytes_unpacked, "items": pack.items,
         "media": {"count": pack.media[0], "bytes": pack.media[1]}, "cursor": sync.complete(snapshot, selection),
         "epoch": snapshot.epoch, "seq": snapshot.seq, "built_at": now.isoformat(),
     }  # fmt: skip
+    return facts, pack.marks
 
 
 def _replace(session: ClientSession, rows: list[tuple[Item, int]]) -> None:
