@@ -449,18 +449,21 @@ def choose(
 ) -> Item | None:
     """The best of a lesson's editions for a reader, what has expired left out; None when none is left.
 
-    The voice goes first (the one for `audience`, then the one for all, then any), the language second: who reads Mongolian and
-    is a student gets the students' text in Chinese rather than the parents' in Mongolian. With `language` only that one counts.
+    First among the texts that are for `audience`, in its own voice or for all, then among any. The language goes before the
+    voice, since what one cannot read helps nobody: an English-reading parent gets the English text for all rather than the
+    parents' in Chinese. With `language` only that one counts.
     """
-    order = [VOICE_OF[audience], ""] if audience in VOICE_OF else [""]
-    for voice in dict.fromkeys([*order, *VOICES]):
-        mark = f"-x-{voice}" if voice else ""
-        found = {
-            tag: item for edition, item in texts.items() for tag, own in [languages.parts(edition)]
-            if own == voice and shown(item, now) and language in (None, tag)
-        }  # fmt: skip
-        if found:
-            return texts[languages.pick(found, wanted, last) + mark]
+    there: dict[str, dict[str, Item]] = {}  # voice -> language -> item
+    for edition, item in texts.items():
+        tag, voice = languages.parts(edition)
+        if language in (None, tag) and shown(item, now):
+            there.setdefault(voice, {})[tag] = item
+    own = [VOICE_OF[audience], ""] if audience in VOICE_OF else [""]
+    for voices in (own, list(VOICES)):
+        tags = {tag for voice in voices for tag in there.get(voice, ())}
+        if tags:
+            best = languages.pick(tags, wanted, last)
+            return next(there[voice][best] for voice in voices if best in there.get(voice, ()))
     return None
 
 

@@ -42,7 +42,7 @@ def test_one_subject_is_told_in_three_voices_under_one_slug(site: Site) -> None:
         return shown
 
     assert [read(f"?audience={a}")["title"] for a in ("student", "parent")] == ["给student", "给parent"]
-    assert read("?audience=student", "en")["title"] == "给student"  # the voice goes before the language
+    assert read("?audience=student", "en")["title"] == "给student"  # the English one is the parents'
     assert (read("?audience=parent", "en")["title"], read("?audience=parent", "en")["language"]) == ("The week before", "en")
     shown = read("?audience=student")
     assert (shown["voice"], shown["language"], shown["audiences"]) == ("student", "zh-Hans", ["student"])
@@ -61,6 +61,11 @@ def test_one_subject_is_told_in_three_voices_under_one_slug(site: Site) -> None:
     out("exam-week", "zh-Hans")  # the text for all stands where no audience is named
     site.refresh()
     assert listed("") == [("exam-week", "")]
+    lessons.edit(lessons.by_slug("exam-week").id, SYSTEM, {}, {"en": EN})
+    out("exam-week", "en")
+    site.refresh()  # what one can read goes before the voice it is told in
+    assert (read("?audience=student", "en")["voice"], read("?audience=student", "en")["language"]) == ("", "en")
+    assert read("?audience=student", "zh")["voice"] == "student"
 
 
 def test_the_reader_is_told_of_a_fallback_and_how_it_is_written(site: Site) -> None:
