@@ -348,10 +348,12 @@ def accept(media_id: str) -> Response:
 def edit(payload: dict[str, Any], media_id: str) -> Response:
     """Change title, text alternatives, captions or transcript
 
-    Readers see it at once. Needs If-Match.
+    Readers see it at once. What a published lesson needs in its language cannot be taken out (409). Needs If-Match.
     """
     revision = if_match()
-    found = media.describe(own(media_id).id, actor().id, stored(payload), revision)
+    found = own(media_id)
+    shown_in = reader().current.uses.get(found.sha256 or "", ())
+    found = media.describe(found.id, actor().id, stored(payload), revision, shown_in)
     reader().refresh()
     return tagged(full(found), found.revision)
 

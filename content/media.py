@@ -22,7 +22,7 @@ from pymongo.client_session import ClientSession
 from content import inspection, languages, objects, published, records, store
 from content.failures import Conflict, FieldError, Invalid, NotFound, Stale, Text, Unavailable, invalid
 from content.inspection import TYPES, Clean
-from content.published import ANY, Item, PublishedRow
+from content.published import ANY, Item, Name, PublishedRow
 from content.records import SYSTEM, Record
 from content.settings import Settings
 
@@ -221,10 +221,14 @@ def gaps(names: Collection[str], language: str) -> list[str]:
     for name in sorted(names):
         if name not in found:
             result.append(f"media {name}")
-        elif found[name]["kind"] in {"video", "audio"}:
-            needed = ["transcript"] if found[name]["kind"] == "audio" or found[name]["silent"] else ["captions", "transcript"]
+        else:
+            needed = _needed(found[name]["kind"], found[name]["silent"])
             result += [f"media {name} {part} {language}" for part in needed if not found[name][part].get(language)]
     return result
+
+
+def _needed(kind: str, silent: bool) -> tuple[str, ...]:
+    return {"video": ("transcript",) if silent else ("captions", "transcript"), "audio": ("transcript",)}.get(kind, ())
 
 
 def find(media_id: str) -> Media:
@@ -365,10 +369,11 @@ def item(media: Media) -> Item:
 # --- afterwards ------------------------------------------------------------------------------------------------------
 
 
-def describe(media_id: str, by: str, fields: dict[str, Any], revision: int) -> Media:
+def describe(media_id: str, by: str, fields: dict[str, Any], revision: int, shown_in: Collection[Name] = ()) -> Media:
     """Change `title`, `alt` ({language: text}), `captions` ({language: SHA-256 of an accepted text/vtt}) or `transcript`
     ({language: text}); maps are replaced whole, and readers see it at once. Raises `NotFound`, `Stale`, and `Invalid` naming
-    the language: captions and transcripts are of films and sound, a transcript has at most TRANSCRIPT characters."""
+    the language: captions and transcripts are of films and sound, a transcript has at most TRANSCRIPT characters. `shown_in`
+    are the published items that show it: what one of them needs in its language cannot be taken out, `Conflict("in_use")`."""
     wanted = {k: v for k, v in fields.items() if k in {"title", "alt", "captions", "transcript"}}
     for name in wanted.keys() & {"alt", "transcript"}:
         wanted[name] = {language: languages.clean(text) for language, text in wanted[name].items()}
@@ -382,6 +387,10 @@ def describe(media_id: str, by: str, fields: dict[str, Any], revision: int) -> M
         for name in ("captions", "transcript"):
             if wanted.get(name) and now.kind not in {"video", "audio"}:
                 raise invalid(name, "unsupported", what=name, where=now.content_type, reason="video, audio")
+        parts = [name for name in _needed(now.kind, now.silent) if name in wanted]
+        lost = {language for name in parts for language in getattr(now, name).keys() - wanted[name].keys()}
+        if uses := sorted(" ".join(one) for one in shown_in if languages.parts(one[2])[0] in lost):
+            raise Conflict("in_use", what=", ".join(sorted(lost)), used_in=", ".join(uses[:10]))
         return wanted
 
     def also(session: ClientSession, media: Media) -> None:
