@@ -16,9 +16,9 @@ from api import front
 from api.auth import actor, allowed
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, tagged
 from api.shapes import Paging, Regexp, Tag, codes, reader, settings
-from content import divisions, languages, store
+from content import divisions, languages, lessons, store
 from content.failures import Failure, Forbidden, NotFound, invalid
-from content.vocabulary import AUDIENCES, SEASONS
+from content.vocabulary import AUDIENCES, SEASONS, Stage
 from notifications import notices, seasons, topics
 from notifications.notices import Notice
 from notifications.seasons import SeasonDate
@@ -91,7 +91,7 @@ class SeasonOut(ma.Schema):
     last = ma.fields.String()
     provisional = ma.fields.Boolean(metadata={"description": "nobody has confirmed the local date yet"})
     starts_in = ma.fields.Integer(metadata={"description": "days; 0 or less while it runs"})
-    lessons = ma.fields.List(ma.fields.String())
+    lessons = ma.fields.List(ma.fields.String(), metadata={"description": "slugs of those published for these readers"})
     checks = ma.fields.List(ma.fields.String())
 
 
@@ -150,6 +150,7 @@ def now_on(query: dict[str, Any]) -> Response:
     """The seasons a reader is in or about to enter, and what to show first"""
     on = query.get("on") or store.now().astimezone(ZoneInfo(settings().zone)).date()
     snapshot, wanted, last = reader().current, preferred(query), settings().language
+    stage = Stage.parse(query["stage"], "stage") if query["stage"] else None
     found = seasons.current(on, place(query), query["stage"], seasons.of_snapshot(snapshot))
 
     def text(by_language: Any) -> str:
@@ -165,7 +166,7 @@ def now_on(query: dict[str, Any]) -> Response:
             "last": one.span.last.isoformat(),
             "provisional": one.span.provisional,
             "starts_in": one.starts_in,
-            "lessons": list(one.season.lessons),
+            "lessons": lessons.readable(snapshot, one.season.lessons, query["audience"], stage),
             "checks": list(one.season.checks),
         }
         for one in found

@@ -11,7 +11,7 @@ import functools
 import html
 import math
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -467,9 +467,7 @@ def choose(
     return None
 
 
-def catalogue(
-    snapshot: Snapshot,
-    wanted: tuple[str, ...],
+def matching(
     *,
     audience: str | None = None,
     stage: Stage | None = None,
@@ -477,18 +475,12 @@ def catalogue(
     kind: str | None = None,
     season: str | None = None,
     division: str | None = None,
-    language: str | None = None,
-    last: str = "zh-Hans",
-) -> tuple[list[Item], Callable[[Item], bool]]:
-    """Published lessons in order, each once in the reader's best edition (`choose`), and whether one fits all filters: the two
-    apart, so that a page looks at no more lessons than it needs.
-
-    `division` takes what is meant for it or for a division above it. `language` keeps only what exists in that language.
-    """
+) -> Callable[[Item], bool]:
+    """Whether a published lesson is for such readers. `division` takes what is meant for it or for a division above it. Raises
+    `Invalid` for one that is not."""
     if division and not divisions.known(division):
         raise invalid("division", "unknown_reference", value=division)
     line = set(divisions.lineage(divisions.current(division))) if division else set()
-    now = store.now()
 
     def fits(item: Item) -> bool:
         c = item.content or {}
@@ -501,6 +493,23 @@ def catalogue(
             and (not stage or any(_stage(s).covers(stage) for s in c["stages"]))
         )
 
+    return fits
+
+
+def catalogue(
+    snapshot: Snapshot,
+    wanted: tuple[str, ...],
+    *,
+    audience: str | None = None,
+    language: str | None = None,
+    last: str = "zh-Hans",
+    **filters: Any,
+) -> tuple[list[Item], Callable[[Item], bool]]:
+    """Published lessons in order, each once in the reader's best edition (`choose`), and whether one fits all filters
+    (`matching`): the two apart, so that a page looks at no more lessons than it needs. `language` keeps only what exists in it.
+    """
+    fits = matching(audience=audience, **filters)
+    now = store.now()
     memo = snapshot.memo("lesson")
     past = bisect.bisect_right(_expiries(snapshot), now)  # until the next one expires the choice of editions stays
     name = (wanted, audience, language, past)
@@ -511,6 +520,13 @@ def catalogue(
         if len(memo) < 64:  # readers' language lists are few; hostile ones must not grow the memory
             memo[name] = best
     return best, fits
+
+
+def readable(snapshot: Snapshot, slugs: Iterable[str], audience: str | None = None, stage: Stage | None = None) -> list[str]:
+    """Those of `slugs` that are published in any language and meant for these readers, in their order."""
+    fits = matching(audience=audience, stage=stage)
+    texts = {slug: snapshot.get("lesson", slug).values() for slug in slugs}
+    return [slug for slug, found in texts.items() if any(shown(item, store.now()) and fits(item) for item in found)]
 
 
 BRIEF = ("slug", "title", "summary", "try_this", "minutes", "voice", "audiences", "stages", "topics", "kind", "seasons",
