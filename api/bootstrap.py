@@ -8,7 +8,21 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from content import checks, courses, directory, importing, lessons, objects, paths, published, publishing, sealed, staff, store
+from content import (
+    archive,
+    checks,
+    courses,
+    directory,
+    importing,
+    lessons,
+    objects,
+    paths,
+    published,
+    publishing,
+    sealed,
+    staff,
+    store,
+)
 from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -32,11 +46,15 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> str | None:
     sealed.seal("")  # makes the field key now, before workers race for it
     # 0 while loading, 1 when done: a load that was cut is taken up again, a library that staff have emptied is not
     loaded = published.Counter.rows().find_one({"_id": "library"})
+    alone = False
     if loaded is None and Lesson.rows().find_one({}) is None:
+        alone = not archive.lines()
         published.Counter.rows().insert_one({"_id": "library", "value": 0})
         loaded = {"value": 0}
     if loaded and loaded["value"] == 0:
         load_library(settings, say)
+        if alone:
+            archive.remember_library()
         published.Counter.rows().update_one({"_id": "library"}, {"$set": {"value": 1}})
     return first_account(settings)  # last, so that a start that is cut does not take the one-time password with it
 

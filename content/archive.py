@@ -60,16 +60,22 @@ LEFT: Mapping[str, str] = {
     "bookings": "families' names and telephones, sealed with a key that stays here",
     "replays": "answers kept for a repeated request, for a day",
     "audit": "who did what: people's work, and true of this store only",
+    "comments": "talk between colleagues of this store about drafts",
+    "previews": "rights to look at a draft, for some hours",
     "notices": "news of its day: sent from two stores it would reach families twice",
     "counters": "of this store; the published sequence goes along in the manifest",
 }
-KINDS_LEFT = frozenset({"notice"})  # of published rows; all others belong to a record that is carried
+# of published rows; all others belong to a record that is carried
+KINDS_LEFT: Mapping[str, str] = {
+    "notice": "as the notices",
+    "pack": "built anew from what is published, signed with a key that stays here",
+}
 MATCH: Mapping[str, dict[str, Any]] = {
     "media": {"state": "accepted"},
     "published": {"kind": {"$nin": sorted(KINDS_LEFT)}},
 }
 TRIES = 5  # readings of a store that is being written to
-BATCH = (200, 2**21)  # documents and bytes of a transaction: a fraction of the seconds that it may take
+BATCH = (200, 2**21)  # documents and bytes of a write: a fraction of the seconds that it may take
 LIBRARY, LINES, ARCHIVE = "library", "library.lines", "archive:"  # counters; the last with the digest of an archive
 
 
@@ -137,8 +143,10 @@ def _records(part: Path, progress: Progress) -> tuple[int, dict[str, int], dict[
             progress("records", done, len(CARRIED))
             entries[files.record(name)] = files.write(part, files.record(name), _lines(part, name, cls, counts, entries))
         progress("records", len(CARRIED), len(CARRIED))
+        newest = list(PublishedRow.rows().find(MATCH["published"], {"seq": 1}).sort("seq", -1).limit(1))
         if _mark() == before:
-            return int((before[0] or {}).get("value") or 0), counts, entries
+            # of the rows that leave: the counter also moves with those that do not
+            return (newest[0]["seq"] if newest else 0), counts, entries
         for name in entries:  # what is gone meanwhile must not stay in the folder
             (part / name).unlink()
     raise Conflict("archive_busy", times=TRIES)
@@ -427,7 +435,7 @@ def _state(digest: str, root: Path, manifest: Manifest, session: ClientSession |
         counters.get(LINES) == lines(session)
         and not lines(session, actor={"$ne": SYSTEM})
         and not Booking.rows().find_one({}, session=session)
-        and not PublishedRow.rows().find_one({"kind": {"$in": sorted(KINDS_LEFT)}}, session=session)
+        and not PublishedRow.rows().find_one({"kind": "notice"}, session=session)
     )
     if not untouched:
         raise refused(", ".join(there))
@@ -454,6 +462,7 @@ def _finish(session: ClientSession, manifest: Manifest) -> None:
     # what staff have published here meanwhile keeps its numbers
     counter = {"value": max(manifest.sequence, present["value"]), "epoch": store.new_id()[:16]}
     Counter.rows().replace_one({"_id": "published"}, counter, upsert=True, session=session)
+    PublishedRow.rows().delete_many({"kind": "pack"}, session=session)  # of what was here before; the worker builds new ones
     Counter.rows().replace_one({"_id": ARCHIVE + manifest.digest}, {"value": 1}, upsert=True, session=session)
     trace = {
         "_id": store.new_id(), "at": store.now(), "actor": SYSTEM, "action": "archive.load", "kind": "archive",
@@ -493,13 +502,10 @@ def _batches(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 def _write(cls: type[store.Row], batch: list[dict[str, Any]]) -> None:
-    """One transaction; a second time it writes the same."""
-
-    def work(session: ClientSession) -> None:
-        cls.rows().bulk_write([ReplaceOne({"_id": raw["_id"]}, raw, upsert=True) for raw in batch], session=session)
-
+    """A second time it writes the same. No transaction: one whose process is killed keeps its rows locked for a minute, and
+    would keep the next load from finishing."""
     try:
-        store.transaction(work)
+        cls.rows().bulk_write([ReplaceOne({"_id": raw["_id"]}, raw, upsert=True) for raw in batch], ordered=False)
     except BulkWriteError as error:  # somebody has made one of the same name since the load began
         first = (error.details.get("writeErrors") or [{}])[0]
         raise Conflict("exists", what=str(first.get("keyValue") or first.get("errmsg", "?"))[:200]) from None

@@ -27,6 +27,7 @@ from typing import IO, Any, NamedTuple
 
 from bson import json_util
 from bson.errors import BSONError
+from bson.int64 import Int64
 from bson.json_util import JSONMode, JSONOptions
 
 from content.failures import Conflict, Invalid, invalid
@@ -67,7 +68,7 @@ class Manifest:
     project: str
     """Version of the project that wrote it."""
     sequence: int
-    """The published sequence at which it was read."""
+    """The highest published sequence in it."""
     counts: Mapping[str, int]
     """Documents by collection."""
     files: Mapping[str, Entry]
@@ -133,14 +134,12 @@ def _plain(value: Any, where: str, depth: int) -> None:
     elif isinstance(value, list):
         for part in value:
             _plain(part, where, depth + 1)
-    elif isinstance(value, float):
-        if not math.isfinite(value):
-            raise wrong(where, "不是有限的数 not a finite number")
-    elif isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise wrong(where, "数太大 number too large")
-    elif not isinstance(value, str | datetime | None):
+    elif type(value) not in (str, bool, int, Int64, float, datetime, type(None)):  # a Code is a str
         raise wrong(where, f"不允许的类型 type not allowed: {type(value).__name__}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise wrong(where, "不是有限的数 not a finite number")
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise wrong(where, "数太大 number too large")
 
 
 def documents(root: Path, collection: str, entry: Entry) -> Iterator[tuple[str, int, dict[str, Any]]]:

@@ -172,6 +172,8 @@ def purge() -> None:
 def build_packs() -> None:
     """Build the offline packs that are due."""
     try:
+        if archive.running():  # what there is now is about to be replaced
+            return
         log.info("packs: %s", packs.build(settings.needed("s3_endpoint_url", "signing_key"), store.now()))
     except (Failure, PyMongoError, SettingsError) as error:
         log.warning("packs put off: %s", type(error).__name__)
