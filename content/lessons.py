@@ -476,8 +476,8 @@ def matching(
     season: str | None = None,
     division: str | None = None,
 ) -> Callable[[Item], bool]:
-    """Whether a published lesson is for such readers. `division` takes what is meant for it or for a division above it. Raises
-    `Invalid` for one that is not."""
+    """Whether a published lesson, or a path (which has no kind and no season), is for such readers. `division` takes what is
+    meant for it or for a division above it. Raises `Invalid` for an unknown one."""
     if division and not divisions.known(division):
         raise invalid("division", "unknown_reference", value=division)
     line = set(divisions.lineage(divisions.current(division))) if division else set()
@@ -487,8 +487,8 @@ def matching(
         return (
             (not audience or audience in c["audiences"])
             and (not topic or topic in c["topics"])
-            and (not kind or kind == c["kind"])
-            and (not season or season in c["seasons"])
+            and (not kind or kind == c.get("kind"))
+            and (not season or season in c.get("seasons", ()))
             and (not division or not c["divisions"] or not line.isdisjoint(c["divisions"]))
             and (not stage or any(_stage(s).covers(stage) for s in c["stages"]))
         )

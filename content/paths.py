@@ -13,7 +13,6 @@ longer, is shown as absent and breaks nothing.
 """
 
 import bisect
-import functools
 import json
 import pathlib
 import re
@@ -421,7 +420,6 @@ def load_library(folder: pathlib.Path, settings: Settings) -> int:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-_stage = functools.lru_cache(256)(Stage.parse)
 BRIEF = ("slug", "title", "summary", "audiences", "stages", "topics", "divisions", "pace", "number", "version", "published_at")
 
 
@@ -458,34 +456,15 @@ def begins_with(snapshot: Snapshot, content: Mapping[str, Any]) -> dict[str, Any
 
 
 def catalogue(
-    snapshot: Snapshot,
-    wanted: tuple[str, ...],
-    *,
-    audience: str | None = None,
-    stage: Stage | None = None,
-    topic: str | None = None,
-    division: str | None = None,
-    check: str | None = None,
-    last: str = "zh-Hans",
+    snapshot: Snapshot, wanted: tuple[str, ...], *, check: str | None = None, last: str = "zh-Hans", **filters: Any
 ) -> tuple[list[Item], Callable[[Item], bool]]:
-    """Published paths in order, each once in the reader's best language, and whether one fits all filters.
-
-    `division` takes what is meant for it or for a division above it. `check` keeps the paths that begin with this self-check.
-    Raises `Invalid` for an unknown division.
+    """Published paths in order, each once in the reader's best language, and whether one fits all filters (audience, stage,
+    topic, division: `lessons.matching`). `check` keeps the paths that begin with this self-check.
     """
-    if division and not divisions.known(division):
-        raise invalid("division", "unknown_reference", value=division)
-    line = set(divisions.lineage(division)) if division else set()
+    meant = lessons.matching(**filters)
 
     def fits(item: Item) -> bool:
-        c = item.content or {}
-        return (
-            (not audience or audience in c["audiences"])
-            and (not topic or topic in c["topics"])
-            and (not division or not c["divisions"] or not line.isdisjoint(c["divisions"]))
-            and (not stage or any(_stage(s).covers(stage) for s in c["stages"]))
-            and (not check or (begins_with(snapshot, c) or {}).get("check") == check)
-        )
+        return meant(item) and (not check or (begins_with(snapshot, item.content or {}) or {}).get("check") == check)
 
     found = [_shown(snapshot, slug) for slug in snapshot.entries("path")]
     best = [texts[languages.pick(texts.keys(), wanted, last)] for texts in found if texts]
