@@ -38,7 +38,7 @@ NAMES = ("poster", "small", "audio")
 SIDE = 480  # pixels of the shorter side, so that a film held upright can still be read
 LEASE = timedelta(minutes=2)
 BEAT = 20.0  # seconds between two renewals of the lease
-LONGEST = 3600  # seconds one file may take; measured: a minute of restless 720p took 42 s beside other work, a still one a tenth
+LONGEST = 3 * 3600  # seconds one file may take; measured: a minute of restless 720p took 42-94 s on a loaded machine
 MEMORY = 2 * 2**30  # bytes of address space
 TRIES = 3  # a file that takes the worker down with it is not tried for ever
 
