@@ -7,6 +7,7 @@ shown, even before the index has heard of it. Until the first build is over a se
 A question is only words: there is no query language, so nothing typed can be malformed. It is kept nowhere.
 """
 
+import ctypes
 import functools
 import html
 import logging
@@ -28,8 +29,8 @@ from content.vocabulary import TOPICS, Stage
 log = logging.getLogger("xinqiao.search")
 
 TYPES = ("lesson", "path")
-BOOSTS = {"title": 4.0, "near": 2.0, "try_this": 1.5, "body": 1.0}  # near: summary and the labels of the topics
-SAME, STEM, PIECE, PAIR, SOUND = 0.7, 0.35, 0.5, 0.15, 0.4  # weights of a synonym, a stem, a piece, a pair in the body, a sound
+BOOSTS = {"title": 3.0, "near": 2.0, "try_this": 1.5, "body": 1.25}  # near: summary and the labels of the topics
+SAME, STEM, PIECE, PAIR = 0.7, 0.35, 0.5, 0.15  # weights of a synonym, a stem, a piece, a pair in the body
 FIRST = 1000.0  # lifts what is about getting help above every other score when a question shows risk
 HEAP = 15_000_000  # bytes, the least that tantivy takes
 BATCH = 500  # items between two commits of a long build: what is there can be found, and a withdrawal waits no longer
@@ -127,6 +128,7 @@ class Index:
                 self._write([], fresh[start : start + BATCH])
             self._seen, self.complete = present, True
             if len(fresh) > BATCH:
+                _trim()
                 log.info("search index: %d texts in %.1f s", len(fresh), time.monotonic() - began)
 
     def _write(self, gone: Iterable[_Name], fresh: Iterable[Item]) -> None:
@@ -213,19 +215,22 @@ class Index:
         return Query.fuzzy_term_query(self._schema, field, word, 1 if len(word) < 9 else 2)
 
     def _loose(self, asked: "Asked") -> Iterator[Any]:
-        """Pairs of neighbouring characters, and by their sound those that stand nowhere as they are written."""
+        """Pairs of neighbouring characters; of many, two at least."""
         if not asked.pieces:
             return
-        searcher = self._index.searcher()
         parts = []
         for piece in asked.pieces:
             parts.append((Occur.Should, self._term("pieces", piece, PIECE)))
             if len(piece) == 2:
                 parts.append((Occur.Should, self._term("pairs", piece, PAIR)))
-            sound = words.sounds(piece)
-            if sound and not searcher.doc_freq("pieces", piece) and not searcher.doc_freq("pairs", piece):
-                parts.append((Occur.Should, self._term("pieces", sound, SOUND)))
         yield Query.boolean_query(parts, minimum_number_should_match=1 if len(asked.pieces) < 4 else 2)
+
+
+def _trim() -> None:
+    """Give back what a long build has used: glibc would keep three times the index's own size, in each worker."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
 
 
 def _document(item: Item, number: int) -> Any:
@@ -315,6 +320,7 @@ def asked(text: str) -> Asked:
     typed = [_stemmed(word) for word in words.words(folded)]
     told = [word for word in dict.fromkeys(typed) if word and word not in words.STOP] or [w for w in dict.fromkeys(typed) if w]
     forms = [((word,), *_same().get((word,), ())) for word in told[:MOST_WORDS]]
+    forms += [((word,), *_same().get((word,), ())) for word in words.heard(folded) if word not in told]
     whole = f" {' '.join(typed)} "
     for form, others in _same().items():
         if len(form) > 1 and f" {' '.join(form)} " in whole:

@@ -6,8 +6,9 @@ characters as their Simplified ones, without variation selectors, Mongolian vowe
 - words: Chinese by a segmenter that gives long words and the words inside them; all other scripts by runs of letters and marks.
   A Mongolian word with a suffix behind U+202F gives its stem and its whole. Words of more than four letters outside ASCII also
   give their first four with a star, for languages that no stemmer knows: Mongolian joins suffix to suffix.
-- pieces: pairs of neighbouring characters, for what the segmenter cuts otherwise, and pairs of toneless syllables, for what
-  an input method got wrong (失绵 for 失眠). For short texts only.
+- pieces: pairs of neighbouring characters, for what the segmenter cuts otherwise.
+
+An input method offers words by their sound, and the wrong one is soon taken (失绵 for 失眠): `heard` gives the known word.
 """
 
 import csv
@@ -75,7 +76,7 @@ def words(folded: str) -> list[str]:
     for match in WORD.finditer(folded):
         word = match[0]
         if match["han"]:
-            found += _cutter().cut_for_search(word)
+            found += _cutter().cut_for_search(word, False)  # no guessing of new words: it glues (说累, 想选)
             continue
         word = word.strip("'\u202f")
         if "\u202f" in word:
@@ -101,17 +102,9 @@ def pairs(folded: str) -> list[str]:
     return [piece for run in runs(folded) for piece in ([run] if len(run) == 1 else _neighbours(run))]
 
 
-@functools.lru_cache(50_000)
-def sounds(pair: str) -> str:
-    """The syllables of a pair ("shi-mian"), or "" when one is not known."""
-    found = [_SYLLABLE.get(character, "") for character in pair]
-    return "-".join(found) if len(pair) == 2 and all(found) else ""
-
-
 def pieces(folded: str) -> list[str]:
-    """What a short text gives for what its words miss: pairs, single characters, and syllables of pairs."""
-    found = pairs(folded)
-    return [*found, *filter(None, map(sounds, found)), *(c for run in runs(folded) if len(run) > 1 for c in run)]
+    """What a short text gives for what its words miss: pairs, and single characters."""
+    return [*pairs(folded), *(character for run in runs(folded) if len(run) > 1 for character in run)]
 
 
 def _neighbours(run: str) -> list[str]:
@@ -151,24 +144,60 @@ def _cutter() -> Any:
     return cutter
 
 
+def _syllables(text: str) -> tuple[str, ...]:
+    """Toneless, each character in its commonest reading; () when one is not known."""
+    found = tuple(_SYLLABLE.get(character, "") for character in text)
+    return found if all(found) else ()
+
+
+@functools.cache
+def _by_sound() -> Mapping[tuple[str, ...], list[str]]:
+    table: dict[tuple[str, ...], list[str]] = {}
+    for form in synonyms():
+        if len(form) == 1 and len(form[0]) > 1 and (sound := _syllables(form[0])):
+            table.setdefault(sound, []).append(form[0])
+    return table
+
+
+def heard(folded: str) -> list[str]:
+    """Synonyms' words that sound like a stretch of the text that is no word itself."""
+    found: dict[str, None] = {}
+    for run in runs(folded):
+        for size in range(2, 6):
+            for start in range(len(run) - size + 1):
+                written = run[start : start + size]
+                forms = _by_sound().get(_syllables(written), ())
+                if forms and written not in forms and not _cutter().has_word(written):
+                    found.update(dict.fromkeys(forms))
+    return list(found)
+
+
 # --- words that ask for help -----------------------------------------------------------------------------------------
 
 
 @functools.cache
-def _risk() -> Mapping[str, tuple[re.Pattern[str], re.Pattern[str]]]:
-    """Sign -> (what stands anywhere in the text without its blanks, what begins at a word)."""
+def _risk() -> Mapping[str, tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]]:
+    """Sign -> (what stands anywhere in the text without its blanks, what begins at a word, what only sounds so)."""
     tight: dict[str, list[str]] = {}
     spaced: dict[str, list[str]] = {}
+    sounding: dict[str, list[str]] = {}
     for sign, forms in _table("risk_words.tsv"):
         for form in forms.split(" / "):
             if re.search(f"[{PAIRED}\u0f00-\u0fff]", form):
                 tight.setdefault(sign, []).append(re.escape(_tight(form)))
+                if len(form) > 2 and _syllables(_tight(form)):  # of two syllables too much sounds alike (遗书, 艺术)
+                    sounding.setdefault(sign, []).append(re.escape(_sounding(_tight(form))))
             else:
                 spaced.setdefault(sign, []).append(re.escape(_spaced(form)[:-1]) + (" " if form.isascii() else ""))
-    nothing = ["(?!)"]
+    tables = (tight, spaced, sounding)
     return {
-        sign: (re.compile("|".join(tight.get(sign, nothing))), re.compile("|".join(spaced.get(sign, nothing)))) for sign in SIGNS
+        sign: tuple(re.compile("|".join(table.get(sign, ["(?!)"]))) for table in tables)  # type: ignore[misc]
+        for sign in SIGNS
     }
+
+
+def _sounding(tight: str) -> str:
+    return "-" + "".join(f"{_SYLLABLE.get(character, character)}-" for character in tight)
 
 
 def _tight(text: str) -> str:
@@ -183,4 +212,8 @@ def signs(text: str) -> list[str]:
     """Which of SIGNS the words of a text show, the gravest first. It rather shows one too many: what follows is a help card.
     Blanks and marks between characters do not hide one (想 死, 想.死)."""
     tight, spaced = _tight(text), _spaced(text)
-    return [sign for sign, (anywhere, at_word) in _risk().items() if anywhere.search(tight) or at_word.search(spaced)]
+    return [
+        sign
+        for sign, (anywhere, at_word, sounding) in _risk().items()
+        if anywhere.search(tight) or at_word.search(spaced) or sounding.search(_sounding(tight))
+    ]
