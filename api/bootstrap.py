@@ -18,7 +18,6 @@ from content import (
     objects,
     paths,
     published,
-    publishing,
     sealed,
     staff,
     store,
@@ -75,17 +74,15 @@ def load_library(settings: Settings, say: Callable[[str], None]) -> None:
     marked as reviewed by nobody yet."""
     say("载入起步内容库 loading the starter library …")
     count: dict[str, int] = {}
-    read = [one for one in importing.read(LIBRARY / "lessons") if isinstance(one, importing.Read)]
-    read.sort(key=lambda one: bool(one.meta.get("made_from")))
-    for one in read:
-        lessons.import_draft(one.slug, one.language, one.meta, one.text, SYSTEM)
-        count["lessons"] = count.get("lessons", 0) + 1
-        if one.text.get("needs_translator"):
-            continue  # a draft for a translator; readers never see it
-        lesson = lessons.by_slug(one.slug)
-        for state, verb in (("draft", publishing.submit), ("in_review", publishing.approve), ("approved", publishing.publish)):
-            if lesson.stands[one.language].state == state:
-                lesson = verb(Lesson, lesson.id, one.language, SYSTEM)
+    groups: dict[str, list[importing.Read]] = {}
+    for one in importing.read(LIBRARY / "lessons"):
+        if isinstance(one, importing.Read):
+            groups.setdefault(one.slug, []).append(one)
+    for slug, group in groups.items():
+        if Lesson.rows().find_one({"slug": slug}, {"_id": 1}) is None:
+            texts = {one.language: lessons.own_text(one.meta, one.text) for one in group}
+            lessons.install(slug, lessons.stated(group[0].meta), texts)
+            count["lessons"] = count.get("lessons", 0) + 1
     for name, load in (
         ("checks", checks.load_library),
         ("paths", paths.load_library),

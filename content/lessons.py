@@ -265,6 +265,15 @@ def create(
     slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, Any]], by: str, organisation: str = ""
 ) -> Lesson:
     """A new draft. Raises `Invalid`, and `Conflict("exists")` when the slug is taken."""
+    return records.create(_new(slug, facts, texts, by, organisation), by)
+
+
+def install(slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, Any]]) -> Lesson:
+    """A new lesson of the starter library, public at once (`publishing.install`). Raises as `create`."""
+    return publishing.install(_new(slug, facts, texts, records.SYSTEM, ""))
+
+
+def _new(slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, Any]], by: str, organisation: str) -> Lesson:
     if len(slug) > 80 or not SLUG.fullmatch(slug):
         raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
     if not texts:
@@ -282,7 +291,7 @@ def create(
     for language, text in put.items():
         for name, value in _source_of(lesson, language, text).items():
             setattr(lesson.texts[language], name, value)
-    return records.create(lesson, by)
+    return lesson
 
 
 def _source_of(lesson: Lesson, language: str, text: Mapping[str, Any], rewritten: Collection[str] = ()) -> dict[str, Any]:
@@ -369,9 +378,8 @@ def import_draft(
     Facts named in `assumed` are for a new draft only: they never overwrite what an editor has chosen. Facts the file leaves
     empty change nothing. With `dry_run` the same answer and the same failures, and nothing written.
     """
-    given = {**text, **{name: facts.get(name) for name in ("made_from", "licence")}}
-    put = text_values({name: value for name, value in given.items() if value is not None})
-    facts = checked({name: facts.get(name) for name in META if facts.get(name) not in (None, [], "", False)})
+    put = text_values(own_text(facts, text))
+    facts = checked(stated(facts))
     if not SLUG.fullmatch(slug) or len(slug) > 80:
         raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
     raw = Lesson.rows().find_one({"slug": slug})
@@ -386,6 +394,17 @@ def import_draft(
     if not dry_run:
         edit(raw["_id"], by, changed, {language: put})
     return "new" if old is None else "changed"
+
+
+def stated(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of all editions that a file states."""
+    return {name: meta.get(name) for name in META if meta.get(name) not in (None, [], "", False)}
+
+
+def own_text(meta: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    """A file's text with what of its facts belongs to this edition alone."""
+    given = {**text, **{name: meta.get(name) for name in ("made_from", "licence")}}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def by_slug(slug: str) -> Lesson:
