@@ -49,7 +49,7 @@ th,td{border:1px solid var(--line);padding:.3rem .6rem;text-align:start}
 .sources{font-size:.9rem;opacity:.85}
 a{color:inherit}
 .ttb{writing-mode:vertical-lr;text-orientation:mixed;height:calc(100vh - 7rem);height:calc(100svh - 7rem);min-height:20rem;
-max-width:none;margin:0;padding:1rem .4rem 1rem 1rem;overflow-x:auto;overflow-y:hidden;overflow-wrap:normal;
+width:100%;max-width:100%;margin:0;padding:1rem .4rem 1rem 1rem;overflow-x:auto;overflow-y:hidden;overflow-wrap:normal;
 font-family:"Noto Sans Mongolian","Mongolian Baiti","Menk Qagan Tig",serif;line-height:1.9}
 .ttb img{max-width:70vw;max-height:100%;width:auto}
 .ttb .box{padding:1rem .7rem;margin:0 1.4rem}
@@ -91,7 +91,7 @@ def show(token: str) -> Response:
         "en": "Preview: a draft for colleagues, not published. Do not pass it on.",
     }
     if page:
-        until = f"{local:%Y-%m-%d %H:%M} 前有效 · ends then"
+        until = f"有效至 until {local:%Y-%m-%d %H:%M}"
         mark = f"<b>{marker['zh-Hans']}</b><br>{marker['en']}<br>{STATES[stand.state]} · {until}"
         return _page(
             written["language"], written["direction"], content["title"], _article(content, written["language"]), 200, mark
