@@ -7,6 +7,8 @@ COPY requirements/service.lock requirements/service.lock
 RUN /opt/venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/service.lock
 
 FROM python:3.11-slim-bookworm
+# ffmpeg: the worker makes posters, small and sound-only renditions of films
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends ffmpeg && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --uid 10001 --home-dir /app xinqiao && mkdir -p /app/var && chown xinqiao /app/var
 COPY --from=build /opt/venv /opt/venv
 WORKDIR /app

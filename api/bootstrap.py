@@ -26,7 +26,10 @@ from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
 from content.settings import Settings
-from notifications import notices  # noqa: F401  (their collections belong to ensure_indexes)
+from notifications import (
+    notices,  # noqa: F401  (their collections belong to ensure_indexes)
+    worker,
+)
 
 LIBRARY = Path(lessons.__file__).parent / "library"
 
@@ -42,6 +45,7 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> str | None:
     if made:
         say(f"数据库已就绪 database ready ({len(made)} collections, validators and indexes made)")
     objects.ensure_bucket(settings)
+    worker.prepare_broker(settings)
     sealed.seal("")  # makes the field key now, before workers race for it
     # 0 while loading, 1 when done: a load that was cut is taken up again, a library that staff have emptied is not
     loaded = published.Counter.rows().find_one({"_id": "library"})

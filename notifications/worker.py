@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from celery import Celery, signals
+from kombu import Connection
 from kombu.exceptions import OperationalError
 from pymongo.errors import PyMongoError
 
@@ -70,6 +71,16 @@ app.conf.update(
         "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
     },
 )
+
+
+def prepare_broker(settings: Settings) -> None:
+    """Make the collections of a MongoDB broker, before worker and beat each look for them, find none and both make them (one of
+    the two then ends with "already exists", seen at a first start). Other brokers need nothing. A second call makes nothing."""
+    address = broker(settings)
+    if address.startswith("mongodb"):
+        with Connection(address) as connection:
+            channel: Any = connection.channel()
+            channel.client.client.close()  # looking for the database made them; kombu leaves it open
 
 
 @signals.worker_process_init.connect
