@@ -41,8 +41,7 @@ def accepted(sha256: str) -> media.Media:
     """A picture that readers may see, without its bytes."""
     file = media.Media(kind="image", content_type="image/webp", bytes=9, state="accepted", sha256=sha256, created_by=SYSTEM)
     media.Media.rows().insert_one(file.to_mongo().to_dict())
-    item = published.Item("media", sha256, published.ANY, {"kind": "image", "sha256": sha256})
-    store.transaction(lambda session: published.release(session, [item]))
+    store.transaction(lambda session: published.release(session, [media.item(file)]))
     return file
 
 
