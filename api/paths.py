@@ -7,7 +7,6 @@ the text for the answer (`did`, `partly`, `not_yet`) and keeps the answer to its
 far someone is, an answer or a band, and a path comes whole: asking for a part would tell a child's age.
 """
 
-from datetime import datetime
 from typing import Any
 
 import marshmallow as ma
@@ -18,8 +17,8 @@ from api import front, moves
 from api import lessons as api_lessons
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Regexp, StageField, Tag, codes, each_once, reader, settings
-from content import lessons, paths
+from api.shapes import Paging, Regexp, StageField, Tag, codes, each_once, reader, settings, stood
+from content import lessons, paths, reviewing
 from content.failures import Forbidden
 from content.paths import Path
 from content.publishing import STATES
@@ -273,10 +272,7 @@ def working_copy(path: Path) -> dict[str, Any]:
         "texts": [
             {"language": code, **text, "missing": path.missing(code)} for code, text in sorted(raw.get("texts", {}).items())
         ],
-        "stands": {
-            code: {k: v.isoformat() if isinstance(v, datetime) else v for k, v in stand.items()}
-            for code, stand in raw.get("stands", {}).items()
-        },
+        "stands": stood(raw.get("stands", {})),
     }
 
 
@@ -300,7 +296,9 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     def line(path: Path) -> dict[str, Any]:
         states = {code: stand.state for code, stand in path.stands.items()}
         title = next((text.title for text in path.texts.values() if text.title), "")
-        return {"slug": path.slug, "title": title, "length": len(path.steps), "states": states, "revision": path.revision}
+        waiting = reviewing.open_comments([path.id]).get(path.id, 0)
+        facts = {"slug": path.slug, "title": title, "length": len(path.steps), "states": states, "revision": path.revision}
+        return {**facts, "open_comments": waiting}
 
     found = map(Path.of, Path.rows().find({"slug": {"$gt": cursor_of(query, 1)[0]}}).sort("slug", 1))
     return next_page(filter(mine, found), query["limit"], lambda path: [path.slug], line)

@@ -141,8 +141,9 @@ class Lesson(Publishable):
     def restore(self, language: str, content: dict[str, Any]) -> dict[str, Any]:
         """The version's text back into the working copy."""
         text = {name: content[name] for name in LessonText._fields if content.get(name) is not None}
-        self.texts[language] = LessonText(**text)
-        return {f"texts.{language}": text}
+        self.texts[language] = _embedded(text)
+        texts = self.to_mongo().to_dict()["texts"]
+        return {f"texts.{language}": text, "uses": _uses(self.media, texts)}
 
     def missing(self, language: str) -> list[str]:
         """What readers would miss: a translation needs every part that its lesson has in other languages of that voice."""
@@ -284,7 +285,7 @@ def _new(slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, A
         slug=slug,
         organisation=organisation,
         **checked(facts),
-        texts={k: LessonText(**{**v, "check_in": CheckIn(**v["check_in"]) if "check_in" in v else None}) for k, v in put.items()},
+        texts={k: _embedded(v) for k, v in put.items()},
         uses=_uses(facts.get("media"), put),
         stands={k: Stand(authors=[by]) for k in put},
     )
@@ -292,6 +293,10 @@ def _new(slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, A
         for name, value in _source_of(lesson, language, text).items():
             setattr(lesson.texts[language], name, value)
     return lesson
+
+
+def _embedded(text: Mapping[str, Any]) -> LessonText:
+    return LessonText(**{**text, "check_in": CheckIn(**text["check_in"]) if text.get("check_in") else None})
 
 
 def _source_of(lesson: Lesson, language: str, text: Mapping[str, Any], rewritten: Collection[str] = ()) -> dict[str, Any]:

@@ -222,8 +222,8 @@ def gaps(names: Collection[str], language: str) -> list[str]:
         if name not in found:
             result.append(f"media {name}")
         else:
-            needed = _needed(found[name]["kind"], found[name]["silent"])
-            result += [f"media {name} {part} {language}" for part in needed if not found[name][part].get(language)]
+            needed = _needed(found[name]["kind"], found[name].get("silent"))
+            result += [f"media {name} {part} {language}" for part in needed if not (found[name].get(part) or {}).get(language)]
     return result
 
 

@@ -139,8 +139,15 @@ def test_the_check_in_of_the_next_day_is_whole_or_not_there(site: Site) -> None:
     out("exam-week", "zh-Hans")
     site.refresh()
     assert site.get("/v1/lessons/exam-week").json()["check_in"] == ASK
+    version = site.get("/v1/lessons/exam-week").json()["version"]
+    lessons.edit(lessons.by_slug("exam-week").id, SYSTEM, {}, {"zh-Hans": {"check_in": {**ASK, "did": "很好。"}}})
+    out("exam-week", "zh-Hans")
+    publishing.roll_back(Lesson, lessons.by_slug("exam-week").id, "zh-Hans", version, SYSTEM)
+    site.refresh()
+    assert site.get("/v1/lessons/exam-week").json()["check_in"] == ASK
+    assert lessons.by_slug("exam-week").content_of("zh-Hans")["check_in"] == ASK
     without = {"texts": [{"language": "zh-Hans", "check_in": None}]}
-    gone = site.call("PATCH", "/v1/staff/lessons/exam-week", json=without, by=editor, match='"4"')
+    gone = site.call("PATCH", "/v1/staff/lessons/exam-week", json=without, by=editor, match='"9"')
     assert "check_in" not in next(row for row in gone.json()["texts"] if row["language"] == "zh-Hans")
 
 
