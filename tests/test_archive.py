@@ -168,7 +168,9 @@ def made(settings: Settings, database: str, tmp_path_factory: pytest.TempPathFac
     got = answers(settings, sha256)
     counts = archive.export(settings, folder)
     # the embedded server's user may go to one more database
-    yield Made(folder, got, counts, replace(settings, database=f"{database}_broker", s3_bucket="xinqiao-second"))
+    yield Made(
+        folder, got, counts, replace(settings, database=f"{database}_broker", s3_bucket="xinqiao-second", broker_url="memory://")
+    )
     store.disconnect()
 
 
