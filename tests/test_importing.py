@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from content import importing, languages, lessons
+from content import importing, languages, lessons, manuscripts
 from content.failures import Invalid, NotFound
 from content.importing import Outcome, Read, Refused, Skipped
 
@@ -487,3 +487,15 @@ def test_names_that_are_not_text_do_not_stop_an_import(tmp_path: Path) -> None:
 def test_a_heading_in_code_is_not_the_title(tmp_path: Path) -> None:
     read = one(put(tmp_path, {"zh/a.md": "```\n# not me\n```\n\n# 题目\n\n正文\n"}))
     assert read.text["title"] == "题目" and read.text["body"] == "```\n# not me\n```\n\n\n正文"
+
+
+def test_the_readmes_lesson_file_is_one_and_names_every_key(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    front = readme.split("```yaml\n")[1].split("```")[0].replace("made_from: zh-Hans ", "made_from: en ")
+    (tmp_path / "evening-walk.zh-Hans.md").write_text(f"---\n{front}---\n一起走走，听孩子说。\n", encoding="utf-8")
+    [one] = importing.read(tmp_path)
+    assert isinstance(one, Read), one
+    assert one.warnings == ()
+    assert one.text["check_in"]["partly"] == "走到楼下也算。"
+    keys = {line.split(":")[0] for line in front.split("\n") if line[:1].isalpha()}
+    assert keys == manuscripts.KEYS - {"minutes", "media", "licence"}  # computed, seldom stated, of foreign texts
