@@ -19,6 +19,7 @@ prove: $(VENV)/.test programs
 bench: PROGRAMS = wrk
 bench: $(VENV)/.test programs
 	$(BIN)/python -m tests.bench.reads
+	$(BIN)/python -m tests.bench.sync
 	$(BIN)/python -m tests.bench.search $(LESSONS)
 
 # Debian's packages, when they are missing and we may install them; without them the proofs that need them are skipped.

@@ -304,6 +304,7 @@ class Reader:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._keeping = threading.Lock()
         self._saved = self.current
 
     def watch(self, call: Callable[[Snapshot], None]) -> None:
@@ -366,12 +367,13 @@ class Reader:
             self.refresh()
 
     def keep(self) -> None:
-        """Write the snapshot into its file when it has changed since. Called by the thread, at most every SAVE seconds: with
-        10,000 lessons it takes two seconds of this process, which no request should wait for."""
-        snapshot = self.current
-        if self._file and snapshot is not self._saved:
-            _save(self._file, snapshot)
-            self._saved = snapshot
+        """Write the snapshot into its file when it has changed since. At most every SAVE seconds, in a thread of its own: with
+        10,000 lessons it takes two seconds and more, for which neither a request nor a withdrawal should wait."""
+        with self._keeping:
+            snapshot = self.current
+            if self._file and snapshot is not self._saved:
+                _save(self._file, snapshot)
+                self._saved = snapshot
 
     def _swap(self, snapshot: Snapshot) -> None:
         self.current = snapshot
@@ -384,7 +386,7 @@ class Reader:
             try:
                 self.refresh()
                 if time.monotonic() >= next_save and self.current is not self._saved:
-                    self.keep()
+                    threading.Thread(target=self.keep, name="keep", daemon=True).start()
                     next_save = time.monotonic() + SAVE
             except Exception:  # the thread must outlive any surprise, or readers would go stale in silence
                 log.exception("refreshing the published snapshot failed")
