@@ -67,7 +67,7 @@ class Stand:
     """A database that the test owns, and the service's API before it."""
 
     def __init__(self, var: Path, s3: dict[str, str]) -> None:
-        self.mongo = embedded.mongo(var, ("xinqiao",))
+        self.mongo = embedded.mongo(var, ("xinqiao", "xinqiao_broker"))
         self.raise_database()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = int(free.getsockname()[1])

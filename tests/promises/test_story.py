@@ -286,7 +286,9 @@ def test_the_whole_story(tmp_path: Path) -> None:
                 {"code": "gaokao", "division": DIVISION, "first": f"{each}-06-07", "last": f"{each}-06-09"},
                 201,
             )
-        [season] = parent.get(f"/v1/seasons?division={DIVISION}&stage=senior.final&audience=parent&on={year + 1}-06-01")["items"]
+        june = parent.get(f"/v1/seasons?division={DIVISION}&stage=senior.final&audience=parent&on={year + 1}-06-01")["items"]
+        season = next(one for one in june if one["code"] == "gaokao")
+        assert "last-month-before-the-exam" in season["lessons"]
         assert (season["code"], season["starts_in"], season["provisional"]) == ("gaokao", 6, False)
         notice = organiser.post(
             "/v1/staff/notices",
