@@ -214,7 +214,7 @@ class Snapshot:
     def _stands(self, item: Item) -> bool:
         return self.at((item.kind, item.key, item.language)) is item
 
-    def after(self, seq: int, rows: Iterable[Item], floor: int | None = None) -> "Snapshot":
+    def after(self, seq: int, rows: Iterable[Item], floor: int = 0) -> "Snapshot":
         """The snapshot with these rows laid over it, and without the tombstones up to `floor`."""
         kinds, gone, uses = dict(self.kinds), dict(self.gone), dict(self.uses)
         fresh: set[str] = set()
@@ -245,7 +245,7 @@ class Snapshot:
                 keys[item.key] = languages
             else:
                 keys.pop(item.key, None)
-        floor = self.floor if floor is None else floor
+        floor = max(self.floor, floor)
         if floor > self.floor:
             purged = [name for name, item in gone.items() if item.seq <= floor]
             for name in purged:
@@ -273,12 +273,13 @@ def _rows(since: int, to: int) -> Iterator[Item]:
 
 def read(known: Snapshot | None = None) -> Snapshot:
     """The published set as the database has it now: `known` itself when nothing has changed, else what has changed laid over
-    it, else (another epoch) all of it anew. A sequence that has run backwards gets a new epoch here. Raises driver errors."""
+    it, else (another epoch) all of it anew. A sequence or floor that has run backwards gets a new epoch here. Raises driver
+    errors."""
     known, there = known or Snapshot(), mark()
-    backwards = there.epoch == known.epoch and there.seq < known.seq
+    backwards = there.epoch == known.epoch and (there.seq < known.seq or there.floor < known.floor)
     if backwards or (there.seq and not there.epoch):
         if backwards:
-            log.warning("the sequence went back from %s to %s: an older backup was restored", known.seq, there.seq)
+            log.warning("the sequence went from %s to %s, back: an older backup was restored", known.seq, there.seq)
         step_epoch(there.epoch)
         there = mark()
     if there == (known.seq, known.epoch, known.floor):

@@ -406,7 +406,7 @@ def test_what_a_phone_holds_is_what_the_catalogue_shows(steps: list[Any]) -> Non
     workers = [snapshot, snapshot]  # the second is a release behind
     phones: list[tuple[Held, str]] = [({}, "")] * len(SELECTIONS)
 
-    def put(items: Iterable[Item], floor: int | None = None) -> None:
+    def put(items: Iterable[Item], floor: int = 0) -> None:
         nonlocal workers
         seq = workers[0].seq + 1
         rows = [replace(item, seq=seq, at=now) for item in items]
