@@ -21,7 +21,7 @@ from typing import Any
 import tantivy
 from tantivy import Filter, Occur, Query, TextAnalyzerBuilder, Tokenizer
 
-from content import divisions, languages, lessons, store, words
+from content import divisions, languages, lessons, paths, store, words
 from content.failures import Failure
 from content.published import Item, Reader, Snapshot
 from content.vocabulary import TOPICS, Stage
@@ -358,22 +358,20 @@ def search(
 ) -> Found:
     """The lessons and paths that answer a question, best first, each once, in the reader's best edition of those that match.
 
-    The filters are the catalogue's (`lessons.catalogue`). `after` is [place, "lesson:slug"] of the last one seen; when that has
+    The filters are the catalogue's (`lessons.matching`). `after` is [place, "lesson:slug"] of the last one seen; when that has
     been withdrawn meanwhile its place counts. Raises `Invalid` for an unknown division, `bad_cursor`.
     """
     if index._thread is None:
         index.follow(snapshot)
     place, seen = _after(after)
-    _, fits = lessons.catalogue(  # for the one meaning of the filters; of nothing, so that nothing is sorted
-        Snapshot(), wanted, audience=audience, stage=stage, topic=topic, kind=kind, season=season, division=division, last=last
-    )
+    fits = lessons.matching(audience=audience, stage=stage, topic=topic, kind=kind, season=season, division=division)
     now = store.now()
 
     def item_of(name: _Name | None) -> Item | None:
         if name is None:
             return None
         item = snapshot.get(name[0], name[1]).get(name[2])
-        return item if item and lessons.shown(item, now) and fits(_whole(item)) else None
+        return item if item and lessons.shown(item, now) and fits(item) else None
 
     facts: dict[str, Collection[str]] = {
         name: [value]
@@ -423,18 +421,8 @@ def _after(after: Sequence[Any]) -> tuple[int, tuple[str, str] | None]:
     return after[0], (kind, key)
 
 
-def _whole(item: Item) -> Item:
-    """With every fact that the catalogue's filters ask for: a path has no kind and no season."""
-    if item.kind == "lesson":
-        return item
-    absent = {"kind": "", "seasons": [], "topics": [], "stages": [], "divisions": [], "audiences": []}
-    return Item(item.kind, item.key, item.language, {**absent, **(item.content or {})})
-
-
 def _brief(snapshot: Snapshot, item: Item, wanted: tuple[str, ...]) -> dict[str, Any]:
     if item.kind == "path":
-        from content import paths  # here: paths know lessons, and what knows both stands above them
-
         return paths.brief(snapshot, item, wanted)
     return lessons.brief(snapshot, item, wanted)
 
