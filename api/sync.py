@@ -28,7 +28,7 @@ from api import front
 from api.guard import Blueprint, page
 from api.shapes import Paging, Tag, reader, settings
 from content import objects, packs, store, sync
-from content.failures import NotFound
+from content.failures import NotFound, Unavailable
 from content.vocabulary import AUDIENCES, STAGES
 
 blp = Blueprint("sync", __name__, url_prefix="/v1", description="Offline packs and what changed since")
@@ -93,8 +93,10 @@ def changes(query: dict[str, Any]) -> Response:
     grows with what changed. A cursor belongs to its selection.
     """
     now = store.now()
-    selection = selected(query)
-    found = sync.changes(reader().current, selection, query["since"], query["limit"], now)
+    snapshot, known = reader().current, reader().up
+    if not snapshot.epoch and not known:
+        raise Unavailable()  # born while the database is away and without a kept file: empty because it knows nothing
+    found = sync.changes(snapshot, selected(query), query["since"], query["limit"], now)
     rest = {
         "next_cursor": found.next_cursor,
         "more": found.more,

@@ -341,12 +341,12 @@ class Reader:
                     log.warning("database away: %s", type(error).__name__)
                 self.up = False
                 return False
+            if fresh is not self.current:
+                self._swap(fresh)
             if not self.up:
                 log.info("database up")
             self.up = True
             store.end_abandoned()
-            if fresh is not self.current:
-                self._swap(fresh)
             return True
 
     def _compare(self) -> None:

@@ -312,10 +312,11 @@ def changes(snapshot: Snapshot, selection: Selection, cursor: str, limit: int, n
     """What a phone with this cursor ("": none) must fetch next, at most `limit` keys (0: sizes alone).
 
     A cursor from a worker that is fresher than this one is answered with nothing and itself; within a round `more` stands, for
-    the phone to ask again. Raises `bad_cursor`, `start_over`, and `Unavailable` as long as this process does not know what is
-    published: to tell a phone then that there is nothing would have it drop all.
+    the phone to ask again. Raises `bad_cursor`, `start_over`, and `Unavailable` when this process does not know of whose history
+    its snapshot is: to tell a phone then that there is nothing would have it drop all. A store in which nothing was ever
+    published has no epoch yet; its phones start over at the first release.
     """
-    if not snapshot.epoch:
+    if not snapshot.epoch and (snapshot.seq or (cursor and read(cursor).epoch)):
         raise Unavailable()
     began = _opened(cursor, snapshot, selection)
     if max(began.since, began.seen) > snapshot.seq:

@@ -300,6 +300,22 @@ def test_a_kept_file_of_a_version_without_epochs_is_read(clean: None, tmp_path: 
         sync.changes(loaded, Selection(*PARENT), "", 10, store.now())
 
 
+def test_a_store_in_which_nothing_was_ever_published_is_empty_and_not_away(site: Site) -> None:
+    path = "/v1/sync?audience=parent&stage=junior"
+    nothing = site.get(path)
+    assert (nothing.status_code, nothing.json()["items"], nothing.json()["more"]) == (200, [], False)
+    cursor = nothing.json()["next_cursor"]
+    assert site.get(f"{path}&since={cursor}").json()["items"] == []
+    release(site, lesson("calm"))
+    assert site.get(f"{path}&since={cursor}").status_code == 410
+    held = site.get(path).json()["next_cursor"]
+    site.reader._swap(Snapshot())  # a worker born without a file while the database is away
+    site.reader.up = False
+    assert site.get(path).status_code == 503
+    site.reader.up = True  # and one whose database has lost everything: that is no reason to drop what a phone holds
+    assert site.get(f"{path}&since={held}").status_code == 503
+
+
 def test_a_store_from_before_epochs_gets_one(site: Site) -> None:
     release(site, lesson("calm"))
     published.Counter.rows().update_one({"_id": "published"}, {"$unset": {"epoch": 1}})
