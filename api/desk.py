@@ -18,7 +18,7 @@ from api.guard import Blueprint, cursor_of, if_match, next_page, page
 from api.media import readable as media_readable
 from api.shapes import ID, Edition, Paging, reader, settings
 from content import media, reviewing, upkeep
-from content.failures import Failure, Forbidden, NotFound
+from content.failures import Conflict, Failure, Forbidden, NotFound
 from content.lessons import Lesson
 from content.paths import Path
 from content.published import Snapshot
@@ -186,7 +186,7 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
         if name == Lesson.NAME:
             used = [f"{use.kind} {use.key}" for use in upkeep.uses_of_lesson(reader().current, slug) if use.kind != "lesson"]
             if used:
-                raise Failure("in_use", what=slug, used_in=", ".join(used))
+                raise Conflict("in_use", what=slug, used_in=", ".join(used))
         reviewing.discard(cls, record.id, actor().id, revision)
 
 

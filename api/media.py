@@ -119,6 +119,7 @@ class MediaFileQuery(ma.Schema):
     width = ma.fields.Integer(
         validate=validate.Range(1, 20000), metadata={"description": "pixels on the screen: the narrowest picture that fills them"}
     )
+    captions = Tag(metadata={"description": "instead, the captions of a film or recording in this language"})
     rendition = ma.fields.String(
         validate=validate.OneOf(films.NAMES),
         metadata={"description": "of a film or sound: 404 when it has none, and never the original instead, which may be large"},
@@ -130,8 +131,13 @@ class MediaFileQuery(ma.Schema):
 @blp.alt_response(302, description="The bytes are there; the address is good for some minutes. Ranges are served.")
 def file(query: dict[str, Any], sha256: str) -> Response:
     """Sends on to the bytes"""
-    renditions, wanted = entry(sha256)["renditions"], query.get("rendition")
-    if wanted:
+    content = entry(sha256)
+    renditions, wanted = content["renditions"], query.get("rendition")
+    if "captions" in query:
+        if query["captions"] not in (content.get("captions") or {}):
+            raise NotFound(what=f"{sha256} {query['captions']}")
+        fit = [content["captions"][query["captions"]]]
+    elif wanted:
         fit = [r["sha256"] for r in renditions if r["name"] == wanted]
         if not fit:
             raise NotFound(what=f"{sha256} {wanted}")

@@ -41,7 +41,7 @@ h3,h4,h5,h6{font-size:1.05rem;margin:1.4em 0 .3em}
 .box h2{margin:0 0 .3rem;font-size:1rem}
 .box p{margin:.3rem 0}
 dl{margin:.4rem 0 0}dt{font-weight:600}dd{margin:0 0 .5rem}
-img{max-width:100%;height:auto;border-radius:.4rem}
+img,video,audio{max-width:100%;height:auto;border-radius:.4rem}
 blockquote{margin:1em 0;padding-inline-start:.9rem;border-inline-start:3px solid var(--line)}
 pre{overflow:auto;padding:.7rem;background:var(--soft)}
 table{border-collapse:collapse;display:block;max-width:100%;overflow-x:auto}
@@ -160,7 +160,7 @@ def _page(language: str, direction: str, title: str, body: str, status: int, mar
     places = {urlsplit(url) for url in (settings().s3_public_url, settings().s3_endpoint_url) if url}
     hosts = " ".join(sorted({"'self'", *(f"{place.scheme}://{place.netloc}" for place in places)}))
     response.headers["Content-Security-Policy"] = (
-        f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src {hosts}; "
+        f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; img-src {hosts}; media-src {hosts}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
     return response

@@ -8,6 +8,7 @@ Traditional Mongolian (mn-Mong) uses U+202F before suffixes and U+180B-E inside 
 text is normalised to NFC and nothing else, and never split or stripped by `\\s`.
 """
 
+import contextlib
 import functools
 import unicodedata
 from collections.abc import Collection, Sequence
@@ -36,6 +37,18 @@ NAMES = {
     "ko": "한국어",
     "sw": "Kiswahili",
 }
+LABELS = {  # zh-Hans and en, for a word to the reader
+    "zh-Hans": ("简体中文", "Simplified Chinese"),
+    "zh-Hant": ("繁体中文", "Traditional Chinese"),
+    "mn-Mong": ("传统蒙古文", "Mongolian in the traditional script"),
+    "mn-Cyrl": ("西里尔蒙古文", "Mongolian in Cyrillic"),
+    "en": ("英文", "English"),
+    "yue": ("粤语", "Cantonese"),
+    "bo": ("藏文", "Tibetan"),
+    "ko": ("韩文", "Korean"),
+    "sw": ("斯瓦希里文", "Swahili"),
+}
+NEAR, FAR = 10, 20  # CLDR distances: en-GB and en, pt-BR and pt-PT; languages that many readers of the other can read
 SPACES = " \t\r\n"
 
 
@@ -77,33 +90,35 @@ def parts(edition: str) -> tuple[str, str]:
 def fallback(shown: str, wanted: tuple[str, ...]) -> dict[str, object] | None:
     """What a reader is told who gets another language than the first asked for: {"asked", "chain" (what was looked for, in
     order), "text" (zh-Hans and en)}; None when it is the one, or a near one (en for en-GB)."""
-    if not wanted:
+    tags = _tags(wanted)
+    if not tags or tags[0] == shown or (tags[0] not in FALLBACK and langcodes.tag_distance(tags[0], shown) <= NEAR):
         return None
-    try:
-        asked = tag(wanted[0].partition("-x-")[0])
-    except Invalid:
-        return None
-    if asked == shown or (asked not in FALLBACK and langcodes.tag_distance(asked, shown) <= 10):
-        return None
-    name = NAMES.get(shown, shown)
-    return {
-        "asked": asked,
-        "chain": [asked, *FALLBACK.get(asked, ())],
-        "text": {"zh-Hans": f"以{name}显示", "en": f"Shown in {name}"},
-    }
+    zh, en = LABELS.get(shown, (NAMES.get(shown, shown),) * 2)
+    chain = dict.fromkeys([*tags, *(one for tag in tags for one in FALLBACK.get(tag, ()))])
+    return {"asked": tags[0], "chain": list(chain), "text": {"zh-Hans": f"以{zh}显示", "en": f"Shown in {en}"}}
+
+
+def _tags(wanted: tuple[str, ...]) -> list[str]:
+    """In their one spelling; a malformed preference is passed over, as RFC 9110 asks of Accept-Language."""
+    found = []
+    for one in wanted:
+        with contextlib.suppress(Invalid):
+            found.append(tag(one.partition("-x-")[0]))
+    return found
 
 
 @functools.lru_cache(1024)
 def _pick(available: tuple[str, ...], wanted: tuple[str, ...], last: str) -> str:
-    for one in wanted:
-        try:
-            asked = tag(one.partition("-x-")[0])
-        except Exception:  # noqa: S112  (a malformed preference is passed over, as RFC 9110 asks of Accept-Language)
-            continue
-        for candidate in (asked, *FALLBACK.get(asked, ())):
+    tags = _tags(wanted)
+    for asked in tags:  # what the reader names goes before what we suppose that one can read
+        match, _ = langcodes.closest_match(asked, list(available), max_distance=NEAR)
+        if asked in available or match != "und":
+            return asked if asked in available else str(match)
+    for asked in tags:
+        for candidate in FALLBACK.get(asked, ()):
             if candidate in available:
                 return candidate
-        match, _ = langcodes.closest_match(asked, list(available), max_distance=20)
+        match, _ = langcodes.closest_match(asked, list(available), max_distance=FAR)
         if match != "und":
             return str(match)
     return last if last in available else available[0]

@@ -11,8 +11,9 @@ import functools
 import html
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import mongoengine as me
@@ -20,7 +21,7 @@ import nh3
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from content import divisions, languages, media, publishing, records, staff, store
+from content import divisions, inspection, languages, media, publishing, records, staff, store
 from content.failures import Conflict, FieldError, Invalid, NotFound, invalid
 from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
@@ -133,6 +134,8 @@ class Lesson(Publishable):
         text.pop("needs_translator", None)
         facts = {name: raw.get(name) for name in META}
         facts["media"] = sorted({*(raw.get("media") or []), *MEDIA.findall(text.get("body", ""))})
+        if facts["media"]:
+            facts["files"] = media.types(facts["media"])
         tag, voice = languages.parts(language)
         if voice:
             facts["audiences"] = [one for one in facts["audiences"] or [] if one in VOICES[voice]]
@@ -159,43 +162,89 @@ class Lesson(Publishable):
         content = self.content_of(language)
         if not content["audiences"]:
             gaps.append(f"audiences ({' / '.join(VOICES[voice])})" if voice else "audiences")
+        gaps += [f"{language}.body: 图片请先上传 upload this picture first: {src[:80]}" for src in foreign_pictures(text.body)]
         return gaps + media.gaps(content["media"], content["language"])
 
     @classmethod
     def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
         """The version's content, rendered once."""
-        shown = render(content["body"])
-        return {**content, **shown, "number": stand.number}
+        shown = render(content["body"], content.get("files") or {}, content["language"])
+        return {**{k: v for k, v in content.items() if k != "files"}, **shown, "number": stand.number}
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
 
 _markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 TAGS = {
+    "video", "audio", "source", "track",
     "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "strong", "em", "s", "code", "pre", "a", "img",
     "br", "hr", "table", "thead", "tbody", "tr", "th", "td",
 }  # fmt: skip
 
 
-def _addresses(tokens: list[Token]) -> None:
+ATTRIBUTES = {
+    "a": {"href", "title"}, "img": {"src", "srcset", "sizes", "alt", "title", "loading"}, "ol": {"start"}, "th": {"align"},
+    "td": {"align"}, "video": {"controls", "preload", "poster", "title"}, "audio": {"controls", "preload", "title"},
+    "source": {"src", "type"}, "track": {"kind", "srclang", "src", "default"},
+}  # fmt: skip
+
+
+def _media_html(renderer: Any, tokens: list[Token], at: int, options: Any, env: Any) -> str:
+    """What `![words](media:HASH)` becomes, by the file's type: a picture in the width that fits, a player that fetches nothing
+    until it is pressed and the smallest version first, or a link. A picture from elsewhere becomes a link too: it would tell
+    that place who reads, and would not be there offline."""
+    src, words = str(tokens[at].attrs.get("src", "")), renderer.renderInlineAsText(tokens[at].children, options, env)
+    alt = html.escape(words, quote=True)
+    found = MEDIA.fullmatch(src)
+    if not found:
+        return f'<a href="{html.escape(src, quote=True)}">{alt or html.escape(src)}</a>'
+    file = f"/v1/media/{found[1]}/file"
+    kind = env["files"].get(found[1], "image/")
+    if kind.startswith("image/"):
+        wide = ", ".join(f"{file}?width={width} {width}w" for width in inspection.WIDTHS)
+        return f'<img src="{file}?width=960" srcset="{wide}" sizes="(max-width: 40rem) 100vw, 40rem" alt="{alt}" loading="lazy">'
+    if kind.startswith("video/"):
+        language = env["language"]
+        return (
+            f'<video controls preload="none" poster="{file}?rendition=poster" title="{alt}">'
+            f'<source src="{file}?rendition=small" type="video/mp4"><source src="{file}" type="{kind}">'
+            f'<track kind="captions" srclang="{language}" src="{file}?captions={language}" default></video>'
+        )
+    if kind.startswith("audio/"):
+        small = f'<source src="{file}?rendition=small" type="audio/mp4">'
+        return f'<audio controls preload="none" title="{alt}">{small}<source src="{file}" type="{kind}"></audio>'
+    return f'<a href="{file}">{alt or "PDF"}</a>'
+
+
+_markdown.add_render_rule("image", _media_html)
+
+
+def _all(tokens: Iterable[Token]) -> Iterator[Token]:
     for token in tokens:
-        for name in ("src", "href"):
-            value = token.attrs.get(name)
-            if isinstance(value, str) and (found := MEDIA.fullmatch(value)):
-                token.attrs[name] = f"/v1/media/{found[1]}/file"
-            elif isinstance(value, str) and value.startswith("lesson:") and (found := LINK.fullmatch(value)):
-                token.attrs[name] = f"/v1/lessons/{found[1]}"
-        _addresses(token.children or [])
+        yield token
+        yield from _all(token.children or [])
 
 
-def render(body: str) -> dict[str, str]:
-    """Markdown to {"html", "plain"}. Raw HTML in the source is shown as text; the result is sanitised all the same."""
+def foreign_pictures(body: str) -> list[str]:
+    """Addresses of pictures in a Markdown text that are not media of ours."""
+    pictures = (str(t.attrs.get("src", "")) for t in _all(_markdown.parse(body)) if t.type == "image")
+    return [src for src in pictures if not MEDIA.fullmatch(src)]
+
+
+def render(body: str, files: Mapping[str, str] = MappingProxyType({}), language: str = "zh-Hans") -> dict[str, str]:
+    """Markdown to {"html", "plain"}. Raw HTML in the source is shown as text; the result is sanitised all the same. `files` is
+    hash → content type of the media it shows, `language` the one whose captions a film gets."""
     tokens = _markdown.parse(body)
-    _addresses(tokens)
+    for token in _all(tokens):
+        value = token.attrs.get("href")
+        if isinstance(value, str) and (found := MEDIA.fullmatch(value)):
+            token.attrs["href"] = f"/v1/media/{found[1]}/file"
+        elif isinstance(value, str) and value.startswith("lesson:") and (found := LINK.fullmatch(value)):
+            token.attrs["href"] = f"/v1/lessons/{found[1]}"
     rendered = nh3.clean(
-        _markdown.renderer.render(tokens, _markdown.options, {}),
+        _markdown.renderer.render(tokens, _markdown.options, {"files": files, "language": language}),
         tags=TAGS,
-        attributes={"a": {"href", "title"}, "img": {"src", "alt", "title"}, "ol": {"start"}, "th": {"align"}, "td": {"align"}},
+        attributes=ATTRIBUTES,
         url_schemes={"http", "https", "mailto", "tel"},
         link_rel="noopener noreferrer",
     )

@@ -207,6 +207,12 @@ def _join(settings: Settings, media: Media) -> None:
         objects.join(settings, key, media.upload, [there[number] for number in plan])
 
 
+def types(names: Collection[str]) -> dict[str, str]:
+    """Hash → content type of those that are accepted."""
+    rows = Media.rows().find({"sha256": {"$in": sorted(names)}, "state": "accepted"}, {"sha256": 1, "content_type": 1})
+    return {row["sha256"]: row["content_type"] for row in rows}
+
+
 def gaps(names: Collection[str], language: str) -> list[str]:
     """What is missing before these hashes may be published in this language, as readers would see them now: "media HASH" when
     it is not accepted, "media HASH captions LANGUAGE", "media HASH transcript LANGUAGE".

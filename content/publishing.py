@@ -18,7 +18,7 @@ import hashlib
 import itertools
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
 import mongoengine as me
@@ -296,6 +296,8 @@ def publish(
     ("incomplete"), `Invalid` for an expiry that lies before its publication.
     """
     now = store.now()
+    if at and by != SYSTEM and at < now - timedelta(minutes=1):  # a wrong year must not put it before families
+        raise invalid("at", "out_of_range", reason=f"> {now.isoformat(timespec='minutes')}")
     if expires_at and by != SYSTEM and expires_at <= max(now, at or now):
         raise invalid("expires_at", "out_of_range", reason=f"> {max(now, at or now).isoformat()}")
 
@@ -359,7 +361,11 @@ def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revi
     def decide(record: P) -> dict[str, Any]:
         if not _stand(record, language).version:
             # nothing is public: it was withdrawn for a reason, and the way back is the whole way
-            raise Conflict("wrong_state", state="withdrawn", action="恢复旧版 roll back")
+            raise Conflict(
+                "wrong_state",
+                state="withdrawn",
+                action="恢复旧版（请重新送审、批准、发布） roll back (submit, approve and publish it instead)",
+            )
         raw = Version.rows().find_one({"_id": version, "kind": cls.NAME, "key": record.key, "language": language})
         if raw is None:
             raise NotFound(what=version)
