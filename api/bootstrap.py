@@ -49,14 +49,14 @@ def prepare(settings: Settings, say: Callable[[str], None]) -> str | None:
     sealed.seal("")  # makes the field key now, before workers race for it
     # 0 while loading, 1 when done: a load that was cut is taken up again, a library that staff have emptied is not
     loaded = published.Counter.rows().find_one({"_id": "library"})
-    alone = False
     if loaded is None and Lesson.rows().find_one({}) is None:
-        alone = not archive.lines()
+        if not archive.lines():
+            archive.remember_library()  # of no line yet; a load that was cut and is taken up again finds it
         published.Counter.rows().insert_one({"_id": "library", "value": 0})
         loaded = {"value": 0}
     if loaded and loaded["value"] == 0:
         load_library(settings, say)
-        if alone:
+        if published.Counter.rows().find_one({"_id": archive.LINES}):
             archive.remember_library()
         published.Counter.rows().update_one({"_id": "library"}, {"$set": {"value": 1}})
     return first_account(settings)  # last, so that a start that is cut does not take the one-time password with it

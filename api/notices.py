@@ -172,7 +172,7 @@ def now_on(query: dict[str, Any]) -> Response:
         for one in found
         if not query["audience"] or not one.season.audiences or query["audience"] in one.season.audiences
     ]
-    front.keep(seconds=3600 if "on" in query else 60)
+    front.keep(*lessons.holds(snapshot, 3600 if "on" in query else 60))
     return jsonify({"on": on.isoformat(), "known_until": seasons.known_until().isoformat(), "items": items})
 
 

@@ -243,6 +243,7 @@ class Line(ma.Schema):
     length = ma.fields.Integer()
     states = ma.fields.Dict(keys=ma.fields.String(), values=ma.fields.String())
     revision = ma.fields.Integer()
+    open_comments = ma.fields.Integer(metadata={"description": "threads that wait for an answer"})
 
 
 class Lines(ma.Schema):

@@ -327,7 +327,7 @@ def _published(root: Path, manifest: Manifest, seen: _Seen) -> Iterator[dict[str
     """The published rows as they are to be stored. What has versions is made anew from the one that its stand names, as
     publishing makes it: so no archive brings HTML of its own, and one of an older release reads as this one writes. Raises
     `Invalid`."""
-    kinds = {cls.NAME: cls for _, cls in carried() if issubclass(cls, Publishable)}
+    kinds = _published_kinds()
     if not manifest.counts.get("published"):
         return
     with files.opened(root, files.record("versions")) as versions:

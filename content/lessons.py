@@ -67,7 +67,7 @@ class LessonText(me.EmbeddedDocument):  # type: ignore[misc]
     try_this = me.StringField(default="")
     """One small thing to do today."""
     check_in = me.EmbeddedDocumentField(CheckIn)
-    minutes = me.IntField(required=True)
+    minutes = me.IntField(required=True, default=1)
     """Reading time."""
     made_from = me.StringField()
     """Edition that this one was made from, a translation or another voice; absent for an original."""
@@ -163,7 +163,12 @@ class Lesson(Publishable):
         if not content["audiences"]:
             gaps.append(f"audiences ({' / '.join(VOICES[voice])})" if voice else "audiences")
         gaps += [f"{language}.body: 图片请先上传 upload this picture first: {src[:80]}" for src in foreign_pictures(text.body)]
-        return gaps + media.gaps(content["media"], content["language"])
+        return gaps + self.gaps(content)
+
+    @classmethod
+    def gaps(cls, content: dict[str, Any]) -> list[str]:
+        """Its files, and what they lack in its language."""
+        return media.gaps(content["media"], content["language"])
 
     @classmethod
     def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
@@ -290,7 +295,8 @@ def checked(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_values(text: Mapping[str, Any], field: str = "text") -> dict[str, Any]:
-    """A text as it is stored: NFC, minutes computed when absent. Raises `Invalid` for lengths and half a check-in."""
+    """A text, or the part of one that is given, as it is stored: NFC; with a body its minutes, when absent. Raises `Invalid` for
+    lengths and half a check-in."""
     values = {k: languages.clean(v) if isinstance(v, str) else v for k, v in text.items() if v is not None}
     errors = [
         FieldError(f"{field}.{name}", "out_of_range", {"reason": f"≤ {limit}"})
@@ -307,7 +313,8 @@ def text_values(text: Mapping[str, Any], field: str = "text") -> dict[str, Any]:
                 errors.append(FieldError(f"{field}.check_in.{name}", "out_of_range", {"reason": f"≤ {CHECK_IN_LIMIT}"}))
     if errors:
         raise Invalid(errors)
-    values.setdefault("minutes", reading_minutes(values.get("body", "")))
+    if "body" in values:
+        values.setdefault("minutes", reading_minutes(values["body"]))
     return values
 
 
@@ -338,9 +345,10 @@ def _new(slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, A
         uses=_uses(facts.get("media"), put),
         stands={k: Stand(authors=[by]) for k in put},
     )
-    for language, text in put.items():
-        for name, value in _source_of(lesson, language, text).items():
-            setattr(lesson.texts[language], name, value)
+    for _ in put:  # a source may itself be made from another: its version's name has to settle first
+        for language, text in put.items():
+            for name, value in _source_of(lesson, language, text).items():
+                setattr(lesson.texts[language], name, value)
     return lesson
 
 
@@ -386,7 +394,8 @@ def edit(
         texts = dict(before)
         for language, text in put.items():
             if text is not None:
-                texts[language] = {k: v for k, v in {**before.get(language, {}), **text}.items() if k not in out[language]}
+                merged = {"minutes": 1, **before.get(language, {}), **text}
+                texts[language] = {k: v for k, v in merged.items() if k not in out[language]}
                 continue
             stand = lesson.stands.get(language)
             if stand and stand.number:

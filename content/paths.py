@@ -392,9 +392,6 @@ def _import_one(file: pathlib.Path, by: str, dry_run: bool = False) -> str:
     return put_draft(file.stem, values, {str(k): v for k, v in texts.items()}, by, organisation, dry_run=dry_run)
 
 
-MOVES = (("draft", publishing.submit), ("in_review", publishing.approve), ("approved", publishing.publish))
-
-
 def load_library(folder: pathlib.Path, settings: Settings) -> int:
     """Put and publish the starter library's paths as `SYSTEM`'s; returns how many. A load that was cut is finished, what is
     there already is left as it is. Raises the failure of the first that does not load: `Conflict("incomplete")` names the

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, TypeVar
 
 import mongoengine as me
 from pymongo.client_session import ClientSession
+from pymongo.errors import PyMongoError
 
 from content import languages, published, records, staff, store
 from content.failures import Conflict, Failure, Forbidden, NotFound, Stale, invalid
@@ -97,6 +98,11 @@ class Publishable(Record):
     def missing(self, language: str) -> list[str]:
         """Names of what must be filled in before this language may be submitted."""
         raise NotImplementedError
+
+    @classmethod
+    def gaps(cls, content: dict[str, Any]) -> list[str]:
+        """What a version needs from elsewhere and has not got (any more)."""
+        return []
 
     def restore(self, language: str, content: dict[str, Any]) -> dict[str, Any]:
         """Put a version's text into this working copy; returns the fields to set. Facts, which other languages share, stay."""
@@ -355,7 +361,7 @@ def withdraw(
 
 def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revision: int | None = None) -> P:
     """Publish an old version again in place of the present one. A working copy edited since is left alone. Raises `Conflict` when
-    nothing is public, `NotFound` when it is no version of this."""
+    nothing is public, or what it shows is not whole any more ("incomplete"), `NotFound` when it is no version of this."""
     holder: dict[str, Any] = {}
 
     def decide(record: P) -> dict[str, Any]:
@@ -370,6 +376,8 @@ def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revi
         if raw is None:
             raise NotFound(what=version)
         holder["content"] = json.loads(raw["content"])
+        if missing := cls.gaps(holder["content"]):
+            raise Conflict("incomplete", missing=", ".join(missing))
         stand = _stand(record, language)
         fields: dict[str, Any] = {"version": version, "published_at": store.now(), "expires_at": None, **UNDONE}
         # a working copy that is what was rolled back goes back too, or the next small edit would bring it to readers again;
@@ -440,7 +448,12 @@ def run_schedule(now: datetime, kinds: list[type[Publishable]]) -> int:
     for cls in kinds:
         _look_once(cls)
         for raw in list(cls.rows().find({"wakes_at": {"$lte": now}}, {"_id": 1}).sort("wakes_at", 1)):
-            done += _wake(cls, raw["_id"], now)
+            try:
+                done += _wake(cls, raw["_id"], now)
+            except PyMongoError:
+                raise
+            except Exception:  # one damaged record must not keep all others from their moment, minute after minute
+                log.exception("schedule: %s %s", cls.NAME, raw["_id"])
     return done
 
 

@@ -134,18 +134,18 @@ class Index:
     def _write(self, gone: Iterable[_Name], fresh: Iterable[Item]) -> None:
         """One commit: take these out and these in."""
         writer = self._index.writer(HEAP, 1)
-        dropped, added = [self._held.pop(name)[0] for name in gone], {}
+        gone, held = list(gone), dict[_Name, tuple[int, Item]]()
+        dropped = [self._held[name][0] for name in gone]
         for item in fresh:
             name = (item.kind, item.key, item.language)
             if name in self._held:
                 dropped.append(self._held[name][0])
             self._last += 1
             writer.add_document(_document(item, self._last))
-            added[self._last] = name
-            self._held[name] = (self._last, item)
+            held[name] = (self._last, item)
             if self._thread:
                 time.sleep(0)  # requests go first
-        self._names.update(added)
+        self._names.update({number: name for name, (number, _) in held.items()})
         # by a term of text: a number given to delete_documents_by_term matches nothing, and says nothing
         writer.delete_documents_by_query(self._any_fact([f"number:{number}" for number in dropped]))
         writer.commit()
@@ -153,6 +153,9 @@ class Index:
         self._index.reload()
         for number in dropped:
             self._names.pop(number, None)
+        for name in gone:
+            del self._held[name]
+        self._held.update(held)  # only now: what a failed commit has lost is taken in with the next snapshot
 
     # --- asking ------------------------------------------------------------------------------------------------------
 

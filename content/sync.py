@@ -32,7 +32,7 @@ KINDS = ("check", "lesson", "path", "service")
 SHAPE = 1  # raised when what an item holds changes: every phone then starts over
 MOST = 200  # keys in a page
 AHEAD = 10_000  # releases; no worker is so far behind another, so a cursor that is comes from no history of ours
-LEFT_OUT = {"body", "plain", "media", "review_due", "made_from_version", "published_authors"}  # phones show `html`
+LEFT_OUT = {"body", "plain", "media", "review_due", "made_from_version"}  # phones show `html`
 PLANS, SIZES = 8, 40_000  # plans kept for a snapshot, sizes kept for the process (20 MB)
 
 

@@ -164,7 +164,8 @@ def schedule() -> None:
 def renditions() -> None:
     """Render one film or sound that waits for it."""
     try:
-        if outcome := films.work(settings):
+        # what is being loaded is not ours yet: the load would write its own row over the one released here
+        if not archive.running() and (outcome := films.work(settings)):
             log.info("renditions: %s", outcome)
     except (Failure, PyMongoError, OSError) as error:
         log.warning("renditions put off: %s", type(error).__name__)

@@ -246,7 +246,7 @@ def test_a_record_from_before_the_index_is_found_and_the_rest_is_not_walked(clea
     assert publishing.run_schedule(at, [Lesson]) == 2
     assert Lesson.rows().count_documents({"wakes_at": publishing.NEVER}) == 2
     plan = Lesson.rows().find({"wakes_at": {"$lte": at}}).explain()
-    assert "IXSCAN" in str(plan) or "wakes_at" in str(plan.get("queryPlanner", plan)), plan
+    assert "IXSCAN" in str(plan["queryPlanner"]["winningPlan"]), plan
 
 
 EDITIONS = ("zh-Hans", "en-x-parent")
