@@ -7,11 +7,14 @@
 and Retry-After from 429 and 503; here they are kept.
 """
 
+import dis
+import inspect
 import logging
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
+from types import CodeType
 from typing import Any
 
 import flask_smorest
@@ -23,6 +26,8 @@ from flask import Flask, Response, g, json, request
 from pymongo.errors import PyMongoError
 from werkzeug.exceptions import HTTPException
 
+from api import front, guard
+from api.auth import POLICY
 from content import failures, store
 from content.failures import Failure, FieldError, Invalid
 
@@ -232,20 +237,52 @@ def header(name: str, told: str, example: str, required: bool = False) -> dict[s
     return {"in": "header", "name": name, "required": required, "description": told, "schema": schema}
 
 
+def reached(view: Callable[..., Any]) -> set[Callable[..., Any]]:
+    """Our functions in api/ that a view's code names, and those that these name in turn: what it reads of a request."""
+    found: set[Callable[..., Any]] = set()
+    waiting = [inspect.unwrap(view)]
+    while waiting:
+        function = waiting.pop()
+        if function in found or not function.__module__.startswith("api."):
+            continue
+        found.add(function)
+        scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}
+        codes = [function.__code__]
+        for code in codes:  # grows: functions within the function
+            codes += [part for part in code.co_consts if isinstance(part, CodeType)]
+            value: Any = None
+            for step in dis.get_instructions(code):
+                if step.opname in {"LOAD_GLOBAL", "LOAD_DEREF"}:
+                    value = scope.get(step.argval)
+                elif step.opname in {"LOAD_ATTR", "LOAD_METHOD"} and inspect.ismodule(value):
+                    value = getattr(value, step.argval, None)
+                else:
+                    value = None
+                if inspect.isfunction(value):
+                    waiting.append(inspect.unwrap(value))
+    return found
+
+
 class Headers(BasePlugin):
-    """The headers that hold for whole families of routes, said of each in the OpenAPI document."""
+    """The headers that an operation reads, said of it in the OpenAPI document by what its code calls, so that none is promised
+    that is not read."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
 
     def operation_helper(self, path: str | None = None, operations: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Called by apispec for each path."""
-        staff = (path or "").startswith("/v1/staff")
+        """Called by apispec for each path, with its `rule`."""
+        endpoint = kwargs["rule"].endpoint
+        reads = reached(self.app.view_functions[endpoint])
         for method, operation in (operations or {}).items():
             found = operation.setdefault("parameters", [])
-            if method == "get" and not staff:
+            if front.wanted in reads:
                 found.append(header("Accept-Language", "the reader's languages", "zh-CN, en;q=0.5"))
+            if front.keep in reads:
                 found.append(header("If-None-Match", "the ETag that was read: 304 while nothing changed", '"5f2c…-br"'))
-            if staff and "{" in (path or "") and method != "get":
+            if guard.if_match in reads:
                 found.append(header("If-Match", "the ETag that was read: 428 without, 412 when someone was faster", '"4"'))
-            if staff and "{" not in (path or "") and method == "post":
+            if method == "post" and POLICY[endpoint].replay:
                 found.append(header("Idempotency-Key", "a repeat with the same key gets the first answer", "c0ffee-1"))
 
 
@@ -263,7 +300,7 @@ class Api(flask_smorest.Api):  # type: ignore[misc]
 
     def __init__(self, app: Flask) -> None:
         plugin = MarshmallowPlugin(schema_name_resolver=schema_name)
-        super().__init__(app, spec_kwargs={"marshmallow_plugin": plugin, "extra_plugins": [Headers()]})
+        super().__init__(app, spec_kwargs={"marshmallow_plugin": plugin, "extra_plugins": [Headers(app)]})
 
     def handle_http_exception(self, error: HTTPException) -> Response:
         """All of werkzeug's errors come by here."""
