@@ -14,7 +14,7 @@ from api import front
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Regexp, reader, settings
-from content import checks, directory, languages, lessons, paths, scoring, store
+from content import catalogue, checks, directory, languages, paths, scoring, store
 from content.checks import PURPOSES, RIGHTS, Check
 from content.failures import Conflict, FieldError, Invalid
 from content.published import ANY, Item
@@ -267,7 +267,7 @@ def score(payload: dict[str, Any], slug: str) -> Response:
     offered = []
     for name in content["lessons"]:
         texts, audience = snapshot.get("lesson", name), ears[0] if len(ears) == 1 else None
-        one = lessons.choose(texts, audience, (language,), last, store.now())
+        one = catalogue.choose(texts, audience, (language,), last, store.now())
         if one:
             offered.append({"slug": name, "title": (one.content or {})["title"]})
     # whoever says "now" is not told beside it how well things are going, and is offered help and nothing to work on

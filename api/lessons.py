@@ -10,7 +10,7 @@ from api import front, moves
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Edition, Moment, Paging, Regexp, StageField, Tag, codes, each_once, reader, settings, stood
-from content import lessons, publishing, reviewing
+from content import catalogue, lessons, publishing, reviewing
 from content.failures import Failure, FieldError, Forbidden, Invalid
 from content.lessons import Lesson
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS
@@ -104,9 +104,9 @@ def index(query: dict[str, Any]) -> Response:
     filters = {k: query.get(k) for k in ("audience", "topic", "kind", "season", "division", "language")}
     snapshot = reader().current
     found, fits = lessons.catalogue(snapshot, front.wanted(), stage=query.get("stage"), last=settings().language, **filters)
-    result = page(found, query.get("cursor"), query["limit"], lessons.order, fits)
+    result = page(found, query.get("cursor"), query["limit"], catalogue.order, fits)
     result["items"] = [lessons.brief(snapshot, item, front.wanted()) for item in result["items"]]
-    front.keep(*lessons.holds(snapshot))
+    front.keep(*catalogue.holds(snapshot, "lesson"))
     return jsonify(result)
 
 
@@ -140,7 +140,7 @@ def show(query: dict[str, Any], slug: str) -> Response:
     """
     snapshot = reader().current
     result = lessons.detail(snapshot, slug, front.wanted(), settings().language, query.get("audience"))
-    front.keep(*lessons.holds(snapshot))
+    front.keep(*catalogue.holds(snapshot, "lesson"))
     response = jsonify(result)
     response.headers["Content-Language"] = result["language"]
     return response

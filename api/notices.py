@@ -16,7 +16,7 @@ from api import front
 from api.auth import actor, allowed
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, tagged
 from api.shapes import Paging, Regexp, Tag, codes, reader, settings
-from content import divisions, languages, lessons, store
+from content import catalogue, divisions, languages, store
 from content.failures import Failure, Forbidden, NotFound, invalid
 from content.vocabulary import AUDIENCES, SEASONS, Stage
 from notifications import notices, seasons, topics
@@ -166,13 +166,13 @@ def now_on(query: dict[str, Any]) -> Response:
             "last": one.span.last.isoformat(),
             "provisional": one.span.provisional,
             "starts_in": one.starts_in,
-            "lessons": lessons.readable(snapshot, one.season.lessons, query["audience"], stage),
+            "lessons": catalogue.readable(snapshot, one.season.lessons, query["audience"], stage),
             "checks": list(one.season.checks),
         }
         for one in found
         if not query["audience"] or not one.season.audiences or query["audience"] in one.season.audiences
     ]
-    front.keep(*lessons.holds(snapshot, 3600 if "on" in query else 60))
+    front.keep(*catalogue.holds(snapshot, "lesson", most=3600 if "on" in query else 60))
     return jsonify({"on": on.isoformat(), "known_until": seasons.known_until().isoformat(), "items": items})
 
 

@@ -18,7 +18,7 @@ from api import lessons as api_lessons
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Regexp, StageField, Tag, codes, each_once, reader, settings, stood
-from content import lessons, paths, reviewing
+from content import catalogue, lessons, paths, reviewing
 from content.failures import Forbidden
 from content.paths import Path
 from content.publishing import STATES
@@ -125,9 +125,9 @@ def index(query: dict[str, Any]) -> Response:
     filters = {name: query.get(name) for name in ("audience", "stage", "topic", "division", "check")}
     snapshot = reader().current
     found, fits = paths.catalogue(snapshot, front.wanted(), last=settings().language, **filters)
-    result = page(found, query.get("cursor"), query["limit"], lessons.order, fits)
+    result = page(found, query.get("cursor"), query["limit"], catalogue.order, fits)
     result["items"] = [paths.brief(snapshot, item, front.wanted()) for item in result["items"]]
-    front.keep(*paths.holds(snapshot))
+    front.keep(*catalogue.holds(snapshot, "path", "lesson"))
     return jsonify(result)
 
 
@@ -144,7 +144,7 @@ def show(query: dict[str, Any], slug: str) -> Response:
     """
     snapshot = reader().current
     result = paths.detail(snapshot, slug, query.get("audience"), front.wanted(), settings().language)
-    front.keep(*paths.holds(snapshot))
+    front.keep(*catalogue.holds(snapshot, "path", "lesson"))
     response = jsonify(result)
     response.headers["Content-Language"] = result["language"]
     return response

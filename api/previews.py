@@ -110,7 +110,7 @@ def _ended() -> str:
 
 
 def _article(content: dict[str, Any], language: str) -> str:
-    """The text's HTML. `content["html"]` is sanitised already (`lessons.render`); all else is escaped here."""
+    """The text's HTML. `content["html"]` is sanitised already (`markdown.render`); all else is escaped here."""
     say = WORDS.get(language, WORDS["zh-Hans"])
     ours = "" if language in WORDS else ' lang="zh-Hans"'
     parts = [f"<h1>{escape(content['title'])}</h1>"]

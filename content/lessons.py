@@ -7,34 +7,24 @@ read the published snapshot only.
 """
 
 import bisect
-import functools
-import html
-import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import datetime
-from types import MappingProxyType
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import mongoengine as me
-import nh3
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
-from content import divisions, inspection, languages, media, publishing, records, staff, store
+from content import divisions, languages, markdown, media, publishing, records, staff, store
+from content.catalogue import choose, expiries, matching, order, shown
 from content.failures import Conflict, FieldError, Invalid, NotFound, invalid
 from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS, VOICES, Stage
 
-MEDIA = re.compile(r"\bmedia:([0-9a-f]{64})\b")
-LINK = re.compile(r"(?:\blesson:|/v1/lessons/)([a-z0-9]+(?:-[a-z0-9]+)*)")
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 LIMITS = {"title": 120, "summary": 300, "body": 200_000, "try_this": 300}  # characters
 CHECK_IN = ("question", "did", "partly", "not_yet")
 CHECK_IN_LIMIT = 200  # characters of each
 META = ("audiences", "stages", "topics", "kind", "seasons", "divisions", "media", "sources", "help", "reviewed_by", "review_due")
-CHINESE_PER_MINUTE, WORDS_PER_MINUTE = 350, 200  # silent reading speeds, rounded down for tired parents
 
 
 class Source(me.EmbeddedDocument):  # type: ignore[misc]
@@ -133,7 +123,7 @@ class Lesson(Publishable):
             raise NotFound(what=f"{self.slug} {language}")
         text.pop("needs_translator", None)
         facts = {name: raw.get(name) for name in META}
-        facts["media"] = sorted({*(raw.get("media") or []), *MEDIA.findall(text.get("body", ""))})
+        facts["media"] = sorted({*(raw.get("media") or []), *markdown.MEDIA.findall(text.get("body", ""))})
         if facts["media"]:
             facts["files"] = media.types(facts["media"])
         tag, voice = languages.parts(language)
@@ -162,7 +152,8 @@ class Lesson(Publishable):
         content = self.content_of(language)
         if not content["audiences"]:
             gaps.append(f"audiences ({' / '.join(VOICES[voice])})" if voice else "audiences")
-        gaps += [f"{language}.body: 图片请先上传 upload this picture first: {src[:80]}" for src in foreign_pictures(text.body)]
+        foreign = markdown.foreign_pictures(text.body)
+        gaps += [f"{language}.body: 图片请先上传 upload this picture first: {src[:80]}" for src in foreign]
         return gaps + self.gaps(content)
 
     @classmethod
@@ -173,95 +164,8 @@ class Lesson(Publishable):
     @classmethod
     def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
         """The version's content, rendered once."""
-        shown = render(content["body"], content.get("files") or {}, content["language"])
-        return {**{k: v for k, v in content.items() if k != "files"}, **shown, "number": stand.number}
-
-
-# --- text ------------------------------------------------------------------------------------------------------------
-
-_markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
-TAGS = {
-    "video", "audio", "source", "track",
-    "p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "strong", "em", "s", "code", "pre", "a", "img",
-    "br", "hr", "table", "thead", "tbody", "tr", "th", "td",
-}  # fmt: skip
-
-
-ATTRIBUTES = {
-    "a": {"href", "title"}, "img": {"src", "srcset", "sizes", "alt", "title", "loading"}, "ol": {"start"}, "th": {"align"},
-    "td": {"align"}, "video": {"controls", "preload", "poster", "title"}, "audio": {"controls", "preload", "title"},
-    "source": {"src", "type"}, "track": {"kind", "srclang", "src", "default"},
-}  # fmt: skip
-
-
-def _media_html(renderer: Any, tokens: list[Token], at: int, options: Any, env: Any) -> str:
-    """What `![words](media:HASH)` becomes, by the file's type: a picture in the width that fits, a player that fetches nothing
-    until it is pressed and the smallest version first, or a link. A picture from elsewhere becomes a link too: it would tell
-    that place who reads, and would not be there offline."""
-    src, words = str(tokens[at].attrs.get("src", "")), renderer.renderInlineAsText(tokens[at].children, options, env)
-    alt = html.escape(words, quote=True)
-    found = MEDIA.fullmatch(src)
-    if not found:
-        return f'<a href="{html.escape(src, quote=True)}">{alt or html.escape(src)}</a>'
-    file = f"/v1/media/{found[1]}/file"
-    kind = env["files"].get(found[1], "image/")
-    if kind.startswith("image/"):
-        wide = ", ".join(f"{file}?width={width} {width}w" for width in inspection.WIDTHS)
-        return f'<img src="{file}?width=960" srcset="{wide}" sizes="(max-width: 40rem) 100vw, 40rem" alt="{alt}" loading="lazy">'
-    if kind.startswith("video/"):
-        language = env["language"]
-        return (
-            f'<video controls preload="none" poster="{file}?rendition=poster" title="{alt}">'
-            f'<source src="{file}?rendition=small" type="video/mp4"><source src="{file}" type="{kind}">'
-            f'<track kind="captions" srclang="{language}" src="{file}?captions={language}" default></video>'
-        )
-    if kind.startswith("audio/"):
-        small = f'<source src="{file}?rendition=small" type="audio/mp4">'
-        return f'<audio controls preload="none" title="{alt}">{small}<source src="{file}" type="{kind}"></audio>'
-    return f'<a href="{file}">{alt or "PDF"}</a>'
-
-
-_markdown.add_render_rule("image", _media_html)
-
-
-def _all(tokens: Iterable[Token]) -> Iterator[Token]:
-    for token in tokens:
-        yield token
-        yield from _all(token.children or [])
-
-
-def foreign_pictures(body: str) -> list[str]:
-    """Addresses of pictures in a Markdown text that are not media of ours."""
-    pictures = (str(t.attrs.get("src", "")) for t in _all(_markdown.parse(body)) if t.type == "image")
-    return [src for src in pictures if not MEDIA.fullmatch(src)]
-
-
-def render(body: str, files: Mapping[str, str] = MappingProxyType({}), language: str = "zh-Hans") -> dict[str, str]:
-    """Markdown to {"html", "plain"}. Raw HTML in the source is shown as text; the result is sanitised all the same. `files` is
-    hash → content type of the media it shows, `language` the one whose captions a film gets."""
-    tokens = _markdown.parse(body)
-    for token in _all(tokens):
-        value = token.attrs.get("href")
-        if isinstance(value, str) and (found := MEDIA.fullmatch(value)):
-            token.attrs["href"] = f"/v1/media/{found[1]}/file"
-        elif isinstance(value, str) and value.startswith("lesson:") and (found := LINK.fullmatch(value)):
-            token.attrs["href"] = f"/v1/lessons/{found[1]}"
-    rendered = nh3.clean(
-        _markdown.renderer.render(tokens, _markdown.options, {"files": files, "language": language}),
-        tags=TAGS,
-        attributes=ATTRIBUTES,
-        url_schemes={"http", "https", "mailto", "tel"},
-        link_rel="noopener noreferrer",
-    )
-    plain = html.unescape(nh3.clean(rendered, tags=set()))
-    return {"html": rendered, "plain": re.sub(r"\n{3,}", "\n\n", plain).strip(languages.SPACES)}
-
-
-def reading_minutes(body: str) -> int:
-    """Minutes of silent reading, at least 1."""
-    chinese = len(re.findall(r"[\u3400-\u9fff]", body))
-    words = len(re.findall(r"[^\W\d_]+", re.sub(r"[\u3400-\u9fff]", " ", body)))
-    return max(1, math.ceil(chinese / CHINESE_PER_MINUTE + words / WORDS_PER_MINUTE))
+        rendered = markdown.render(content["body"], content.get("files") or {}, content["language"])
+        return {**{k: v for k, v in content.items() if k != "files"}, **rendered, "number": stand.number}
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -314,7 +218,7 @@ def text_values(text: Mapping[str, Any], field: str = "text") -> dict[str, Any]:
     if errors:
         raise Invalid(errors)
     if "body" in values:
-        values.setdefault("minutes", reading_minutes(values["body"]))
+        values.setdefault("minutes", markdown.reading_minutes(values["body"]))
     return values
 
 
@@ -422,8 +326,8 @@ def edit(
 
 def _uses(named: Collection[str] | None, texts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     bodies = [text.get("body", "") for text in texts.values()]
-    links = (f"lesson:{slug}" for body in bodies for slug in LINK.findall(body))
-    return sorted({*(named or ()), *(name for body in bodies for name in MEDIA.findall(body)), *links})
+    links = (f"lesson:{slug}" for body in bodies for slug in markdown.LINK.findall(body))
+    return sorted({*(named or ()), *(name for body in bodies for name in markdown.MEDIA.findall(body)), *links})
 
 
 def import_draft(
@@ -484,98 +388,7 @@ def used_in(name: str) -> list[str]:
     return sorted({*drafts, *publishing.used_in(name)})
 
 
-_stage = functools.lru_cache(1024)(Stage.parse)
-
-
 # --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def shown(item: Item, now: datetime) -> bool:
-    """Whether readers may see it at this moment (the expiry counts before the clock has withdrawn it)."""
-    content = item.content or {}
-    return not content.get("expires_at") or datetime.fromisoformat(content["expires_at"]) > now
-
-
-def holds(snapshot: Snapshot, most: float = 3600, max_age: int = 60) -> tuple[float, int]:
-    """Seconds for which an answer made from this snapshot may be kept here, and by others: until the next lesson expires."""
-    now, expiries = store.now(), _expiries(snapshot)
-    at = bisect.bisect_right(expiries, now)
-    left = (expiries[at] - now).total_seconds() if at < len(expiries) else most
-    return min(most, left), int(min(max_age, left))
-
-
-def _expiries(snapshot: Snapshot) -> list[datetime]:
-    memo = snapshot.memo("lesson")
-    if "expiries" not in memo:
-        items = (item for texts in snapshot.entries("lesson").values() for item in texts.values())
-        moments = {(item.content or {}).get("expires_at") for item in items}
-        memo["expiries"] = sorted(datetime.fromisoformat(moment) for moment in moments if moment)
-    return memo["expiries"]  # type: ignore[no-any-return]
-
-
-def order(item: Item) -> list[Any]:
-    """Sort key of the catalogue: last released first, then slug."""
-    return [-item.seq, item.key]
-
-
-VOICE_OF = {audience: voice for voice, audiences in VOICES.items() for audience in audiences}
-
-
-def choose(
-    texts: Mapping[str, Item],
-    audience: str | None,
-    wanted: tuple[str, ...],
-    last: str,
-    now: datetime,
-    language: str | None = None,
-) -> Item | None:
-    """The best of a lesson's editions for a reader, what has expired left out; None when none is left.
-
-    First among the texts that are for `audience`, in its own voice or for all, then among any. The language goes before the
-    voice, since what one cannot read helps nobody: an English-reading parent gets the English text for all rather than the
-    parents' in Chinese. With `language` only that one counts.
-    """
-    there: dict[str, dict[str, Item]] = {}  # voice -> language -> item
-    for edition, item in texts.items():
-        tag, voice = languages.parts(edition)
-        if language in (None, tag) and shown(item, now):
-            there.setdefault(voice, {})[tag] = item
-    own = [VOICE_OF[audience], ""] if audience in VOICE_OF else [""]
-    for voices in (own, list(VOICES)):
-        tags = {tag for voice in voices for tag in there.get(voice, ())}
-        if tags:
-            best = languages.pick(tags, wanted, last)
-            return next(there[voice][best] for voice in voices if best in there.get(voice, ()))
-    return None
-
-
-def matching(
-    *,
-    audience: str | None = None,
-    stage: Stage | None = None,
-    topic: str | None = None,
-    kind: str | None = None,
-    season: str | None = None,
-    division: str | None = None,
-) -> Callable[[Item], bool]:
-    """Whether a published lesson, or a path (which has no kind and no season), is for such readers. `division` takes what is
-    meant for it or for a division above it. Raises `Invalid` for an unknown one."""
-    if division and not divisions.known(division):
-        raise invalid("division", "unknown_reference", value=division)
-    line = set(divisions.lineage(divisions.current(division))) if division else set()
-
-    def fits(item: Item) -> bool:
-        c = item.content or {}
-        return (
-            (not audience or audience in c["audiences"])
-            and (not topic or topic in c["topics"])
-            and (not kind or kind == c.get("kind"))
-            and (not season or season in c.get("seasons", ()))
-            and (not division or not c["divisions"] or not line.isdisjoint(c["divisions"]))
-            and (not stage or any(_stage(s).covers(stage) for s in c["stages"]))
-        )
-
-    return fits
 
 
 def catalogue(
@@ -593,7 +406,7 @@ def catalogue(
     fits = matching(audience=audience, **filters)
     now = store.now()
     memo = snapshot.memo("lesson")
-    past = bisect.bisect_right(_expiries(snapshot), now)  # until the next one expires the choice of editions stays
+    past = bisect.bisect_right(expiries(snapshot, "lesson"), now)  # until the next one expires the choice of editions stays
     name = (wanted, audience, language, past)
     best: list[Item] | None = memo.get(name)
     if best is None:
@@ -602,13 +415,6 @@ def catalogue(
         if len(memo) < 64:  # readers' language lists are few; hostile ones must not grow the memory
             memo[name] = best
     return best, fits
-
-
-def readable(snapshot: Snapshot, slugs: Iterable[str], audience: str | None = None, stage: Stage | None = None) -> list[str]:
-    """Those of `slugs` that are published in any language and meant for these readers, in their order."""
-    fits = matching(audience=audience, stage=stage)
-    texts = {slug: snapshot.get("lesson", slug).values() for slug in slugs}
-    return [slug for slug, found in texts.items() if any(shown(item, store.now()) and fits(item) for item in found)]
 
 
 BRIEF = ("slug", "title", "summary", "try_this", "minutes", "voice", "audiences", "stages", "topics", "kind", "seasons",

@@ -12,17 +12,16 @@ audience of the path. The lessons may be published later than the path: a step w
 longer, is shown as absent and breaks nothing.
 """
 
-import bisect
 import json
 import pathlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any, ClassVar
 
 import mongoengine as me
 
 from content import checks, divisions, languages, lessons, publishing, records, staff, store
+from content.catalogue import choose, matching, order, shown
 from content.checking import Check as Checking
 from content.checking import yaml_mapping
 from content.failures import Failure, FieldError, Invalid, NotFound, invalid
@@ -420,25 +419,10 @@ def load_library(folder: pathlib.Path, settings: Settings) -> int:
 BRIEF = ("slug", "title", "summary", "audiences", "stages", "topics", "divisions", "pace", "number", "version", "published_at")
 
 
-def holds(snapshot: Snapshot) -> tuple[float, int]:
-    """Seconds for which an answer made from this snapshot may be kept here, and by others: until the next path or lesson
-    expires."""
-    memo = snapshot.memo("path")
-    if "expiries" not in memo:
-        items = (item for texts in snapshot.entries("path").values() for item in texts.values())
-        moments = {(item.content or {}).get("expires_at") for item in items}
-        memo["expiries"] = sorted(datetime.fromisoformat(moment) for moment in moments if moment)
-    expiries, now = memo["expiries"], store.now()
-    at = bisect.bisect_right(expiries, now)
-    seconds, max_age = lessons.holds(snapshot)
-    left = (expiries[at] - now).total_seconds() if at < len(expiries) else seconds
-    return min(seconds, left), int(min(max_age, left))
-
-
 def _shown(snapshot: Snapshot, slug: str) -> dict[str, Item]:
     """language -> item of what readers may see now."""
     now = store.now()
-    return {language: item for language, item in snapshot.get("path", slug).items() if lessons.shown(item, now)}
+    return {language: item for language, item in snapshot.get("path", slug).items() if shown(item, now)}
 
 
 def begins_with(snapshot: Snapshot, content: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -456,16 +440,16 @@ def catalogue(
     snapshot: Snapshot, wanted: tuple[str, ...], *, check: str | None = None, last: str = "zh-Hans", **filters: Any
 ) -> tuple[list[Item], Callable[[Item], bool]]:
     """Published paths in order, each once in the reader's best language, and whether one fits all filters (audience, stage,
-    topic, division: `lessons.matching`). `check` keeps the paths that begin with this self-check.
+    topic, division: `catalogue.matching`). `check` keeps the paths that begin with this self-check.
     """
-    meant = lessons.matching(**filters)
+    meant = matching(**filters)
 
     def fits(item: Item) -> bool:
         return meant(item) and (not check or (begins_with(snapshot, item.content or {}) or {}).get("check") == check)
 
     found = [_shown(snapshot, slug) for slug in snapshot.entries("path")]
     best = [texts[languages.pick(texts.keys(), wanted, last)] for texts in found if texts]
-    return sorted(best, key=lessons.order), fits
+    return sorted(best, key=order), fits
 
 
 def brief(snapshot: Snapshot, item: Item, wanted: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -494,14 +478,14 @@ def detail(snapshot: Snapshot, slug: str, audience: str | None, wanted: tuple[st
     now = store.now()
 
     def step(row: Mapping[str, Any]) -> dict[str, Any]:
-        found = lessons.choose(snapshot.get("lesson", row["lesson"]), audience, wanted, last, now)
+        found = choose(snapshot.get("lesson", row["lesson"]), audience, wanted, last, now)
         made = {"slug": row["lesson"], "at": row["at"], "available": found is not None}
         if found is None:
             return made | {"lesson": None, "try_this": None, "check_in": None}
-        shown, said = lessons.brief(snapshot, found, wanted), found.content or {}
+        lesson, said = lessons.brief(snapshot, found, wanted), found.content or {}
         for name in NEEDED:
-            shown.pop(name, None)
-        return made | {"lesson": shown, "try_this": said.get("try_this") or None, "check_in": said.get("check_in")}
+            lesson.pop(name, None)
+        return made | {"lesson": lesson, "try_this": said.get("try_this") or None, "check_in": said.get("check_in")}
 
     return {**brief(snapshot, item, wanted), "steps": [step(row) for row in content["steps"]]}
 

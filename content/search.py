@@ -21,7 +21,7 @@ from typing import Any
 import tantivy
 from tantivy import Filter, Occur, Query, TextAnalyzerBuilder, Tokenizer
 
-from content import divisions, languages, lessons, paths, store, words
+from content import catalogue, divisions, languages, lessons, paths, store, words
 from content.failures import Failure
 from content.published import Item, Reader, Snapshot
 from content.vocabulary import TOPICS, Stage
@@ -361,20 +361,20 @@ def search(
 ) -> Found:
     """The lessons and paths that answer a question, best first, each once, in the reader's best edition of those that match.
 
-    The filters are the catalogue's (`lessons.matching`). `after` is [place, "lesson:slug"] of the last one seen; when that has
+    The filters are the catalogue's (`catalogue.matching`). `after` is [place, "lesson:slug"] of the last one seen; when that has
     been withdrawn meanwhile its place counts. Raises `Invalid` for an unknown division, `bad_cursor`.
     """
     if index._thread is None:
         index.follow(snapshot)
     place, seen = _after(after)
-    fits = lessons.matching(audience=audience, stage=stage, topic=topic, kind=kind, season=season, division=division)
+    fits = catalogue.matching(audience=audience, stage=stage, topic=topic, kind=kind, season=season, division=division)
     now = store.now()
 
     def item_of(name: _Name | None) -> Item | None:
         if name is None:
             return None
         item = snapshot.get(name[0], name[1]).get(name[2])
-        return item if item and lessons.shown(item, now) and fits(item) else None
+        return item if item and catalogue.shown(item, now) and fits(item) else None
 
     facts: dict[str, Collection[str]] = {
         name: [value]
@@ -409,7 +409,7 @@ def search(
                 texts.setdefault((name[0], name[1]), {})[name[2]] = item
     shown = []
     for row in page:
-        item = lessons.choose(texts.get(row, {}), audience, wanted, last, now, language)
+        item = catalogue.choose(texts.get(row, {}), audience, wanted, last, now, language)
         if item:
             shown.append({"type": row[0], **_brief(snapshot, item, wanted), **marked(item, question)})
     return Found(shown, [start + limit, ":".join(page[-1])] if more else None)

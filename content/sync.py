@@ -15,7 +15,6 @@ selection, another shape of items.
 
 import base64
 import bisect
-import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -23,7 +22,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from content import checks, directory, languages, lessons
+from content import catalogue, checks, directory, languages
 from content.failures import Failure, Unavailable
 from content.published import ANY, Item, Snapshot, canonical
 from content.vocabulary import Stage
@@ -58,15 +57,13 @@ class Selection:
 
 # --- which item, and how it is written -------------------------------------------------------------------------------
 
-_stage = functools.lru_cache(1024)(Stage.parse)
-
 
 def best(texts: Mapping[str, Item], selection: Selection, now: datetime) -> Item | None:
     """The edition of one key for this selection, as the catalogue chooses it; None when all have expired. Whether it fits is
     asked afterwards: an edition for others must not be replaced by a worse one for all."""
     if ANY in texts:
-        return texts[ANY] if lessons.shown(texts[ANY], now) else None
-    return lessons.choose(texts, selection.audience, (selection.language,), selection.last, now) if texts else None
+        return texts[ANY] if catalogue.shown(texts[ANY], now) else None
+    return catalogue.choose(texts, selection.audience, (selection.language,), selection.last, now) if texts else None
 
 
 def fits(item: Item, selection: Selection) -> bool:
@@ -76,7 +73,7 @@ def fits(item: Item, selection: Selection) -> bool:
     content = item.content or {}
     facts = content["register"] if item.kind == "check" else content
     return selection.audience in facts["audiences"] and (
-        not selection.stage or any(_stage(s).covers(Stage(selection.stage)) for s in facts["stages"])
+        not selection.stage or any(Stage.parse(s).covers(Stage(selection.stage)) for s in facts["stages"])
     )
 
 
@@ -206,7 +203,7 @@ def _changed(snapshot: Snapshot, selection: Selection, since: int, now: datetime
         name = (row.kind, row.key)
         if row.kind in KINDS:
             touched[name] = row.seq
-            if row.content is None or not lessons.shown(row, now):
+            if row.content is None or not catalogue.shown(row, now):
                 lost.add(name)
         elif row.kind == "media":
             files.add(row.key)

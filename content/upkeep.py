@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from content.checks import Check
-from content.lessons import LINK, Lesson
+from content.lessons import Lesson
+from content.markdown import LINK
 from content.paths import Path
 from content.published import Snapshot
 from content.publishing import Publishable, Version

@@ -4,6 +4,7 @@ A code is what is stored, sent and matched; a label is only shown. Codes are ASC
 Sources by plan: K Kangbashi, J Qianjiang, W Wuhan, Q Qingdao, P Pingliang.
 """
 
+import functools
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
@@ -155,18 +156,7 @@ class Stage(NamedTuple):
     @classmethod
     def parse(cls, text: str, field: str = "stages") -> "Stage":
         """From its text; raises `Invalid` that names `field`."""
-        name, *rest = str(text).split(".")
-        if name not in STAGES:
-            raise invalid(field, "not_one_of", choices=", ".join(STAGES))
-        grade, flags = None, {"entering": False, "final": False}
-        for part in rest:
-            if part in flags and not flags[part]:
-                flags[part] = True
-            elif part.isascii() and part.isdigit() and grade is None and int(part[:3]) in GRADES.get(name, range(0)):
-                grade = int(part)
-            else:
-                raise invalid(field, "bad_format", reason=f"“{text}”；例 e.g. junior, junior.9, junior.9.final, senior.entering")
-        return cls(name, grade, flags["entering"], flags["final"])
+        return _stage(str(text), field)
 
     def __str__(self) -> str:
         parts = [self.stage, str(self.grade or ""), "entering" if self.entering else "", "final" if self.final_year else ""]
@@ -196,3 +186,19 @@ class Stage(NamedTuple):
             if getattr(self, flag) and flag in edges:
                 return edges[flag]
         return GRADES.get(self.stage, range(0))
+
+
+@functools.lru_cache(1024)  # filters ask for every stage of every item; a failure is not kept
+def _stage(text: str, field: str) -> Stage:
+    name, *rest = text.split(".")
+    if name not in STAGES:
+        raise invalid(field, "not_one_of", choices=", ".join(STAGES))
+    grade, flags = None, {"entering": False, "final": False}
+    for part in rest:
+        if part in flags and not flags[part]:
+            flags[part] = True
+        elif part.isascii() and part.isdigit() and grade is None and int(part[:3]) in GRADES.get(name, range(0)):
+            grade = int(part)
+        else:
+            raise invalid(field, "bad_format", reason=f"“{text}”；例 e.g. junior, junior.9, junior.9.final, senior.entering")
+    return Stage(name, grade, flags["entering"], flags["final"])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from content import lessons, published, publishing, records, staff, store
+from content import lessons, markdown, published, publishing, records, staff, store
 from content.failures import Conflict, Failure, Forbidden, Invalid, NotFound, Stale
 from content.lessons import Lesson
 from content.publishing import Publishable
@@ -244,7 +244,7 @@ def test_import_is_repeatable_and_refuses_unknown_codes() -> None:
 
 
 def test_markdown_is_sanitised_and_mongolian_joiners_stay() -> None:
-    shown = lessons.render("<script>x</script>\n\n[a](javascript:x) ![p](media:" + "a" * 64 + ") ᠮᠣᠩᠭᠣᠯ\u202fᠤᠨ\u180e**好**")
+    shown = markdown.render("<script>x</script>\n\n[a](javascript:x) ![p](media:" + "a" * 64 + ") ᠮᠣᠩᠭᠣᠯ\u202fᠤᠨ\u180e**好**")
     assert "<script" not in shown["html"] and "javascript:" not in shown["html"].replace("](javascript:x)", "")
     assert f'src="/v1/media/{"a" * 64}/file?width=960"' in shown["html"]
     assert "\u202f" in shown["html"] and "\u180e" in shown["plain"] and "好" in shown["plain"]

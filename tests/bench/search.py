@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from content import importing, languages, lessons, search
+from content import importing, languages, lessons, markdown, search
 from content.lessonfiles import Read
 from content.published import Item, Snapshot
 
@@ -54,7 +54,7 @@ def item(slug: str, edition: str, text: dict[str, Any], **facts: Any) -> Item:
         "audiences": ["parent"], "stages": ["junior"], "topics": [], "kind": "tip", "seasons": [], "divisions": [], "media": [],
         "help": False, "sources": [], **facts, "slug": slug, "language": language, "voice": voice, "minutes": 3, "number": 1,
         "version": "0" * 64, "published_at": "2026-11-01T00:00:00+00:00", "expires_at": None, **text,
-        **lessons.render(text["body"]),
+        **markdown.render(text["body"]),
     }  # fmt: skip
     return Item("lesson", slug, edition, content, 1)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import requests
 
 from api.bootstrap import LIBRARY
-from content import embedded, importing, lessons, objects, packs, published, store
+from content import embedded, importing, markdown, objects, packs, published, store
 from content.published import Item
 from content.settings import Settings
 from tests.bench.reads import granian
@@ -42,7 +42,7 @@ def corpus(size: int) -> list[Item]:
             "slug": f"n{number:05}-{one.slug}", "language": "zh-Hans", "voice": "", "title": title, "audiences": ["parent"],
             "stages": one.meta.get("stages") or ["junior"], "kind": one.meta.get("kind") or "tip", "media": [], "minutes": 3,
             "help": False, "reviewed_by": None, "review_due": None, "number": 1, "version": f"{number:064x}",
-            "published_at": at, "expires_at": None, **lessons.render(one.text["body"]),
+            "published_at": at, "expires_at": None, **markdown.render(one.text["body"]),
         }  # fmt: skip
         made.append(Item("lesson", f"n{number:05}-{one.slug}", "zh-Hans", content))
     return made
