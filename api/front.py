@@ -219,7 +219,7 @@ class Front:
         written += [
             ("Content-Length", str(len(sent))),
             ("ETag", etag),
-            ("Cache-Control", f"public, max-age={max_age}, stale-if-error=86400"),
+            ("Cache-Control", f"public, max-age={max_age}, stale-if-error=86400" if max_age else "no-cache"),
             ("Vary", "Accept-Encoding, Accept-Language"),
         ]
         if encoding:

@@ -12,11 +12,22 @@ How a phone uses it, in five steps:
    `remaining` and `media` say what is to come. Put each item in the place of what is held under its (kind, key); drop what says
    `gone`; ask again with `next_cursor` while `more`, after a second when a page with `more` was empty.
 4. **Media.** Each item describes its files. Fetch the one that fits the screen and the line, by its `sha256`, from
-   `/v1/media/{sha256}/file`, compare the hash, keep it under the hash and never fetch that again; drop those that no item names.
+   `/v1/media/{sha256}/file`, compare the hash, keep it under the hash and never fetch that again; drop those that no item
+   names. The addresses in a lesson's `html` are of that form: put the kept file in their place.
 5. **Without a network.** Show what is held. Drop an item at its `expires_at`; ask no self-check that was last confirmed by a
-   sync more than its `expires_days` ago. On `start_over` (410) fetch the whole set anew and then put it in the old one's place.
+   sync more than its `expires_days` ago. Beside every lesson with `help`, and every self-check, stands the card: the item of
+   kind `card` with the held services, open ones first; 110 and 120 always. On `start_over` (410) fetch the whole set anew and
+   then put it in the old one's place.
+
+**What a phone refuses**: a manifest whose `alg`, `typ` or key is another, whose `format` it does not know, whose selection is
+not the one asked for, or whose `seq` under the same `epoch` is lower than what it holds; a pack of another length or hash. The
+`kid` is the thumbprint of the key, so a key that is fetched can be checked against a pinned `kid` by computing it.
+
+A language without a pack syncs all the same: items come in the best language there is for it, as `language` of each item says.
+With few lessons a first sync without a pack is as good; packs pay when a cache or CDN serves many first starts.
 """
 
+import inspect
 import json
 from typing import Any
 
@@ -31,7 +42,7 @@ from content import objects, packs, store, sync
 from content.failures import NotFound, Unavailable
 from content.vocabulary import AUDIENCES, STAGES
 
-blp = Blueprint("sync", __name__, url_prefix="/v1", description="Offline packs and what changed since")
+blp = Blueprint("sync", __name__, url_prefix="/v1", description=inspect.cleandoc(__doc__))
 
 STAGE = {"example": "junior", "description": "name of a stage; empty: all"}
 
@@ -50,6 +61,35 @@ class SyncQuery(ma.Schema):
     )
 
 
+class HeldRendition(ma.Schema):
+    """A smaller version of a file, fetched by its own hash."""
+
+    name = ma.fields.String(metadata={"description": "poster, small, audio; empty: a picture of this width"})
+    sha256 = ma.fields.String()
+    content_type = ma.fields.String()
+    bytes = ma.fields.Integer()
+    width = ma.fields.Integer(allow_none=True)
+    height = ma.fields.Integer(allow_none=True)
+
+
+class HeldFile(ma.Schema):
+    """A file that an item shows, with its words in the language of the item."""
+
+    sha256 = ma.fields.String()
+    kind = ma.fields.String(metadata={"description": "image, audio, video, document, captions"})
+    content_type = ma.fields.String()
+    bytes = ma.fields.Integer()
+    width = ma.fields.Integer(allow_none=True)
+    height = ma.fields.Integer(allow_none=True)
+    silent = ma.fields.Boolean(metadata={"description": "a film without a sound track"})
+    alt = ma.fields.String(metadata={"description": "what it shows or says; may be empty"})
+    transcript = ma.fields.String(metadata={"description": "may be empty"})
+    captions = ma.fields.Dict(
+        keys=ma.fields.String(), values=ma.fields.String(), metadata={"description": "language → hash of a text/vtt file"}
+    )
+    renditions = ma.fields.List(ma.fields.Nested(HeldRendition))
+
+
 class SyncItem(ma.Schema):
     """One key: what the phone now holds of it, or that it is gone."""
 
@@ -57,8 +97,14 @@ class SyncItem(ma.Schema):
     key = ma.fields.String()
     gone = ma.fields.Boolean(metadata={"description": "true: drop it; then nothing else is here"})
     language = ma.fields.String(metadata={"description": "edition: a tag, with -x-VOICE where it speaks to one audience"})
-    content = ma.fields.Dict(metadata={"description": "as the route of its kind has it, a lesson's text as `html` only"})
-    media = ma.fields.List(ma.fields.Dict(), metadata={"description": "its files: sha256, content_type, bytes, renditions, …"})
+    content = ma.fields.Dict(
+        metadata={
+            "description": "lesson: as GET /v1/lessons/{slug}, its text as `html` only; path: as GET /v1/paths/{slug}, of each "
+            "step `slug` and `at`; check: as GET /v1/checks/{slug}; service: as GET /v1/services, without what depends on the "
+            "moment; card: the help card's words"
+        }
+    )
+    media = ma.fields.List(ma.fields.Nested(HeldFile), metadata={"description": "its files, each described whole"})
     expires_at = ma.fields.String(metadata={"description": "drop it at this moment"})
 
 

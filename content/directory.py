@@ -506,6 +506,21 @@ _CARD: dict[str, dict[str, Any]] = {
 }
 
 
+def card_words(language: str) -> dict[str, Any]:
+    """What of the help card does not depend on place and moment, for a phone that keeps it: {"title", "language", "lead",
+    "tonight", "message", "emergency": [{"number", "name"}], "line" (12356, for when it knows no other), "hours", "stale"
+    (words for lines without hours, and for those long unchecked)}. With the help lines it holds, the card stands without a
+    network too."""
+    own = languages.pick(_CARD, [language])
+    words = _CARD[own]
+    return {
+        **{name: words[name] for name in ("title", "lead", "tonight", "message", "hours", "stale")},
+        "language": own,
+        "emergency": [{"number": number, "name": words["emergency"][number]} for number in EMERGENCY],
+        "line": {"number": "12356", "name": words["12356"]},
+    }
+
+
 def help_card(snapshot: Snapshot, division: str | None, at: datetime, language: str) -> dict[str, Any]:
     """The help card for a place and a moment:
 

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from content import catalogue, checks, directory, languages
+from content import catalogue, checks, directory, languages, paths
 from content.failures import Failure, Unavailable
 from content.published import ANY, Item, Snapshot, canonical
 from content.vocabulary import Stage
 
-KINDS = ("check", "lesson", "path", "service")
-SHAPE = 1  # raised when what an item holds changes: every phone then starts over
+KINDS = ("card", "check", "lesson", "path", "service")
+SHAPE = 2  # raised when what an item holds changes: every phone then starts over
+CARD = Item("card", "help", ANY, {})  # the help card's own words, which no release changes: sent to who holds nothing
 MOST = 200  # keys in a page
 AHEAD = 10_000  # releases; no worker is so far behind another, so a cursor that is comes from no history of ours
 LEFT_OUT = {"body", "plain", "media", "review_due", "made_from_version"}  # phones show `html`
@@ -68,7 +69,7 @@ def best(texts: Mapping[str, Item], selection: Selection, now: datetime) -> Item
 
 def fits(item: Item, selection: Selection) -> bool:
     """Whether it is for this audience and stage. Help is for everybody."""
-    if item.kind == "service":
+    if item.kind in ("service", "card"):
         return True
     content = item.content or {}
     facts = content["register"] if item.kind == "check" else content
@@ -82,13 +83,18 @@ def line(snapshot: Snapshot, selection: Selection, item: Item) -> bytes:
     content, language = dict(item.content or {}), selection.language
     if item.kind == "check":
         _, definition = checks.published_check(snapshot, item.key)
-        shown = checks.detail(item, definition, _variant(item, selection))
+        shown = checks.detail(item, definition, _variant(snapshot, item, selection))
     elif item.kind == "service":
         shown = directory.spoken(content, language)
+    elif item.kind == "card":
+        shown = directory.card_words(language)
     else:
         language = languages.parts(item.language)[0]
         written = languages.written(language)
         shown = {k: v for k, v in content.items() if k not in LEFT_OUT} | {k: written[k] for k in ("script", "direction")}
+        if item.kind == "path":
+            shown["steps"] = [{"slug": step["lesson"], "at": step["at"]} for step in content["steps"]]
+            shown["begins_with"] = paths.begins_with(snapshot, content)
     value: dict[str, Any] = {"kind": item.kind, "key": item.key, "language": item.language, "content": shown}
     value["media"] = [_file(medium.content or {}, language, selection.last) for medium in _media(snapshot, item)]
     if content.get("expires_at"):
@@ -96,11 +102,14 @@ def line(snapshot: Snapshot, selection: Selection, item: Item) -> bytes:
     return canonical(value).encode()
 
 
-def _variant(item: Item, selection: Selection) -> str:
-    """What of the selection `line` depends on: of a lesson nothing, since its media speak the language of its text."""
+def _variant(snapshot: Snapshot, item: Item, selection: Selection) -> str:
+    """What beside the item and its media `line` depends on: of a lesson nothing, since its media speak the language of its
+    text; of a path whether its self-check is there."""
     if item.kind == "check":
         return languages.pick((item.content or {})["register"]["languages"], (selection.language,), selection.last)
-    return selection.language if item.kind == "service" else ""
+    if item.kind == "path":
+        return canonical(paths.begins_with(snapshot, item.content or {}))
+    return selection.language if item.kind in ("service", "card") else ""
 
 
 def _media(snapshot: Snapshot, item: Item) -> list[Item]:
@@ -139,7 +148,7 @@ _sizes: dict[tuple[Any, ...], Size] = {}
 def size(snapshot: Snapshot, selection: Selection, item: Item) -> Size:
     """Its size; written once to know it, and remembered."""
     media = _media(snapshot, item)
-    name = (snapshot.epoch, item.kind, item.key, item.language, item.seq, _variant(item, selection), selection.last,
+    name = (snapshot.epoch, item.kind, item.key, item.language, item.seq, _variant(snapshot, item, selection), selection.last,
             *(one.seq for one in media))  # fmt: skip
     found = _sizes.get(name)
     if found is None:
@@ -186,6 +195,8 @@ def plan(snapshot: Snapshot, selection: Selection, since: int, now: datetime) ->
                 entries.append(Entry((at, kind, key), item, size(snapshot, selection, item)))
             else:
                 entries.append(Entry((at, kind, key), None, Size(len(gone(kind, key)), ())))
+        if not since:
+            entries.append(Entry((0, CARD.kind, CARD.key), CARD, size(snapshot, selection, CARD)))
         entries.sort(key=lambda entry: entry.at)
         found = Plan(entries, until)
         if len(kept) >= PLANS:
@@ -201,6 +212,11 @@ def _changed(snapshot: Snapshot, selection: Selection, since: int, now: datetime
     files: set[str] = set()
     for row in snapshot.since(since):
         name = (row.kind, row.key)
+        if row.kind == "check":  # what begins with it says so only while it is there
+            for key, texts in snapshot.entries("path").items():
+                if any(((one.content or {}).get("begins_with") or {}).get("check") == row.key for one in texts.values()):
+                    touched["path", key] = row.seq
+                    lost.add(("path", key))
         if row.kind in KINDS:
             touched[name] = row.seq
             if row.content is None or not catalogue.shown(row, now):

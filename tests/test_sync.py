@@ -114,12 +114,15 @@ def test_a_phones_year(site: Site, phone: Phone) -> None:
     assert phone.take_pack(PARENT)
     assert phone.sync(PARENT) == 0
     other = Phone(site.base, phone.key)
-    assert other.sync(PARENT, limit=1) == 4
+    assert other.sync(PARENT, limit=1) == 5
     assert phone.held[PARENT] == other.held[PARENT]
     assert holds(phone, PARENT) == catalogue(site, *PARENT)
     assert phone.held[PARENT]["lesson", "script"]["content"]["html"] == f"<p>{MONGOL}</p>"
     assert {"body", "plain"}.isdisjoint(phone.held[PARENT]["lesson", "calm"]["content"])
     assert phone.held[PARENT]["service", "line"]["content"]["name"] == "心理援助热线"
+    card = phone.held[PARENT]["card", "help"]["content"]  # with the services it is the help card, offline too
+    assert (card["emergency"][0]["number"], len(card["tonight"]), card["line"]["number"]) == ("110", 4, "12356")
+    assert card["message"] == site.get("/v1/help-card").json()["text"]["message"]
     described = phone.held[PARENT]["lesson", "calm"]["media"]
     assert [(one["sha256"], one["bytes"], one["alt"]) for one in described] == [(name, 300, "两个人在走路")]
     phone.fetch_media(PARENT)
@@ -185,9 +188,9 @@ def test_sizes_are_told_before_any_download(site: Site, phone: Phone) -> None:
     where = "/v1/sync?audience=parent&stage=junior&language=zh-Hans"
     told = site.get(where + "&limit=0").json()
     assert (told["items"], told["more"], told["page"]) == ([], True, {"items": 0, "bytes": 0})
-    assert told["remaining"]["items"] == 31
+    assert told["remaining"]["items"] == 32  # and the card
     assert told["media"] == {"count": 2, "bytes": 300}
-    assert phone.sync(PARENT, limit=7) == 31  # one release, five pages
+    assert phone.sync(PARENT, limit=7) == 32  # one release, five pages
     assert phone.bytes == told["remaining"]["bytes"]
     page = site.get(f"{where}&limit=7&since={told['next_cursor']}").json()
     assert page["page"]["bytes"] + page["remaining"]["bytes"] == told["remaining"]["bytes"]
@@ -303,9 +306,10 @@ def test_a_kept_file_of_a_version_without_epochs_is_read(clean: None, tmp_path: 
 def test_a_store_in_which_nothing_was_ever_published_is_empty_and_not_away(site: Site) -> None:
     path = "/v1/sync?audience=parent&stage=junior"
     nothing = site.get(path)
-    assert (nothing.status_code, nothing.json()["items"], nothing.json()["more"]) == (200, [], False)
+    assert (nothing.status_code, nothing.json()["more"]) == (200, False)
+    assert [(one["kind"], one["key"]) for one in nothing.json()["items"]] == [("card", "help")]
     cursor = nothing.json()["next_cursor"]
-    assert site.get(f"{path}&since={cursor}").json()["items"] == []
+    assert site.get(f"{path}&since={cursor}").json()["items"] == nothing.json()["items"]  # at sequence 0 all is new
     release(site, lesson("calm"))
     assert site.get(f"{path}&since={cursor}").status_code == 410
     held = site.get(path).json()["next_cursor"]
@@ -642,7 +646,7 @@ def test_the_same_content_is_the_same_bytes_whatever_its_history(tmp_path: Path)
     assert made[0] == made[1]
     assert len(data) == made[0].bytes_unpacked
     assert data.decode().count(MONGOL) == 5 * 4
-    assert json.loads(data.splitlines()[0])["content"]["title"] == MONGOL + "0"
+    assert json.loads(data.splitlines()[1])["content"]["title"] == MONGOL + "0"
 
 
 # --- the key ---------------------------------------------------------------------------------------------------------
@@ -670,3 +674,23 @@ def test_the_key_is_named_by_its_thumbprint() -> None:
     key = packs.public_key(Settings(signing_key=seed))
     assert key["x"] == "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"
     assert key["kid"] == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+def test_a_path_begins_with_its_self_check_only_while_that_is_there(site: Site, phone: Phone) -> None:
+    path = Item("path", "ours", "zh-Hans", {
+        **(lesson("x").content or {}), "slug": "ours", "steps": [{"lesson": "calm", "at": 0}, {"lesson": "sleep", "at": 7}],
+        "begins_with": {"check": "talk", "bands": ["low"]}, "media": [],
+    })  # fmt: skip
+    register = {"audiences": ["student"], "stages": ["senior"], "languages": ["zh-Hans"]}  # not held by who holds the path
+    check = Item("check", "talk", ANY, {"definition": {"bands": [{"code": "low"}]}, "register": register})
+    release(site, path)
+    phone.sync(PARENT)
+    content = phone.held[PARENT]["path", "ours"]["content"]
+    assert content["steps"] == [{"slug": "calm", "at": 0}, {"slug": "sleep", "at": 7}]
+    assert content["begins_with"] is None
+    release(site, check)
+    phone.sync(PARENT)
+    assert phone.held[PARENT]["path", "ours"]["content"]["begins_with"] == {"check": "talk", "bands": ["low"]}
+    release(site, gone("check", "talk", ANY))
+    phone.sync(PARENT)
+    assert phone.held[PARENT]["path", "ours"]["content"]["begins_with"] is None
