@@ -17,7 +17,7 @@ from api import front, moves
 from api import lessons as api_lessons
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Regexp, StageField, Tag, codes, each_once, reader, settings, stood
+from api.shapes import SLUG, Paging, Regexp, StageField, Stand, Tag, codes, each_once, reader, settings, stood
 from content import catalogue, lessons, paths, reviewing
 from content.failures import Forbidden
 from content.paths import Path
@@ -29,17 +29,13 @@ blp = Blueprint(
 )
 staff = Blueprint("staff_paths", __name__, url_prefix="/v1/staff", description="Write, review, publish, withdraw paths")
 
-SLUG = Regexp("^[a-z0-9]+(-[a-z0-9]+)*$")
-
 
 class CatalogueQuery(Paging):
     audience = ma.fields.String(validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
     stage = StageField()
     topic = ma.fields.String(validate=validate.OneOf(list(TOPICS)), metadata={"example": "first_1000_days"})
     division = ma.fields.String(validate=Regexp("^[0-9]{6}$"), metadata={"example": "150603"})
-    check = ma.fields.String(
-        validate=[validate.Length(1, 80), SLUG], metadata={"description": "only paths that begin with this self-check"}
-    )
+    check = ma.fields.String(validate=SLUG, metadata={"description": "only paths that begin with this self-check"})
 
 
 class Pace(ma.Schema):
@@ -52,7 +48,7 @@ class Pace(ma.Schema):
 class BeginsWith(ma.Schema):
     """The self-check that a path may begin with: offer the path when the phone's own score falls into one of these bands."""
 
-    check = ma.fields.String(required=True, validate=[validate.Length(1, 80), SLUG])
+    check = ma.fields.String(required=True, validate=SLUG)
     bands = ma.fields.List(ma.fields.String(validate=validate.Length(1, 40)), required=True, validate=validate.Length(1, 20))
 
 
@@ -80,7 +76,7 @@ class Brief(ma.Schema):
     )
     languages = ma.fields.List(ma.fields.String())
     version = ma.fields.String()
-    number = ma.fields.Integer()
+    number = ma.fields.Integer(metadata={"description": "how many versions in this language have been published"})
     published_at = ma.fields.String()
 
 
@@ -161,7 +157,7 @@ class TextIn(ma.Schema):
 
 
 class StepIn(ma.Schema):
-    lesson = ma.fields.String(required=True, validate=[validate.Length(1, 80), SLUG], metadata={"description": "slug"})
+    lesson = ma.fields.String(required=True, validate=SLUG, metadata={"description": "slug"})
     at = ma.fields.Integer(required=True, strict=True, validate=validate.Range(-300, 6600))
 
 
@@ -195,23 +191,6 @@ class TextOut(TextIn):
         ma.fields.String(),
         metadata={"description": "what keeps it from review", "example": ["steps.3 exam-week zh-Hans: check_in"]},
     )
-
-
-class Stand(ma.Schema):
-    """Where one language stands."""
-
-    state = ma.fields.String(validate=validate.OneOf(STATES))
-    authors = ma.fields.List(ma.fields.String())
-    approved_by = ma.fields.String()
-    version = ma.fields.String(metadata={"description": "that readers see; absent when none"})
-    number = ma.fields.Integer()
-    published_at = ma.fields.String()
-    publish_at = ma.fields.String()
-    expires_at = ma.fields.String()
-    note = ma.fields.String()
-
-    class Meta:
-        unknown = ma.INCLUDE
 
 
 class Copy(ma.Schema):
@@ -297,12 +276,13 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     def line(path: Path) -> dict[str, Any]:
         states = {code: stand.state for code, stand in path.stands.items()}
         title = next((text.title for text in path.texts.values() if text.title), "")
-        waiting = reviewing.open_comments([path.id]).get(path.id, 0)
         facts = {"slug": path.slug, "title": title, "length": len(path.steps), "states": states, "revision": path.revision}
-        return {**facts, "open_comments": waiting}
+        return {**facts, "open_comments": waiting.get(path.id, 0)}
 
     found = map(Path.of, Path.rows().find({"slug": {"$gt": cursor_of(query, 1)[0]}}).sort("slug", 1))
-    return next_page(filter(mine, found), query["limit"], lambda path: [path.slug], line)
+    result = next_page(filter(mine, found), query["limit"], lambda path: [path.slug], lambda path: path)
+    waiting = reviewing.open_comments([path.id for path in result["items"]])
+    return {**result, "items": [line(path) for path in result["items"]]}
 
 
 @staff.post("/paths")
@@ -346,4 +326,4 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     return tagged(working_copy(path), path.revision)
 
 
-moves.add(staff, "/paths/<string:slug>", Path, own, working_copy)
+moves.add(staff, "/paths/<string:slug>", Path, own, working_copy, Copy)

@@ -10,7 +10,7 @@ import marshmallow as ma
 from flask import current_app
 from marshmallow import validate
 
-from content import languages
+from content import checking, languages
 from content.failures import Invalid, invalid
 from content.published import Reader
 from content.settings import Settings
@@ -27,6 +27,7 @@ class Regexp(validate.Regexp):
 
 
 ID = Regexp("^[0-9a-f]{32}$")
+SLUG = [validate.Length(1, checking.SLUG_LIMIT), Regexp(f"^{checking.SLUG.pattern}$")]
 
 
 def reader() -> Reader:

@@ -25,11 +25,11 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError
 
 from content import archivefiles as files
-from content import importing, languages, media, objects, publishing, store
+from content import checking, importing, languages, media, objects, publishing, store
 from content.archivefiles import HASH, Entry, Manifest, Progress, line, silent, wrong
 from content.courses import Booking, CourseSession
 from content.failures import Conflict, Invalid, NotFound
-from content.lessons import SLUG, Lesson
+from content.lessons import Lesson
 from content.media import Media
 from content.published import ANY, Counter, PublishedRow, canonical
 from content.publishing import Publishable, Stand, Version
@@ -264,8 +264,10 @@ def _fits(cls: type[store.Row], raw: dict[str, Any], where: str) -> None:
     except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise wrong(where, f"不合规 not valid: {type(error).__name__}") from None
     if issubclass(cls, Publishable):
-        if len(raw["slug"]) > 80 or not SLUG.fullmatch(raw["slug"]):  # it names addresses and files
-            raise wrong(where, "slug")
+        try:
+            checking.slug(raw["slug"])
+        except Invalid:
+            raise wrong(where, "slug") from None
         for edition in {*raw.get("stands", {}), *raw.get("texts", {})} - {ANY}:
             if _edition(edition) != edition:
                 raise wrong(where, f"不是语言标记 no tag of a language: {edition[:40]!a}")

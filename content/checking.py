@@ -4,6 +4,7 @@ A `Check` gathers every error of one entry, so that one round of mending is enou
 """
 
 import os
+import re
 import stat
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,9 @@ import yaml
 
 from content import divisions, languages
 from content.failures import FieldError, Invalid, invalid
+
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+SLUG_LIMIT = 80  # characters
 
 
 class Check:
@@ -130,6 +134,13 @@ class Check:
         except (ValueError, OverflowError):
             self.fail(field, "bad_format", reason="例 e.g. 2027-05-15T14:00+08:00")
             return None
+
+
+def slug(text: str, field: str = "slug") -> str:
+    """The name of a record in addresses and of its files. Raises `Invalid` naming `field`."""
+    if len(text) > SLUG_LIMIT or not SLUG.fullmatch(text):
+        raise invalid(field, "bad_format", reason=f"a-z 0-9 -, ≤ {SLUG_LIMIT}")
+    return text
 
 
 def file_bytes(path: Path, limit: int) -> bytes:

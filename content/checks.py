@@ -17,17 +17,16 @@ from typing import Any, ClassVar
 
 import mongoengine as me
 
-from content import fhir, publishing, records, scoring
+from content import checking, fhir, publishing, records, scoring
 from content.checking import Check as Checking
 from content.checking import file_bytes, yaml_mapping
-from content.failures import Failure, Invalid, NotFound, invalid
+from content.failures import Failure, Invalid, NotFound
 from content.published import ANY, Item, Snapshot, canonical
 from content.publishing import Publishable, Stand
 from content.scoring import Band, Critical, Definition
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, Label, Stage
 
-SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 EXPIRES_DAYS = 14  # a phone asks again before it uses an older copy (issue 4), so that a recall reaches it
 FILE_LIMIT = 4 * 1024 * 1024  # bytes; the largest real Questionnaire seen has 0.2 MB
 SIDECAR_LIMIT = 256 * 1024
@@ -158,7 +157,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
         check.fail("validated", "wrong_type", reason="true / false")
     lessons = [str(v) for v in check.rows("lessons", values.get("lessons"), 20)]
     for slug in lessons:
-        if not SLUG.fullmatch(slug):
+        if not checking.SLUG.fullmatch(slug):
             check.fail("lessons", "bad_format", reason="a-z 0-9 -")
     result = {
         "name": check.texts("name", values.get("name"), 120),
@@ -243,8 +242,7 @@ def put_draft(
     and critical rules too. What readers see stays. A second identical call is "unchanged" and writes nothing. Raises
     `Invalid`. With `dry_run` the same answers and failures, and nothing written.
     """
-    if len(slug) > 80 or not SLUG.fullmatch(slug):
-        raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
+    checking.slug(slug)
     raw = Check.rows().find_one({"slug": slug})
     old = Check.of(raw) if raw else None
     if values is None and old:

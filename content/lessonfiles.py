@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from content import languages, lessons
+from content import checking, languages, lessons
 from content.failures import FieldError, Invalid, Text
 
 FILE_LIMIT = 1024 * 1024  # bytes; the longest lesson (200,000 characters of 3 bytes) and then some
@@ -267,7 +267,7 @@ def slug_of(*names: str) -> str:
     """From names: their ASCII words, and a short hash of the whole when anything is lost, so that it is stable and unique."""
     words = [word for name in names for word in re.findall(r"[a-z0-9]+", name.lower())]
     slug = "-".join(words)
-    if slug and len(slug) <= 80 and all(name.isascii() for name in names):
+    if slug and len(slug) <= checking.SLUG_LIMIT and all(name.isascii() for name in names):
         return slug
     return "-".join(
         [*(slug[:70].strip("-").split("-") if slug else []), hashlib.sha256("/".join(names).encode()).hexdigest()[:6]]
@@ -302,8 +302,10 @@ def finish(
         facts = lessons.checked(facts)
     except Invalid as failure:
         errors += failure.errors
-    if len(slug) > 80 or not lessons.SLUG.fullmatch(slug):
-        errors.append(FieldError("slug", "bad_format", {"reason": "a-z 0-9 -, ≤ 80"}))
+    try:
+        checking.slug(slug)
+    except Invalid as failure:
+        errors += failure.errors
     values: dict[str, Any] = {name: languages.clean(text.get(name) or "") for name in lessons.LIMITS}
     values["title"] = re.sub(r"[ \t]*\n[ \t]*", " ", values["title"])
     for name, value in values.items():

@@ -7,20 +7,18 @@ read the published snapshot only.
 """
 
 import bisect
-import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import mongoengine as me
 
-from content import divisions, languages, markdown, media, publishing, records, staff, store
+from content import checking, divisions, languages, markdown, media, publishing, records, staff, store
 from content.catalogue import choose, expiries, matching, order, shown
 from content.failures import Conflict, FieldError, Invalid, NotFound, invalid
 from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
 from content.vocabulary import AUDIENCES, KINDS, SEASONS, TOPICS, VOICES, Stage
 
-SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 LIMITS = {"title": 120, "summary": 300, "body": 200_000, "try_this": 300}  # characters
 CHECK_IN = ("question", "did", "partly", "not_yet")
 CHECK_IN_LIMIT = 200  # characters of each
@@ -235,8 +233,7 @@ def install(slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str
 
 
 def _new(slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, Any]], by: str, organisation: str) -> Lesson:
-    if len(slug) > 80 or not SLUG.fullmatch(slug):
-        raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
+    checking.slug(slug)
     if not texts:
         raise invalid("texts", "required")
     staff.must_exist(organisation)
@@ -347,8 +344,7 @@ def import_draft(
     """
     put = text_values(own_text(facts, text))
     facts = checked(stated(facts))
-    if not SLUG.fullmatch(slug) or len(slug) > 80:
-        raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
+    checking.slug(slug)
     raw = Lesson.rows().find_one({"slug": slug})
     if raw is None:
         if not dry_run:

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from content import languages, lessons
+from content import checking, languages, lessons
 from content.failures import FieldError, Invalid, invalid
 from content.languages import SPACES
 from content.lessonfiles import LISTS, Place, Read, bad_character, finish, name_of, refusal, slug_of, text_of, warn
@@ -33,7 +33,7 @@ def markdown(place: Place, stem: str, warnings: list[str]) -> Read:
     folder = name_of(place.path.parent)
     # by our convention a name is slug.language.md
     named, _, suffix = stem.rpartition(".")
-    tail = _guess_language(suffix) if lessons.SLUG.fullmatch(named) else None
+    tail = _guess_language(suffix) if checking.SLUG.fullmatch(named) else None
     if not lines and re.search(r"^\* License:", text, re.MULTILINE):
         return _story(place, stem, text, warnings + said)
     values, lines, foreign, said_too = _known(values, lines)

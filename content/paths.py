@@ -14,24 +14,22 @@ longer, is shown as absent and breaks nothing.
 
 import json
 import pathlib
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import mongoengine as me
 
-from content import checks, divisions, languages, lessons, publishing, records, staff, store
+from content import checking, checks, divisions, languages, lessons, publishing, records, staff, store
 from content.catalogue import choose, matching, order, shown
 from content.checking import Check as Checking
 from content.checking import yaml_mapping
-from content.failures import Failure, FieldError, Invalid, NotFound, invalid
+from content.failures import Failure, FieldError, Invalid, NotFound
 from content.lessons import Lesson
 from content.published import Item, PublishedRow, Snapshot
 from content.publishing import Publishable, Stand
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, TOPICS, VOICES, Stage
 
-SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 FROM = ("start", "due_date", "birthday")
 SPAN = {"day": (-300, 6600), "week": (-43, 943)}  # from before a conception to a child's eighteenth birthday, in the pace's unit
 FEWEST, MOST = 2, 1100  # steps; 1,000 days and some
@@ -259,8 +257,7 @@ def _text(text: Mapping[str, Any], field: str) -> dict[str, Any]:
 
 
 def _made(slug: str, facts: Mapping[str, Any], texts: Mapping[str, Mapping[str, Any]], by: str, organisation: str) -> Path:
-    if len(slug) > 80 or not SLUG.fullmatch(slug):
-        raise invalid("slug", "bad_format", reason="a-z 0-9 -, ≤ 80")
+    checking.slug(slug)
     absent = [FieldError(name, "required") for name in ("pace", "steps") if name not in facts]
     if absent or not texts:
         raise Invalid(absent or [FieldError("texts", "required")])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from content import importing, languages, lessons, manuscripts
+from content import checking, importing, languages, lessons, manuscripts
 from content.failures import Invalid, NotFound
 from content.importing import Outcome, Read, Refused, Skipped
 
@@ -83,7 +83,7 @@ def test_what_is_read_can_be_stored_and_facts_do_not_hang_on_the_language() -> N
         if isinstance(read, Read):
             lessons.checked({name: value for name, value in read.meta.items() if value})
             stored = lessons.text_values(read.text)
-            assert stored["title"] and stored["body"] and lessons.SLUG.fullmatch(read.slug) and len(read.slug) <= 80
+            assert stored["title"] and stored["body"] and checking.slug(read.slug)
             assert {k: v for k, v in stored.items() if k != "minutes"} == {k: v for k, v in read.text.items() if k != "minutes"}
             shared = {k: v for k, v in read.meta.items() if k not in {"made_from", "licence"}}
             assert facts.setdefault(read.slug, shared) == shared
@@ -481,7 +481,7 @@ def test_names_that_are_not_text_do_not_stop_an_import(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff\xfe.zh.md", "wb") as file:  # noqa: PTH123  (a name that no Path literal can hold)
         file.write("# 题\n正文".encode())
     read = one(tmp_path, defaults={"language": "zh"})
-    assert read.source.encode() and lessons.SLUG.fullmatch(read.slug)
+    assert read.source.encode() and checking.slug(read.slug)
 
 
 def test_a_heading_in_code_is_not_the_title(tmp_path: Path) -> None:

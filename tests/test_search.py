@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from api.auth import POLICY
 from api.guard import make_cursor
-from content import lessons, published, search, store, words
+from content import published, search, store, words
 from content.published import Item, Reader, Snapshot
 from tests.bench import search as bench
 from tests.promises.report import Measured
@@ -497,4 +497,3 @@ def test_the_words_are_in_their_files() -> None:
             for sign, text in rows:
                 for form in text.split(" / "):
                     assert sign in words.signs(form), form
-    assert lessons.SLUG  # the module that filters is the catalogue's
