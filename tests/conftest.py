@@ -10,17 +10,20 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from argon2 import PasswordHasher
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
+from api import front
 from content import embedded, sealed, staff, store
 from content.settings import Settings
 from tests.promises.report import measured, pytest_terminal_summary  # noqa: F401  (for every test)
-from tests.site import Site, serving
+from tests.site import Clock, Site, serving
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -117,6 +120,28 @@ def site(clean: None, settings: Settings, service: Site) -> Iterator[Site]:
     service.begin()
     yield service
     service.http.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Move this process's clock on: `clock(30)` makes it thirty seconds later for whatever asks the store for the present, and
+    for how long the front keeps an answer. Nothing waits, so no test hangs on how busy the machine is."""
+    ahead, now = 0.0, store.now
+
+    class Ahead:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(time, name)
+
+        def monotonic(self) -> float:
+            return time.monotonic() + ahead
+
+    def later(seconds: float) -> None:
+        nonlocal ahead
+        ahead += seconds
+
+    monkeypatch.setattr(store, "now", lambda: now() + timedelta(seconds=ahead))
+    monkeypatch.setattr(front, "time", Ahead())
+    return later
 
 
 @pytest.fixture(scope="session")

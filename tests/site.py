@@ -5,7 +5,7 @@ The reader has no thread here: `refresh()` is its poll, so no test waits for a c
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from content.records import SYSTEM
 from content.settings import Settings
 
 PASSWORD = "correct horse battery"
+Clock = Callable[[float], None]  # the fixture `clock`
 
 
 class Quiet(WSGIRequestHandler):
