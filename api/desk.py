@@ -4,7 +4,7 @@
 approver is told how many there are.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -14,15 +14,17 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api.auth import actor, allowed, demand
+from api.errors import Messages
 from api.guard import Blueprint, cursor_of, if_match, next_page, page
 from api.media import readable as media_readable
 from api.shapes import ID, Edition, Paging, reader, settings
 from content import media, reviewing, upkeep
+from content import staff as people
 from content.failures import Conflict, Failure, Forbidden, NotFound
 from content.lessons import Lesson
 from content.paths import Path
 from content.published import Snapshot
-from content.publishing import Publishable
+from content.publishing import STATES, Publishable
 from content.reviewing import Comment
 from content.upkeep import Use
 from notifications import seasons
@@ -55,9 +57,74 @@ class CommentIn(ma.Schema):
                 raise ma.ValidationError("Unknown field.", name)
 
 
+class CommentOut(ma.Schema):
+    """A comment as staff see it."""
+
+    id = ma.fields.String()
+    by = ma.fields.String(metadata={"description": "id"})
+    by_name = ma.fields.String(allow_none=True)
+    at = ma.fields.String()
+    language = ma.fields.String(metadata={"description": "edition"})
+    field = ma.fields.String(allow_none=True)
+    quote = ma.fields.String(allow_none=True)
+    text = ma.fields.String()
+    reply_to = ma.fields.String(allow_none=True, metadata={"description": "the thread's first comment; null in that one"})
+    resolved_by = ma.fields.String(allow_none=True, metadata={"description": "id"})
+    resolved_by_name = ma.fields.String(allow_none=True)
+    resolved_at = ma.fields.String(allow_none=True)
+    quote_found = ma.fields.Boolean(
+        allow_none=True, metadata={"description": "whether its words still stand in the working copy; null without a quote"}
+    )
+
+
+class Comments(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(CommentOut))
+    next_cursor = ma.fields.String(allow_none=True)
+    open = ma.fields.Integer(metadata={"description": "threads that wait for an answer"})
+
+
 class PreviewIn(ma.Schema):
     language = Edition(required=True)
     hours = ma.fields.Integer(load_default=24, validate=validate.Range(1, 168))
+
+
+class PreviewOut(ma.Schema):
+    address = ma.fields.String(metadata={"description": "path on this API's host; told once", "example": "/v1/previews/…"})
+    expires_at = ma.fields.String()
+
+
+class Revoked(ma.Schema):
+    revoked = ma.fields.Integer(metadata={"description": "how many"})
+
+
+class UseOut(ma.Schema):
+    kind = ma.fields.String(metadata={"description": "lesson, path, check, season or notice"})
+    key = ma.fields.String()
+    published = ma.fields.Boolean(metadata={"description": "readers see it so; false: only in a working copy"})
+    state = ma.fields.String(metadata={"description": "of a notice"})
+
+
+class Uses(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(UseOut))
+    hidden = ma.fields.Integer(metadata={"description": "drafts that are not the asker's to read"})
+
+
+class MediaUses(Uses):
+    versions = ma.fields.List(
+        ma.fields.String(),
+        metadata={
+            "description": "published ones, old ones too: kind, key, edition, number",
+            "example": ["lesson exam-week en 3"],
+        },
+    )
+
+
+class Warned(ma.Schema):
+    """What readers lose with what was withdrawn."""
+
+    kind = ma.fields.String()
+    key = ma.fields.String()
+    messages = ma.fields.Nested(Messages)
 
 
 def own(cls: type[P], slug: str, permission: str) -> P:
@@ -70,15 +137,22 @@ def own(cls: type[P], slug: str, permission: str) -> P:
     return record
 
 
-def said(record: Publishable, comment: Comment) -> dict[str, Any]:
-    """A comment as staff see it. `quote_found`: whether its words still stand in the working copy."""
+def said(record: Publishable, comments: Sequence[Comment]) -> list[dict[str, Any]]:
+    """Comments as staff see them, with the names of colleagues, who may not read each other's accounts."""
+    names = people.names([who for one in comments for who in (one.created_by, one.resolved_by) if who])
+    return [_said(record, one, names) for one in comments]
+
+
+def _said(record: Publishable, comment: Comment, names: Mapping[str, str]) -> dict[str, Any]:
     content = record.content_of(comment.language) if comment.language in record.stands else {}
     found = reviewing.quoted(content, comment.field, comment.quote) if comment.quote else None
     return {
         "id": comment.id,
         "by": comment.created_by,
+        "by_name": names.get(comment.created_by),
         "at": comment.created_at.isoformat(),
         **{name: getattr(comment, name) for name in ("language", "field", "quote", "text", "reply_to", "resolved_by")},
+        "resolved_by_name": names.get(comment.resolved_by) if comment.resolved_by else None,
         "resolved_at": comment.resolved_at.isoformat() if comment.resolved_at else None,
         "quote_found": found,
     }
@@ -90,7 +164,7 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
 
     @blp.get(f"{path}/comments", endpoint=f"{name}_comments")
     @blp.arguments(CommentsQuery, location="query")
-    @blp.response(200)
+    @blp.response(200, Comments)
     def comments(query: dict[str, Any], slug: str) -> dict[str, Any]:
         """What colleagues said about the draft, thread by thread
 
@@ -103,12 +177,12 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
             found = [one for one in found if (one.reply_to or one.id) in waiting]
         places = {one.id: number for number, one in enumerate(found)}
         result = page(found, query.get("cursor"), query["limit"], lambda one: [places[one.id]])
-        result["items"] = [said(record, one) for one in result["items"]]
+        result["items"] = said(record, result["items"])
         return {**result, "open": reviewing.open_comments([record.id], query.get("language", "")).get(record.id, 0)}
 
     @blp.post(f"{path}/comments", endpoint=f"{name}_comment")
     @blp.arguments(CommentIn)
-    @blp.alt_response(201, description="The comment")
+    @blp.alt_response(201, schema=CommentOut, description="The comment")
     def comment(payload: dict[str, Any], slug: str) -> Response:
         """Comment on an edition of the draft, or reply
 
@@ -117,7 +191,7 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
         record = own(cls, slug, "lesson.read")
         rest = {key: payload.get(key, "") for key in ("field", "quote", "reply_to")}
         made = reviewing.comment(record, payload.get("language", ""), payload["text"], actor().id, **rest)
-        response = jsonify(said(record, made))
+        response = jsonify(said(record, [made])[0])
         response.status_code = 201
         response.headers["Location"] = f"/v1/staff/{noun}/{slug}/comments"
         return response
@@ -128,10 +202,10 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
         may = any(allowed(p, record.organisation, record.divisions) for p in ("lesson.write", "lesson.approve"))
         if not mine and not may:
             raise Forbidden()
-        return said(record, reviewing.resolve(record, comment_id, actor().id, reopen=reopen))
+        return said(record, [reviewing.resolve(record, comment_id, actor().id, reopen=reopen)])[0]
 
     @blp.post(f"{path}/comments/<string:comment_id>/resolve", endpoint=f"{name}_resolve")
-    @blp.response(200)
+    @blp.response(200, CommentOut)
     def resolve(slug: str, comment_id: str) -> dict[str, Any]:
         """Close a thread
 
@@ -140,14 +214,14 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
         return closed(slug, comment_id, False)
 
     @blp.post(f"{path}/comments/<string:comment_id>/reopen", endpoint=f"{name}_reopen")
-    @blp.response(200)
+    @blp.response(200, CommentOut)
     def reopen(slug: str, comment_id: str) -> dict[str, Any]:
         """Open a thread again"""
         return closed(slug, comment_id, True)
 
     @blp.post(f"{path}/preview", endpoint=f"{name}_preview")
     @blp.arguments(PreviewIn)
-    @blp.alt_response(201, description="The address, told once")
+    @blp.alt_response(201, schema=PreviewOut, description="The address, told once")
     def preview(payload: dict[str, Any], slug: str) -> Response:
         """An address that shows the working copy to whoever has it, for some hours
 
@@ -164,7 +238,7 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
         return response
 
     @blp.delete(f"{path}/previews", endpoint=f"{name}_revoke")
-    @blp.response(200)
+    @blp.response(200, Revoked)
     def revoke(slug: str) -> dict[str, Any]:
         """End its previews
 
@@ -225,7 +299,7 @@ def warnings(snapshot: Snapshot, record: Publishable) -> list[dict[str, Any]]:
 
 
 @staff.get("/lessons/<string:slug>/used-in")
-@staff.response(200)
+@staff.response(200, Uses)
 def lesson_used_in(slug: str) -> dict[str, Any]:
     """Paths, checks, lessons, seasons and notices that lead to a lesson
 
@@ -247,7 +321,7 @@ def lesson_used_in(slug: str) -> dict[str, Any]:
 
 
 @staff.get("/media/<string:media_id>/used-in")
-@staff.response(200)
+@staff.response(200, MediaUses)
 def media_used_in(media_id: str) -> dict[str, Any]:
     """What shows a media file, in working copies and for readers
 
@@ -271,9 +345,27 @@ class AgingQuery(Paging):
     )
 
 
+class AgedEdition(ma.Schema):
+    language = ma.fields.String(metadata={"description": "edition"})
+    title = ma.fields.String()
+
+
+class Aged(ma.Schema):
+    slug = ma.fields.String()
+    due = ma.fields.String(metadata={"description": "local date"})
+    planned = ma.fields.Boolean(metadata={"description": "whether someone set that date; else a year after its publication"})
+    days_overdue = ma.fields.Integer(metadata={"description": "negative: still to come"})
+    editions = ma.fields.List(ma.fields.Nested(AgedEdition), metadata={"description": "those that are due"})
+
+
+class AgedPage(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(Aged))
+    next_cursor = ma.fields.String(allow_none=True)
+
+
 @staff.get("/lessons/aging")
 @staff.arguments(AgingQuery, location="query")
-@staff.response(200)
+@staff.response(200, AgedPage)
 def aging(query: dict[str, Any]) -> dict[str, Any]:
     """Published lessons to look at again, oldest first
 
@@ -304,9 +396,34 @@ def aging(query: dict[str, Any]) -> dict[str, Any]:
     return next_page(mine(), query["limit"], lambda one: [one.due, one.slug], line)
 
 
+class StaleEdition(ma.Schema):
+    language = ma.fields.String(metadata={"description": "edition"})
+    made_from = ma.fields.String(metadata={"description": "edition"})
+    state = ma.fields.String(validate=validate.OneOf(STATES), allow_none=True)
+    reason = ma.fields.String(metadata={"description": "moved_on, rolled_back, withdrawn, source_missing or unknown"})
+    since = ma.fields.String()
+    versions_behind = ma.fields.Integer(allow_none=True, metadata={"description": "null unless it moved on"})
+    made_from_version = ma.fields.String(allow_none=True)
+    present_version = ma.fields.String(allow_none=True, metadata={"description": "of the source, that readers see"})
+    compare = ma.fields.String(
+        allow_none=True, metadata={"description": "path on this API's host; null where there is nothing to compare"}
+    )
+
+
+class Stale(ma.Schema):
+    slug = ma.fields.String()
+    since = ma.fields.String(metadata={"description": "when its first edition fell behind"})
+    editions = ma.fields.List(ma.fields.Nested(StaleEdition))
+
+
+class StalePage(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(Stale))
+    next_cursor = ma.fields.String(allow_none=True)
+
+
 @staff.get("/lessons/stale")
 @staff.arguments(Paging, location="query")
-@staff.response(200)
+@staff.response(200, StalePage)
 def stale(query: dict[str, Any]) -> dict[str, Any]:
     """Translations and voices that are behind the text they were made from, oldest first
 

@@ -9,7 +9,7 @@ from marshmallow import validate
 from api import front, moves
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Edition, Moment, Paging, Regexp, StageField, Tag, codes, each_once, reader, settings, stood
+from api.shapes import Edition, Moment, Paging, Regexp, StageField, Stand, Tag, codes, each_once, reader, settings, stood
 from content import catalogue, lessons, publishing, reviewing
 from content.failures import Failure, FieldError, Forbidden, Invalid
 from content.lessons import Lesson
@@ -83,7 +83,7 @@ class Brief(ma.Schema):
     media = ma.fields.List(ma.fields.String())
     help = ma.fields.Boolean(metadata={"description": "show the help card beside it"})
     version = ma.fields.String()
-    number = ma.fields.Integer()
+    number = ma.fields.Integer(metadata={"description": "how many versions of this edition have been published"})
     published_at = ma.fields.String()
 
 
@@ -118,8 +118,12 @@ class Detail(Brief):
     plain = ma.fields.String(metadata={"description": "text without marks"})
     check_in = ma.fields.Nested(CheckIn, allow_none=True)
     sources = ma.fields.List(ma.fields.Nested(SourceIn))
-    made_from = ma.fields.String(metadata={"description": "edition that this one was made from"})
+    made_from = ma.fields.String(metadata={"description": "edition that this one was made from; absent for an original"})
+    made_from_version = ma.fields.String(metadata={"description": "that edition's version at the time; absent when not known"})
+    licence = ma.fields.String(metadata={"description": "terms of a text that came from elsewhere; absent for our own"})
     reviewed_by = ma.fields.String(allow_none=True, metadata={"description": "null: reviewed by nobody yet"})
+    review_due = ma.fields.String(allow_none=True, metadata={"description": "local date on which staff look at it again"})
+    expires_at = ma.fields.String(allow_none=True, metadata={"description": "not shown from this moment on"})
     behind_source = ma.fields.Boolean(metadata={"description": "the text it was made from has changed since"})
 
 
@@ -215,6 +219,84 @@ class BatchIn(ma.Schema):
             raise ma.ValidationError("Unknown field.", name)
 
 
+class TextOut(ma.Schema):
+    """The text of one edition; what was never said is absent."""
+
+    language = ma.fields.String(metadata={"description": "edition"})
+    title = ma.fields.String()
+    summary = ma.fields.String()
+    body = ma.fields.String()
+    try_this = ma.fields.String()
+    check_in = ma.fields.Nested(CheckIn)
+    minutes = ma.fields.Integer()
+    made_from = ma.fields.String(metadata={"description": "edition"})
+    made_from_version = ma.fields.String()
+    licence = ma.fields.String(metadata={"description": "terms of a text that came from elsewhere"})
+    needs_translator = ma.fields.Boolean()
+
+
+class Copy(ma.Schema):
+    """A working copy; what was never said is absent."""
+
+    id = ma.fields.String()
+    slug = ma.fields.String()
+    organisation = ma.fields.String(metadata={"description": "id; empty: of none"})
+    revision = ma.fields.Integer()
+    created_at = ma.fields.String()
+    created_by = ma.fields.String(metadata={"description": "id"})
+    updated_at = ma.fields.String()
+    audiences = ma.fields.List(ma.fields.String())
+    stages = ma.fields.List(ma.fields.String())
+    topics = ma.fields.List(ma.fields.String())
+    kind = ma.fields.String()
+    seasons = ma.fields.List(ma.fields.String())
+    divisions = ma.fields.List(ma.fields.String())
+    media = ma.fields.List(ma.fields.String())
+    sources = ma.fields.List(ma.fields.Nested(SourceIn))
+    help = ma.fields.Boolean()
+    reviewed_by = ma.fields.String()
+    review_due = ma.fields.String(metadata={"description": "local date"})
+    uses = ma.fields.List(
+        ma.fields.String(),
+        metadata={"description": "media of the facts and texts, and as `lesson:SLUG` the lessons they lead to"},
+    )
+    texts = ma.fields.List(ma.fields.Nested(TextOut))
+    stands = ma.fields.Dict(
+        keys=ma.fields.String(), values=ma.fields.Nested(Stand), metadata={"description": "edition → where it stands"}
+    )
+
+
+class Line(ma.Schema):
+    """A working copy in a list."""
+
+    slug = ma.fields.String()
+    title = ma.fields.String()
+    kind = ma.fields.String()
+    states = ma.fields.Dict(
+        keys=ma.fields.String(), values=ma.fields.String(), metadata={"description": "edition → state of its working copy"}
+    )
+    revision = ma.fields.Integer()
+    open_comments = ma.fields.Integer(metadata={"description": "threads that wait for an answer"})
+
+
+class Lines(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(Line))
+    next_cursor = ma.fields.String(allow_none=True)
+
+
+class Moved(ma.Schema):
+    slug = ma.fields.String()
+    ok = ma.fields.Boolean()
+    revision = ma.fields.Integer(metadata={"description": "when ok: what the real run takes back, or the new one"})
+    code = ma.fields.String(metadata={"description": "when not ok"})
+    messages = ma.fields.Nested(Both, metadata={"description": "when not ok"})
+
+
+class BatchOut(ma.Schema):
+    dry_run = ma.fields.Boolean()
+    items = ma.fields.List(ma.fields.Nested(Moved))
+
+
 class StaffQuery(Paging):
     state = ma.fields.String(validate=validate.OneOf(publishing.STATES))
 
@@ -254,7 +336,7 @@ def own(slug: str, permission: str) -> Lesson:
 
 @staff.get("/lessons")
 @staff.arguments(StaffQuery, location="query")
-@staff.response(200)
+@staff.response(200, Lines)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Working copies the asker may read, by slug
 
@@ -267,22 +349,25 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
         return asked and allowed("lesson.read", raw.get("organisation", ""), raw.get("divisions", []))
 
     def line(raw: dict[str, Any]) -> dict[str, Any]:
-        texts = (Lesson.rows().find_one({"_id": raw["_id"]}, {"texts": 1}) or {}).get("texts", {})
         states = {code: stand["state"] for code, stand in raw.get("stands", {}).items()}
-        title = next((text.get("title", "") for text in texts.values()), "")
-        waiting = reviewing.open_comments([raw["_id"]]).get(raw["_id"], 0)
+        title = next((text["title"] for text in texts.get(raw["_id"], {}).values() if text.get("title")), "")
         facts = {"slug": raw["slug"], "title": title, "kind": raw["kind"], "states": states, "revision": raw["revision"]}
-        return {**facts, "open_comments": waiting}
+        return {**facts, "open_comments": waiting.get(raw["_id"], 0)}
 
     # without the texts: a long catalogue is walked in memory, the titles are fetched for this page alone
     facts = {"slug": 1, "kind": 1, "organisation": 1, "divisions": 1, "stands": 1, "revision": 1}
     found = Lesson.rows().find({"slug": {"$gt": cursor_of(query, 1)[0]}}, facts).sort("slug", 1)
-    return next_page(filter(wanted, found), query["limit"], lambda raw: [raw["slug"]], line)
+    result = next_page(filter(wanted, found), query["limit"], lambda raw: [raw["slug"]], lambda raw: raw)
+    ids = [raw["_id"] for raw in result["items"]]
+    titles = {f"texts.{code}.title": 1 for raw in result["items"] for code in raw.get("stands", {})}
+    named = Lesson.rows().find({"_id": {"$in": ids}}, titles or {"_id": 1})
+    texts, waiting = {raw["_id"]: raw.get("texts", {}) for raw in named}, reviewing.open_comments(ids)
+    return {**result, "items": [line(raw) for raw in result["items"]]}
 
 
 @staff.post("/lessons")
 @staff.arguments(NewLesson)
-@staff.alt_response(201, description="The new draft")
+@staff.alt_response(201, schema=Copy, description="The new draft")
 def create(payload: dict[str, Any]) -> Response:
     """Start a lesson
 
@@ -296,7 +381,7 @@ def create(payload: dict[str, Any]) -> Response:
 
 
 @staff.get("/lessons/<string:slug>")
-@staff.alt_response(200, description="The working copy; ETag is its revision")
+@staff.alt_response(200, schema=Copy, description="The working copy; ETag is its revision")
 def show_staff(slug: str) -> Response:
     """The working copy with where each language stands"""
     lesson = own(slug, "lesson.read")
@@ -305,7 +390,7 @@ def show_staff(slug: str) -> Response:
 
 @staff.patch("/lessons/<string:slug>")
 @staff.arguments(FactsIn)
-@staff.alt_response(200, description="The changed working copy")
+@staff.alt_response(200, schema=Copy, description="The changed working copy")
 def edit(payload: dict[str, Any], slug: str) -> Response:
     """Change facts or texts
 
@@ -320,12 +405,12 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     return tagged(working_copy(lesson), lesson.revision)
 
 
-moves.add(staff, "/lessons/<string:slug>", Lesson, own, working_copy)
+moves.add(staff, "/lessons/<string:slug>", Lesson, own, working_copy, Copy)
 
 
 @staff.post("/lessons/batch")
 @staff.arguments(BatchIn)
-@staff.response(200)
+@staff.response(200, BatchOut)
 def batch(payload: dict[str, Any]) -> dict[str, Any]:
     """Move many lessons at once, previewed
 

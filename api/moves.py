@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from types import new_class
 from typing import Any, TypeVar
 
 import marshmallow as ma
@@ -14,10 +15,46 @@ from api import desk
 from api.auth import actor
 from api.guard import Blueprint, if_match, tagged
 from api.shapes import Edition, Moment, Regexp, reader, settings
-from content import publishing, reviewing
+from content import publishing, reviewing, staff
 from content.publishing import Publishable
 
 P = TypeVar("P", bound=Publishable)
+
+
+NUMBER = "how many versions of this edition had been published with it"
+
+
+class VersionLine(ma.Schema):
+    version = ma.fields.String(metadata={"description": "its name: SHA-256 of its content"})
+    number = ma.fields.Integer(metadata={"description": NUMBER})
+    at = ma.fields.String()
+    by = ma.fields.String(metadata={"description": "id; `system` is the starter library and the clock"})
+    by_name = ma.fields.String(allow_none=True, metadata={"description": "null: no person"})
+
+
+class Change(ma.Schema):
+    field = ma.fields.String()
+    old = ma.fields.Raw(allow_none=True)
+    new = ma.fields.Raw(allow_none=True)
+    diff = ma.fields.List(
+        ma.fields.String(), allow_none=True, metadata={"description": "lines of a unified diff; a last “…”: it goes on"}
+    )
+
+
+class Versions(ma.Schema):
+    """The list, or with `old` the comparison."""
+
+    items = ma.fields.List(ma.fields.Nested(VersionLine), metadata={"description": "without `old`: newest first"})
+    changes = ma.fields.List(ma.fields.Nested(Change), metadata={"description": "with `old`"})
+
+
+OPEN = ma.fields.Integer(metadata={"description": "threads on this edition that wait for an answer"})
+WARNINGS = ma.fields.List(ma.fields.Nested(desk.Warned), metadata={"description": "what still leads to it"})
+
+
+def wider(schema: type[ma.Schema], name: str, **fields: ma.fields.Field[Any]) -> type[ma.Schema]:
+    """A schema with more fields, named in the document after the file of the first."""
+    return new_class(name, (schema,), exec_body=lambda body: body.update({"__module__": schema.__module__, **fields}))
 
 
 class Move(ma.Schema):
@@ -60,17 +97,19 @@ def add(
     cls: type[P],
     own: Callable[[str, str], P],
     shown: Callable[[P], dict[str, Any]],
+    schema: type[ma.Schema],
     noun: str = "lesson",
 ) -> None:
     """Register the moves under `path` ("/lessons/<string:slug>"). `own(slug, permission)` gives the record to whoever may do
-    this to it, `shown` what staff see of it; permissions are `noun`.write, .approve, .publish, .read."""
+    this to it, `shown` what staff see of it, as `schema` describes it; permissions are `noun`.write, .approve, .publish, .read.
+    """
 
     def answer(record: P, **more: Any) -> Response:
         return tagged({**shown(record), **more}, record.revision)
 
     @blp.post(f"{path}/submit")
     @blp.arguments(Move)
-    @blp.alt_response(200, description="In review")
+    @blp.alt_response(200, schema=schema, description="In review")
     def submit(payload: dict[str, Any], slug: str) -> Response:
         """Send one edition to review"""
         record = own(slug, f"{noun}.write")
@@ -78,7 +117,7 @@ def add(
 
     @blp.post(f"{path}/send-back")
     @blp.arguments(SendBackIn)
-    @blp.alt_response(200, description="Draft again")
+    @blp.alt_response(200, schema=schema, description="Draft again")
     def send_back(payload: dict[str, Any], slug: str) -> Response:
         """Send one edition back to its author with a word"""
         record = own(slug, f"{noun}.approve")
@@ -86,7 +125,7 @@ def add(
 
     @blp.post(f"{path}/approve")
     @blp.arguments(Move)
-    @blp.alt_response(200, description="Approved")
+    @blp.alt_response(200, schema=wider(schema, "Approved", open_comments=OPEN), description="Approved")
     def approve(payload: dict[str, Any], slug: str) -> Response:
         """Approve one edition as a second person
 
@@ -99,12 +138,12 @@ def add(
 
     @blp.post(f"{path}/publish")
     @blp.arguments(PublishIn)
-    @blp.alt_response(200, description="Published, or waiting for `at`")
+    @blp.alt_response(200, schema=schema, description="Published, or waiting for `at`")
     def publish(payload: dict[str, Any], slug: str) -> Response:
         """Publish one approved edition, now or at a moment
 
-        No other is touched. A time without an offset, or a date, is meant in the district's zone; the answer says both
-        (`publish_at`, `publish_at_local`).
+        No other is touched. Until `at` it stays `approved` with `publish_at`; send-back cancels that. A time without an offset,
+        or a date, is meant in the district's zone; the answer says both (`publish_at`, `publish_at_local`).
         """
         record = own(slug, f"{noun}.publish")
         times = {name: payload[name] for name in ("at", "expires_at")}
@@ -114,7 +153,7 @@ def add(
 
     @blp.post(f"{path}/withdraw")
     @blp.arguments(Move)
-    @blp.alt_response(200, description="Withdrawn")
+    @blp.alt_response(200, schema=wider(schema, "Withdrawn", warnings=WARNINGS), description="Withdrawn")
     def withdraw(payload: dict[str, Any], slug: str) -> Response:
         """Take one edition away from readers
 
@@ -127,7 +166,7 @@ def add(
 
     @blp.post(f"{path}/roll-back")
     @blp.arguments(RollBackIn)
-    @blp.alt_response(200, description="The old version is public again")
+    @blp.alt_response(200, schema=schema, description="The old version is public again")
     def roll_back(payload: dict[str, Any], slug: str) -> Response:
         """Publish an old version again"""
         record = own(slug, f"{noun}.publish")
@@ -137,7 +176,7 @@ def add(
 
     @blp.get(f"{path}/versions")
     @blp.arguments(VersionsQuery, location="query")
-    @blp.response(200)
+    @blp.response(200, Versions)
     def versions(query: dict[str, Any], slug: str) -> dict[str, Any]:
         """Published versions of one edition, newest first; or what differs between two
 
@@ -150,4 +189,10 @@ def add(
             diff = publishing.line_diff
             return {"changes": [{"field": k, "old": a, "new": b, "diff": diff(a, b)} for k, (a, b) in changes.items()]}
         rows = publishing.versions(cls, record.key, query["language"])
-        return {"items": [{"version": v.id, "number": v.number, "at": v.at.isoformat(), "by": v.by} for v in rows]}
+        names = staff.names([v.by for v in rows])
+        return {
+            "items": [
+                {"version": v.id, "number": v.number, "at": v.at.isoformat(), "by": v.by, "by_name": names.get(v.by)}
+                for v in rows
+            ]
+        }

@@ -17,7 +17,7 @@ from api import front, moves
 from api import lessons as api_lessons
 from api.auth import actor, allowed, demand
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import SLUG, Paging, Regexp, StageField, Tag, codes, each_once, reader, settings, stood
+from api.shapes import SLUG, Paging, Regexp, StageField, Stand, Tag, codes, each_once, reader, settings, stood
 from content import catalogue, lessons, paths, reviewing
 from content.failures import Forbidden
 from content.paths import Path
@@ -76,7 +76,7 @@ class Brief(ma.Schema):
     )
     languages = ma.fields.List(ma.fields.String())
     version = ma.fields.String()
-    number = ma.fields.Integer()
+    number = ma.fields.Integer(metadata={"description": "how many versions in this language have been published"})
     published_at = ma.fields.String()
 
 
@@ -153,7 +153,6 @@ class TextIn(ma.Schema):
     language = Tag(required=True)
     title = ma.fields.String(validate=validate.Length(1, lessons.LIMITS["title"]))
     summary = ma.fields.String(validate=validate.Length(1, lessons.LIMITS["summary"]))
-    made_from = Tag(metadata={"description": "language that this translation was made from"})
 
 
 class StepIn(ma.Schema):
@@ -191,23 +190,6 @@ class TextOut(TextIn):
         ma.fields.String(),
         metadata={"description": "what keeps it from review", "example": ["steps.3 exam-week zh-Hans: check_in"]},
     )
-
-
-class Stand(ma.Schema):
-    """Where one language stands."""
-
-    state = ma.fields.String(validate=validate.OneOf(STATES))
-    authors = ma.fields.List(ma.fields.String())
-    approved_by = ma.fields.String()
-    version = ma.fields.String(metadata={"description": "that readers see; absent when none"})
-    number = ma.fields.Integer()
-    published_at = ma.fields.String()
-    publish_at = ma.fields.String()
-    expires_at = ma.fields.String()
-    note = ma.fields.String()
-
-    class Meta:
-        unknown = ma.INCLUDE
 
 
 class Copy(ma.Schema):
@@ -293,12 +275,13 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     def line(path: Path) -> dict[str, Any]:
         states = {code: stand.state for code, stand in path.stands.items()}
         title = next((text.title for text in path.texts.values() if text.title), "")
-        waiting = reviewing.open_comments([path.id]).get(path.id, 0)
         facts = {"slug": path.slug, "title": title, "length": len(path.steps), "states": states, "revision": path.revision}
-        return {**facts, "open_comments": waiting}
+        return {**facts, "open_comments": waiting.get(path.id, 0)}
 
     found = map(Path.of, Path.rows().find({"slug": {"$gt": cursor_of(query, 1)[0]}}).sort("slug", 1))
-    return next_page(filter(mine, found), query["limit"], lambda path: [path.slug], line)
+    result = next_page(filter(mine, found), query["limit"], lambda path: [path.slug], lambda path: path)
+    waiting = reviewing.open_comments([path.id for path in result["items"]])
+    return {**result, "items": [line(path) for path in result["items"]]}
 
 
 @staff.post("/paths")
@@ -342,4 +325,4 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     return tagged(working_copy(path), path.revision)
 
 
-moves.add(staff, "/paths/<string:slug>", Path, own, working_copy)
+moves.add(staff, "/paths/<string:slug>", Path, own, working_copy, Copy)

@@ -11,14 +11,18 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+import marshmallow as ma
 from flask import Response, jsonify, make_response, request
+from marshmallow import validate
 
+from api import lessons, paths
 from api.desk import KINDS
+from api.errors import Messages
 from api.guard import Blueprint
 from api.shapes import settings
 from content import languages, reviewing
 from content.failures import NotFound
-from content.publishing import Stand
+from content.publishing import STATES, Stand
 
 blp = Blueprint("previews", __name__, url_prefix="/v1", description="Drafts shown to whoever has the address")
 QUIET = {"Cache-Control": "no-store", "X-Robots-Tag": "noindex, nofollow", "Vary": "Accept"}
@@ -62,14 +66,47 @@ WORDS = {
     "en": {"try": "One small thing to try", "next": "Asked the next day", "did": "Did it", "partly": "Partly",
            "not_yet": "Not yet", "sources": "Sources", "steps": "Steps"},
 }  # fmt: skip
-STATES = {
+STATE_WORDS = {
     "draft": "草稿 draft", "in_review": "审核中 in review", "approved": "已批准 approved",
     "published": "与已发布的相同 as published", "withdrawn": "已撤回 withdrawn",
 }  # fmt: skip
 
 
+class About(ma.Schema):
+    """What keeps a preview from being taken for the thing."""
+
+    messages = ma.fields.Nested(Messages)
+    state = ma.fields.String(validate=validate.OneOf(STATES), metadata={"description": "of the working copy"})
+    edition = ma.fields.String()
+    expires_at = ma.fields.String()
+    expires_at_local = ma.fields.String(metadata={"description": "in the district's zone"})
+
+
+class LessonDraft(lessons.Detail):
+    """A lesson's working copy as readers would see it."""
+
+    preview = ma.fields.Nested(About)
+
+    class Meta:
+        exclude = ("version", "published_at", "expires_at", "fallback", "languages", "voices", "behind_source")
+
+
+class PathDraft(paths.Brief):
+    """A path's working copy."""
+
+    made_from = ma.fields.String(metadata={"description": "absent for an original"})
+    steps = ma.fields.List(ma.fields.Nested(paths.StepIn))
+    preview = ma.fields.Nested(About)
+
+    class Meta:
+        exclude = ("version", "published_at", "length", "fallback", "languages")
+
+
+WHOLE = {"oneOf": [LessonDraft, PathDraft]}
+
+
 @blp.get("/previews/<string:token>")
-@blp.alt_response(200, description="The draft as readers would see it; a page for Accept: text/html")
+@blp.alt_response(200, schema=WHOLE, description="The draft as readers would see it; a page for Accept: text/html")
 def show(token: str) -> Response:
     """A draft as readers would see it
 
@@ -92,7 +129,7 @@ def show(token: str) -> Response:
     }
     if page:
         until = f"有效至 until {local:%Y-%m-%d %H:%M}"
-        mark = f"<b>{marker['zh-Hans']}</b><br>{marker['en']}<br>{STATES[stand.state]} · {until}"
+        mark = f"<b>{marker['zh-Hans']}</b><br>{marker['en']}<br>{STATE_WORDS[stand.state]} · {until}"
         return _page(
             written["language"], written["direction"], content["title"], _article(content, written["language"]), 200, mark
         )

@@ -13,6 +13,7 @@ from marshmallow import validate
 from content import checking, languages
 from content.failures import Invalid, invalid
 from content.published import Reader
+from content.publishing import STATES
 from content.settings import Settings
 from content.vocabulary import Stage
 
@@ -126,6 +127,32 @@ def in_zone(clock: date, zone: ZoneInfo, field: str = "at") -> datetime:
         why = "当地时钟跳过了这一时刻 the clocks skip this time" if skipped else "这一时刻出现两次 this time comes twice"
         raise invalid(field, "bad_format", reason=f"{why}: {' / '.join(one.isoformat() for one in means)}")
     return found[0].astimezone(UTC)
+
+
+class Stand(ma.Schema):
+    """Where one edition stands. What does not hold is absent."""
+
+    state = ma.fields.String(
+        validate=validate.OneOf(STATES),
+        metadata={
+            "description": "of the working copy. One that waits for its moment is `approved` and has `publish_at`; send-back "
+            "cancels that"
+        },
+    )
+    authors = ma.fields.List(ma.fields.String(), metadata={"description": "who edited since the last publication; ids"})
+    published_authors = ma.fields.List(ma.fields.String(), metadata={"description": "authors of what was published last; ids"})
+    digest = ma.fields.String(metadata={"description": "name of the version that was submitted"})
+    approved_by = ma.fields.String(metadata={"description": "id"})
+    version = ma.fields.String(metadata={"description": "that readers see; absent when they see none"})
+    number = ma.fields.Integer(metadata={"description": "how many versions of this edition have been published"})
+    published_at = ma.fields.String()
+    publish_at = ma.fields.String(metadata={"description": "readers get it at this moment"})
+    publish_at_local = ma.fields.String(metadata={"description": "in the district's zone"})
+    next_expires_at = ma.fields.String(metadata={"description": "expiry of what waits"})
+    next_expires_at_local = ma.fields.String(metadata={"description": "in the district's zone"})
+    expires_at = ma.fields.String(metadata={"description": "readers lose it at this moment"})
+    expires_at_local = ma.fields.String(metadata={"description": "in the district's zone"})
+    note = ma.fields.String(metadata={"description": "the reviewer's word, or why it was not published at its moment"})
 
 
 def stood(stands: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ import re
 import secrets
 import threading
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -460,6 +460,12 @@ def by_name(name: str) -> Account:
 def accounts(after: str = "", limit: int = 50) -> list[Account]:
     """Accounts by login name, those after `after`."""
     return [Account.of(raw) for raw in Account.rows().find({"name": {"$gt": after}}).sort("name", 1).limit(limit)]
+
+
+def names(ids: Collection[str]) -> dict[str, str]:
+    """Account id → display name, in one query, for colleagues who see each other's work. `SYSTEM` and unknown ids have none."""
+    rows = Account.rows().find({"_id": {"$in": sorted(set(ids))}}, {"display_name": 1})
+    return {raw["_id"]: raw["display_name"] for raw in rows}
 
 
 def manages(actor: Actor, account: Account) -> bool:
