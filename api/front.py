@@ -71,6 +71,11 @@ def keep(seconds: float = 3600, max_age: int = 60) -> None:
     request.environ["xinqiao.keep"] = (seconds, max_age)
 
 
+def pack() -> None:
+    """Called by a view whose answer nobody may keep: compressed for this one reader all the same."""
+    request.environ["xinqiao.pack"] = True
+
+
 @dataclass(slots=True)
 class Kept:
     """One prepared answer in one encoding."""
@@ -183,6 +188,8 @@ class Front:
         if asked is not environ:
             environ.update({k: v for k, v in asked.items() if k.startswith("xinqiao.")})
         if "xinqiao.keep" not in environ or not got[0].startswith("200") or len(key[0]) + len(key[1]) > LONG:
+            if "xinqiao.pack" in environ and key[2]:
+                return None, (got[0], *squeezed(key[2], got[1], chunks))
             return None, (got[0], got[1], chunks)
         body = b"".join(chunks)
         close(chunks)
@@ -197,13 +204,13 @@ class Front:
 
     def pack(self, digest: bytes, encoding: str, body: bytes) -> bytes:
         """Compress a body, once as long as there is room to remember it."""
-        sent = brotli.compress(body, quality=5) if encoding == "br" else gzip.compress(body, 6, mtime=0)
+        sent = compressed(encoding, body)
         with self.lock:
             if len(self.packed) >= MAX_ENTRIES or self.packed_size > MAX_BYTES:
                 self.packed, self.packed_size = {}, 0
             self.packed[digest, encoding] = sent
             self.packed_size += len(sent)
-        return bytes(sent)
+        return sent
 
     def prepare(self, key: Key, body: bytes, headers: list[tuple[str, str]], environ: "WSGIEnvironment") -> Kept:
         """Compress, tag, and write the headers."""
@@ -226,6 +233,23 @@ class Front:
             written.append(("Content-Encoding", encoding))
         until = time.monotonic() + seconds
         return Kept(sent, written, etag, until, environ["xinqiao.route"], bool(environ.get("xinqiao.sensitive")))
+
+
+def compressed(encoding: str, body: bytes) -> bytes:
+    """The body in this encoding; the same body gives the same bytes."""
+    return bytes(brotli.compress(body, quality=5) if encoding == "br" else gzip.compress(body, 6, mtime=0))
+
+
+def squeezed(encoding: str, headers: list[tuple[str, str]], chunks: Iterable[bytes]) -> tuple[list[tuple[str, str]], list[bytes]]:
+    """An answer that is not kept, in this encoding."""
+    body = b"".join(chunks)
+    close(chunks)
+    if len(body) < SMALL:
+        return headers, [body]
+    sent = compressed(encoding, body)
+    told = [h for h in headers if h[0].lower() not in {"content-length", "vary"}]
+    told += [("Content-Length", str(len(sent))), ("Content-Encoding", encoding), ("Vary", "Accept-Encoding, Accept-Language")]
+    return told, [sent]
 
 
 def close(body: Iterable[bytes]) -> None:

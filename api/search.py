@@ -10,7 +10,7 @@ import marshmallow as ma
 from flask import Response, current_app, g, jsonify, request
 from marshmallow import validate
 
-from api import front
+from api import front, paths
 from api.guard import Blueprint, make_cursor, open_cursor
 from api.lessons import Both, Brief, CatalogueQuery
 from api.shapes import reader, settings
@@ -40,9 +40,17 @@ class SearchQuery(CatalogueQuery):
 
 
 class Hit(Brief):
-    """What was found: a lesson as in the catalogue, or a path with the same names."""
+    """What was found: a lesson or a path, as in its catalogue."""
 
-    type = ma.fields.String(metadata={"description": "lesson or path"})
+    type = ma.fields.String(
+        metadata={
+            "description": "lesson or path. A path has pace, length and begins_with, and of the others no try_this, minutes, "
+            "kind, seasons, voice, voices, media and help"
+        }
+    )
+    pace = ma.fields.Nested(paths.Pace, metadata={"description": "of a path"})
+    length = ma.fields.Integer(metadata={"description": "of a path: how many steps"})
+    begins_with = ma.fields.Nested(paths.BeginsWith, allow_none=True, metadata={"description": "of a path"})
     title_marked = ma.fields.String(metadata={"description": "escaped HTML with <mark>"})
     excerpt_marked = ma.fields.String(metadata={"description": "escaped HTML with <mark>: about 100 characters"})
 
@@ -96,6 +104,7 @@ def index(query: dict[str, Any]) -> Response:
         after=open_cursor(query["cursor"]) if query.get("cursor") else (),
         limit=query["limit"],
     )
+    front.pack()
     return jsonify(
         {
             "items": found.items,

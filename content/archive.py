@@ -25,13 +25,13 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError
 
 from content import archivefiles as files
-from content import checking, importing, languages, media, objects, publishing, store
+from content import checking, importing, languages, media, objects, packs, publishing, store
 from content.archivefiles import HASH, Entry, Manifest, Progress, line, silent, wrong
 from content.courses import Booking, CourseSession
 from content.failures import Conflict, Invalid, NotFound
 from content.lessons import Lesson
 from content.media import Media
-from content.published import ANY, Counter, PublishedRow, canonical
+from content.published import ANY, Counter, PublishedRow, canonical, new_epoch
 from content.publishing import Publishable, Stand, Version
 from content.records import SYSTEM, Audit, Record
 from content.settings import Settings
@@ -116,7 +116,9 @@ def export(settings: Settings, path: Path, progress: Progress = silent) -> dict[
                 raise wrong(name, "库中的已损坏 damaged in the store")
         progress("media", len(named), len(named))
         version = importlib.metadata.version("xinqiao")
-        manifest = Manifest(store.now().isoformat(timespec="seconds"), version, sequence, counts, entries)
+        manifest = Manifest(
+            store.now().isoformat(timespec="seconds"), version, packs.public_key(settings)["kid"], sequence, counts, entries
+        )
         _look_through(part, manifest, progress)
         (part / files.MANIFEST).write_text(manifest.text(), encoding="utf-8")
     return _counts(manifest)
@@ -363,6 +365,8 @@ class Loaded(NamedTuple):
     """What `load` did, or with `dry_run` would do."""
 
     counts: dict[str, int]
+    signing_key: str
+    """`kid` of the key that phones of the old service have pinned."""
     state: str
     """Of the store before: "new"; "library" (the starter library, which nobody had changed, is replaced); "again" (a load of
     this archive was cut and is finished); "done" (this archive is here already: nothing is written)."""
@@ -380,7 +384,7 @@ def load(settings: Settings, path: Path, progress: Progress = silent, dry_run: b
     manifest, seen = _verified(root, progress)
     state = _state(manifest.digest, root, manifest)
     if dry_run or state == "done":
-        return Loaded(_counts(manifest), state)
+        return Loaded(_counts(manifest), manifest.signing_key, state)
     store.ensure_indexes()
     objects.ensure_bucket(settings)
     store.transaction(lambda session: _begin(session, root, manifest))
@@ -393,7 +397,7 @@ def load(settings: Settings, path: Path, progress: Progress = silent, dry_run: b
             done += len(batch)
             progress("records", done, total)
     store.transaction(lambda session: _finish(session, manifest))
-    return Loaded(_counts(manifest), state)
+    return Loaded(_counts(manifest), manifest.signing_key, state)
 
 
 def running(session: ClientSession | None = None) -> bool:
@@ -464,7 +468,7 @@ def _finish(session: ClientSession, manifest: Manifest) -> None:
     """Let readers see it. The epoch is a new one: no phone goes on from a cursor of the other store."""
     present = Counter.rows().find_one({"_id": "published"}, session=session) or {"value": 0}
     # what staff have published here meanwhile keeps its numbers
-    counter = {"value": max(manifest.sequence, present["value"]), "epoch": store.new_id()[:16]}
+    counter = {"value": max(manifest.sequence, present["value"]), "epoch": new_epoch()}
     Counter.rows().replace_one({"_id": "published"}, counter, upsert=True, session=session)
     PublishedRow.rows().delete_many({"kind": "pack"}, session=session)  # of what was here before; the worker builds new ones
     Counter.rows().replace_one({"_id": ARCHIVE + manifest.digest}, {"value": 1}, upsert=True, session=session)

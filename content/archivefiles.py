@@ -67,6 +67,8 @@ class Manifest:
     made_at: str
     project: str
     """Version of the project that wrote it."""
+    signing_key: str
+    """`kid` of the key that signed the packs there, which apps have pinned; the key itself never travels."""
     sequence: int
     """The highest published sequence in it."""
     counts: Mapping[str, int]
@@ -83,7 +85,7 @@ class Manifest:
         collections = {name: {"count": n, "sha256": self.files[record(name)].sha256} for name, n in self.counts.items()}
         value = {
             "format": FORMAT, "format_version": EDITION, "made_at": self.made_at, "project": self.project,
-            "digest": self.digest, "sequence": self.sequence, "collections": collections,
+            "signing_key": self.signing_key, "digest": self.digest, "sequence": self.sequence, "collections": collections,
             "files": {name: entry._asdict() for name, entry in sorted(self.files.items())},
         }  # fmt: skip
         return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
@@ -217,7 +219,7 @@ def manifest(root: Path) -> Manifest:
                 raise ValueError
         if {record(name) for name in counts} != {name for name in files if name.startswith("records/")}:
             raise ValueError
-        made = Manifest(str(value["made_at"]), str(value["project"]), value["sequence"], counts, files)
+        made = Manifest(str(value["made_at"]), str(value["project"]), str(value["signing_key"]), value["sequence"], counts, files)
         numbers = [made.sequence, *counts.values()]
         if any(type(n) is not int or not 0 <= n < 2**53 for n in numbers) or made.text().encode() != data:
             raise ValueError

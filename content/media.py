@@ -229,7 +229,9 @@ def gaps(names: Collection[str], language: str) -> list[str]:
             result.append(f"media {name}")
         else:
             needed = _needed(found[name]["kind"], found[name].get("silent"))
-            result += [f"media {name} {part} {language}" for part in needed if not (found[name].get(part) or {}).get(language)]
+            title = f" “{found[name]['title']}”" if found[name].get("title") else ""
+            lacking = [part for part in needed if not (found[name].get(part) or {}).get(language)]
+            result += [f"media {name}{title} {part} {language}" for part in lacking]
     return result
 
 
@@ -471,7 +473,7 @@ def purge_quarantine(settings: Settings, now: datetime) -> int:
     """Delete quarantined objects, uploads in parts and waiting records older than QUARANTINE; returns how many of the first
     two. Raises `Unavailable`."""
     done = 0
-    for row in objects.list(settings, "quarantine/"):
+    for row in objects.listing(settings, "quarantine/"):
         if row.last_modified <= now - QUARANTINE:
             objects.delete(settings, row.key)
             done += 1

@@ -497,3 +497,13 @@ def test_the_words_are_in_their_files() -> None:
             for sign, text in rows:
                 for form in text.split(" / "):
                     assert sign in words.signs(form), form
+
+
+def test_an_answer_that_nobody_keeps_is_compressed_all_the_same(site: Site, corpus: list[Item]) -> None:
+    put(site, *corpus)
+    plain = site.get("/v1/search?q=孩子&limit=50", headers={"Accept-Encoding": "identity"})
+    small = site.get("/v1/search?q=孩子&limit=50", headers={"Accept-Encoding": "gzip"})
+    assert small.headers["Content-Encoding"] == "gzip"
+    assert small.json() == plain.json()
+    assert int(small.headers["Content-Length"]) * 2 < int(plain.headers["Content-Length"])
+    assert small.headers["Cache-Control"] == "no-store"
