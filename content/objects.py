@@ -235,7 +235,7 @@ def delete(settings: Settings, key: str) -> None:
         _client(settings).delete_object(Bucket=settings.s3_bucket, Key=key)
 
 
-def list(settings: Settings, prefix: str) -> Iterator[Listed]:
+def listing(settings: Settings, prefix: str) -> Iterator[Listed]:
     """All objects whose key begins with `prefix`, in order of keys."""
     with _s3(prefix):
         for page in _client(settings).get_paginator("list_objects_v2").paginate(Bucket=settings.s3_bucket, Prefix=prefix):

@@ -226,7 +226,7 @@ def _clear(settings: Settings, now: datetime) -> int:
         content = json.loads(row["content"])
         known |= {content["facts"]["sha256"], *(s for s, until in content["retired"].items() if until > now.isoformat())}
     done = 0
-    for found in objects.list(settings, "packs/"):
+    for found in objects.listing(settings, "packs/"):
         if found.key.removeprefix("packs/") not in known and found.last_modified <= now - KEPT:
             objects.delete(settings, found.key)
             done += 1

@@ -12,7 +12,6 @@ audience of the path. The lessons may be published later than the path: a step w
 longer, is shown as absent and breaks nothing.
 """
 
-import json
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -25,7 +24,7 @@ from content.checking import Check as Checking
 from content.checking import yaml_mapping
 from content.failures import Failure, FieldError, Invalid, NotFound
 from content.lessons import Lesson
-from content.published import Item, PublishedRow, Snapshot
+from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, TOPICS, VOICES, Stage
@@ -43,8 +42,6 @@ class PathText(me.EmbeddedDocument):  # type: ignore[misc]
 
     title = me.StringField(default="")
     summary = me.StringField(default="")
-    made_from = me.StringField()
-    """Language that this translation was made from; absent for an original."""
 
 
 class Path(Publishable):
@@ -250,8 +247,6 @@ def _text(text: Mapping[str, Any], field: str) -> dict[str, Any]:
     check = Checking()
     check.fields({f"{field}.{name}": 1 for name in text}, {f"{field}.{name}" for name in PathText._fields})
     result = {n: check.text(f"{field}.{n}", text.get(n), lessons.LIMITS[n]) or "" for n in ("title", "summary")}
-    if text.get("made_from"):
-        result["made_from"] = check.language(f"{field}.made_from", text["made_from"])
     check.done()
     return {name: value for name, value in result.items() if name in text}
 
@@ -338,18 +333,6 @@ def by_slug(slug: str) -> Path:
     if raw is None:
         raise NotFound(what=slug)
     return Path.of(raw)
-
-
-def using(lesson: str) -> list[str]:
-    """Paths that lead over a lesson: "path exam-season" for a working copy, "path exam-season zh-Hans" for what readers see."""
-    drafts = [f"path {raw['slug']}" for raw in Path.rows().find({"steps.lesson": lesson}, {"slug": 1})]
-    rows = PublishedRow.rows().find({"_id": {"$gt": "path:", "$lt": "path;"}, "content": {"$ne": None}})
-    shown = [f"path {row['key']} {row['language']}" for row in rows if lesson in _named(row["content"])]
-    return sorted({*drafts, *shown})
-
-
-def _named(content: str) -> set[str]:
-    return {step["lesson"] for step in json.loads(content)["steps"]}
 
 
 # --- import ----------------------------------------------------------------------------------------------------------

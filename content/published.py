@@ -96,7 +96,7 @@ def release(session: ClientSession, items: Iterable[Item]) -> int:
     """
     counter = Counter.rows().find_one_and_update(
         {"_id": "published"},
-        {"$inc": {"value": 1}, "$setOnInsert": {"epoch": _new_epoch()}},
+        {"$inc": {"value": 1}, "$setOnInsert": {"epoch": new_epoch()}},
         upsert=True,
         session=session,
         return_document=ReturnDocument.AFTER,
@@ -112,7 +112,8 @@ def release(session: ClientSession, items: Iterable[Item]) -> int:
     return seq
 
 
-def _new_epoch() -> str:
+def new_epoch() -> str:
+    """A random name for a history of the set."""
     return store.new_id()[:16]
 
 
@@ -139,7 +140,7 @@ def step_epoch(old: str | None = None) -> bool:
     match: dict[str, Any] = {"_id": "published"}
     if old is not None:
         match["epoch"] = old or None
-    return bool(Counter.rows().update_one(match, {"$set": {"epoch": _new_epoch()}}).modified_count)
+    return bool(Counter.rows().update_one(match, {"$set": {"epoch": new_epoch()}}).modified_count)
 
 
 def purge_tombstones(before: datetime) -> int:

@@ -608,13 +608,13 @@ def test_packs_are_built_when_due_and_cleared_when_old(site: Site) -> None:
 
     published.step_epoch()
     assert build(timedelta(days=1)) == (0, 2, 0)  # the same bytes, and a cursor that leads somewhere
-    stored = {one.key.removeprefix("packs/") for one in objects.list(site.settings, "packs/")}
+    stored = {one.key.removeprefix("packs/") for one in objects.listing(site.settings, "packs/")}
     assert first <= stored
     packs.build(site.settings, now + timedelta(days=7, hours=1))  # those replaced on the second day are kept till the eighth
-    assert first <= {one.key.removeprefix("packs/") for one in objects.list(site.settings, "packs/")}
+    assert first <= {one.key.removeprefix("packs/") for one in objects.listing(site.settings, "packs/")}
     packs.build(site.settings, now + timedelta(days=9))
     site.refresh()
-    assert {one.key.removeprefix("packs/") for one in objects.list(site.settings, "packs/")} == named()
+    assert {one.key.removeprefix("packs/") for one in objects.listing(site.settings, "packs/")} == named()
 
 
 def test_a_slower_builder_puts_no_older_pack_over_a_newer_one(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
