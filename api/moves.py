@@ -8,11 +8,11 @@ from types import new_class
 from typing import Any, TypeVar
 
 import marshmallow as ma
-from flask import Response
+from flask import Response, jsonify
 from marshmallow import validate
 
 from api import desk
-from api.auth import actor
+from api.auth import actor, own
 from api.guard import Blueprint, if_match, tagged
 from api.shapes import Edition, Moment, Regexp, reader, settings
 from content import publishing, reviewing, staff
@@ -95,14 +95,11 @@ def add(
     blp: Blueprint,
     path: str,
     cls: type[P],
-    own: Callable[[str, str], P],
     shown: Callable[[P], dict[str, Any]],
     schema: type[ma.Schema],
-    noun: str = "lesson",
 ) -> None:
-    """Register the moves under `path` ("/lessons/<string:slug>"). `own(slug, permission)` gives the record to whoever may do
-    this to it, `shown` what staff see of it, as `schema` describes it; permissions are `noun`.write, .approve, .publish, .read.
-    """
+    """Register the moves under `path` ("/lessons/<string:slug>"). `shown` gives what staff see of a record, as `schema`
+    describes it. Permissions are those of lessons, whatever the kind."""
 
     def answer(record: P, **more: Any) -> Response:
         return tagged({**shown(record), **more}, record.revision)
@@ -112,7 +109,7 @@ def add(
     @blp.alt_response(200, schema=schema, description="In review")
     def submit(payload: dict[str, Any], slug: str) -> Response:
         """Send one edition to review"""
-        record = own(slug, f"{noun}.write")
+        record = own(cls, slug, "lesson.write")
         return answer(publishing.submit(cls, record.id, payload["language"], actor().id, if_match()))
 
     @blp.post(f"{path}/send-back")
@@ -120,7 +117,7 @@ def add(
     @blp.alt_response(200, schema=schema, description="Draft again")
     def send_back(payload: dict[str, Any], slug: str) -> Response:
         """Send one edition back to its author with a word"""
-        record = own(slug, f"{noun}.approve")
+        record = own(cls, slug, "lesson.approve")
         return answer(publishing.send_back(cls, record.id, payload["language"], actor().id, payload["note"], if_match()))
 
     @blp.post(f"{path}/approve")
@@ -131,7 +128,7 @@ def add(
 
         `open_comments` says how many comments on it wait for an answer; they block nothing.
         """
-        record, second = own(slug, f"{noun}.approve"), settings().second_person
+        record, second = own(cls, slug, "lesson.approve"), settings().second_person
         language = payload["language"]
         record = publishing.approve(cls, record.id, language, actor().id, if_match(), second_person=second)
         return answer(record, open_comments=reviewing.open_comments([record.id], language).get(record.id, 0))
@@ -145,7 +142,7 @@ def add(
         No other is touched. Until `at` it stays `approved` with `publish_at`; send-back cancels that. A time without an offset,
         or a date, is meant in the district's zone; the answer says both (`publish_at`, `publish_at_local`).
         """
-        record = own(slug, f"{noun}.publish")
+        record = own(cls, slug, "lesson.publish")
         times = {name: payload[name] for name in ("at", "expires_at")}
         record = publishing.publish(cls, record.id, payload["language"], actor().id, if_match(), **times)
         reader().refresh()
@@ -159,7 +156,7 @@ def add(
 
         Never blocked. `warnings` names the published paths, checks and lessons that lead to a lesson of which nothing is left.
         """
-        record = own(slug, f"{noun}.publish")
+        record = own(cls, slug, "lesson.publish")
         record = publishing.withdraw(cls, record.id, payload["language"], actor().id, if_match(), note=payload["note"])
         reader().refresh()
         return answer(record, warnings=desk.warnings(reader().current, record))
@@ -169,30 +166,28 @@ def add(
     @blp.alt_response(200, schema=schema, description="The old version is public again")
     def roll_back(payload: dict[str, Any], slug: str) -> Response:
         """Publish an old version again"""
-        record = own(slug, f"{noun}.publish")
+        record = own(cls, slug, "lesson.publish")
         record = publishing.roll_back(cls, record.id, payload["language"], payload["version"], actor().id, if_match())
         reader().refresh()
         return answer(record)
 
     @blp.get(f"{path}/versions")
     @blp.arguments(VersionsQuery, location="query")
-    @blp.response(200, Versions)
-    def versions(query: dict[str, Any], slug: str) -> dict[str, Any]:
+    @blp.alt_response(200, schema=Versions)
+    def versions(query: dict[str, Any], slug: str) -> Response:
         """Published versions of one edition, newest first; or what differs between two
 
         With `old` and `new`, or `old` alone and the working copy: each field before and after, long texts also as the lines of
         a unified `diff` (null for what is short, or too long to compare).
         """
-        record = own(slug, f"{noun}.read")
+        record = own(cls, slug, "lesson.read")
         if "old" in query:
             changes = publishing.compare(cls, record.key, query["language"], query["old"], query.get("new"))
             diff = publishing.line_diff
-            return {"changes": [{"field": k, "old": a, "new": b, "diff": diff(a, b)} for k, (a, b) in changes.items()]}
+            return jsonify({"changes": [{"field": k, "old": a, "new": b, "diff": diff(a, b)} for k, (a, b) in changes.items()]})
         rows = publishing.versions(cls, record.key, query["language"])
         names = staff.names([v.by for v in rows])
-        return {
-            "items": [
-                {"version": v.id, "number": v.number, "at": v.at.isoformat(), "by": v.by, "by_name": names.get(v.by)}
-                for v in rows
-            ]
-        }
+        items = [
+            {"version": v.id, "number": v.number, "at": v.at.isoformat(), "by": v.by, "by_name": names.get(v.by)} for v in rows
+        ]
+        return jsonify({"items": items})
