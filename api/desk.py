@@ -13,7 +13,7 @@ import marshmallow as ma
 from flask import Response, jsonify
 from marshmallow import validate
 
-from api.auth import actor, allowed, demand
+from api.auth import actor, allowed, own
 from api.errors import Messages
 from api.guard import Blueprint, cursor_of, if_match, next_page, page
 from api.media import readable as media_readable
@@ -125,16 +125,6 @@ class Warned(ma.Schema):
     kind = ma.fields.String()
     key = ma.fields.String()
     messages = ma.fields.Nested(Messages)
-
-
-def own(cls: type[P], slug: str, permission: str) -> P:
-    """The record, when the asker may do this to it; one that he may not even read is not there at all (404)."""
-    raw = cls.rows().find_one({"slug": slug})
-    if raw is None:
-        raise NotFound(what=slug)
-    record = cls.of(raw)
-    demand(permission, record.organisation, record.divisions, read="lesson.read", what=slug)
-    return record
 
 
 def said(record: Publishable, comments: Sequence[Comment]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front, moves
-from api.auth import actor, allowed, demand
+from api.auth import actor, allowed, own
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Edition, Moment, Paging, Regexp, StageField, Stand, Tag, codes, each_once, reader, settings, stood
 from content import catalogue, lessons, publishing, reviewing
@@ -326,14 +326,6 @@ def working_copy(lesson: Lesson) -> dict[str, Any]:
     }
 
 
-def own(slug: str, permission: str) -> Lesson:
-    """The lesson, when the asker may do this to it. One that he may not even read is not there at all (404), so that a slug
-    says nothing of another organisation's draft."""
-    lesson = lessons.by_slug(slug)
-    demand(permission, lesson.organisation, lesson.divisions, read="lesson.read", what=slug)
-    return lesson
-
-
 @staff.get("/lessons")
 @staff.arguments(StaffQuery, location="query")
 @staff.response(200, Lines)
@@ -384,7 +376,7 @@ def create(payload: dict[str, Any]) -> Response:
 @staff.alt_response(200, schema=Copy, description="The working copy; ETag is its revision")
 def show_staff(slug: str) -> Response:
     """The working copy with where each language stands"""
-    lesson = own(slug, "lesson.read")
+    lesson = own(Lesson, slug, "lesson.read")
     return tagged(working_copy(lesson), lesson.revision)
 
 
@@ -397,7 +389,7 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     Readers keep the published version until the edit is published. Needs If-Match.
     """
     revision = if_match()
-    lesson = own(slug, "lesson.write")
+    lesson = own(Lesson, slug, "lesson.write")
     facts, texts = split(payload)
     if "divisions" in facts and not allowed("lesson.write", lesson.organisation, facts["divisions"]):
         raise Forbidden()
@@ -405,7 +397,7 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     return tagged(working_copy(lesson), lesson.revision)
 
 
-moves.add(staff, "/lessons/<string:slug>", Lesson, own, working_copy, Copy)
+moves.add(staff, "/lessons/<string:slug>", Lesson, working_copy, Copy)
 
 
 @staff.post("/lessons/batch")
@@ -432,7 +424,7 @@ def batch(payload: dict[str, Any]) -> dict[str, Any]:
     for item in payload["items"]:
         row: dict[str, Any] = {"slug": item["slug"], "ok": True}
         try:
-            lesson = own(item["slug"], permission)
+            lesson = own(Lesson, item["slug"], permission)
             who, given = actor().id, item.get("revision")
             moved = getattr(publishing, action)(Lesson, lesson.id, language, who, revision=given, dry_run=dry_run, **options)
             row["revision"] = moved.revision

@@ -15,7 +15,7 @@ from marshmallow import validate
 
 from api import front, moves
 from api import lessons as api_lessons
-from api.auth import actor, allowed, demand
+from api.auth import actor, allowed, own
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import SLUG, Paging, Regexp, StageField, Stand, Tag, codes, each_once, reader, settings, stood
 from content import catalogue, lessons, paths, reviewing
@@ -255,13 +255,6 @@ def working_copy(path: Path) -> dict[str, Any]:
     }
 
 
-def own(slug: str, permission: str) -> Path:
-    """The path, when the asker may do this to it. Another organisation's draft is not there at all (404)."""
-    path = paths.by_slug(slug)
-    demand(permission, path.organisation, path.divisions, read="lesson.read", what=slug)
-    return path
-
-
 @staff.get("/paths")
 @staff.arguments(StaffQuery, location="query")
 @staff.response(200, Lines)
@@ -304,7 +297,7 @@ def create(payload: dict[str, Any]) -> Response:
 @staff.alt_response(200, schema=Copy, description="The working copy; ETag is its revision")
 def show_staff(slug: str) -> Response:
     """The working copy with where each language stands and what it lacks"""
-    path = own(slug, "lesson.read")
+    path = own(Path, slug, "lesson.read")
     return tagged(working_copy(path), path.revision)
 
 
@@ -317,7 +310,7 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     New facts send every language back to draft, a new text its own; readers keep what is published. Needs If-Match.
     """
     revision = if_match()
-    path = own(slug, "lesson.write")
+    path = own(Path, slug, "lesson.write")
     facts, texts = split(payload)
     if "divisions" in facts and not allowed("lesson.write", path.organisation, facts["divisions"]):
         raise Forbidden()
@@ -325,4 +318,4 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
     return tagged(working_copy(path), path.revision)
 
 
-moves.add(staff, "/paths/<string:slug>", Path, own, working_copy, Copy)
+moves.add(staff, "/paths/<string:slug>", Path, working_copy, Copy)
