@@ -19,6 +19,7 @@ from rich.table import Table
 
 from content import (
     archive,
+    archivefiles,
     checks,
     directory,
     embedded,
@@ -264,7 +265,7 @@ def import_archive(path: Path, dry_run: bool) -> None:
         loaded = archive.load(settings, path, progress, dry_run)
     tell(loaded.counts)
     console.print(LOADED[loaded.state] + ("（试运行，未写入 dry run, nothing written）" if dry_run else ""))
-    if loaded.signing_key != packs.public_key(settings)["kid"]:
+    if archivefiles.manifest(path).signing_key != packs.public_key(settings)["kid"]:
         console.print(
             "注意：离线包的签名密钥与原服务不同，已固定原公钥的手机会拒绝新包。请把原服务的 XINQIAO_SIGNING_KEY 带过来。"
             " The packs here are signed with another key than where this archive was made: phones that pinned that one refuse"

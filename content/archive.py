@@ -115,10 +115,12 @@ def export(settings: Settings, path: Path, progress: Progress = silent) -> dict[
             if entries[name].sha256 != sha256:
                 raise wrong(name, "库中的已损坏 damaged in the store")
         progress("media", len(named), len(named))
-        version = importlib.metadata.version("xinqiao")
-        manifest = Manifest(
-            store.now().isoformat(timespec="seconds"), version, packs.public_key(settings)["kid"], sequence, counts, entries
-        )
+        try:
+            version = importlib.metadata.version("xinqiao")
+        except importlib.metadata.PackageNotFoundError:  # the image runs from its folder
+            version = "unknown"
+        made_at, kid = store.now().isoformat(timespec="seconds"), packs.public_key(settings)["kid"]
+        manifest = Manifest(made_at, version, sequence, counts, entries, kid)
         _look_through(part, manifest, progress)
         (part / files.MANIFEST).write_text(manifest.text(), encoding="utf-8")
     return _counts(manifest)
@@ -365,8 +367,6 @@ class Loaded(NamedTuple):
     """What `load` did, or with `dry_run` would do."""
 
     counts: dict[str, int]
-    signing_key: str
-    """`kid` of the key that phones of the old service have pinned."""
     state: str
     """Of the store before: "new"; "library" (the starter library, which nobody had changed, is replaced); "again" (a load of
     this archive was cut and is finished); "done" (this archive is here already: nothing is written)."""
@@ -384,7 +384,7 @@ def load(settings: Settings, path: Path, progress: Progress = silent, dry_run: b
     manifest, seen = _verified(root, progress)
     state = _state(manifest.digest, root, manifest)
     if dry_run or state == "done":
-        return Loaded(_counts(manifest), manifest.signing_key, state)
+        return Loaded(_counts(manifest), state)
     store.ensure_indexes()
     objects.ensure_bucket(settings)
     store.transaction(lambda session: _begin(session, root, manifest))
@@ -397,7 +397,7 @@ def load(settings: Settings, path: Path, progress: Progress = silent, dry_run: b
             done += len(batch)
             progress("records", done, total)
     store.transaction(lambda session: _finish(session, manifest))
-    return Loaded(_counts(manifest), manifest.signing_key, state)
+    return Loaded(_counts(manifest), state)
 
 
 def running(session: ClientSession | None = None) -> bool:

@@ -67,13 +67,13 @@ class Manifest:
     made_at: str
     project: str
     """Version of the project that wrote it."""
-    signing_key: str
-    """`kid` of the key that signed the packs there, which apps have pinned; the key itself never travels."""
     sequence: int
     """The highest published sequence in it."""
     counts: Mapping[str, int]
     """Documents by collection."""
     files: Mapping[str, Entry]
+    signing_key: str = ""
+    """`kid` of the key that signed the packs there, which apps have pinned; the key itself never travels."""
 
     @property
     def digest(self) -> str:
@@ -219,7 +219,7 @@ def manifest(root: Path) -> Manifest:
                 raise ValueError
         if {record(name) for name in counts} != {name for name in files if name.startswith("records/")}:
             raise ValueError
-        made = Manifest(str(value["made_at"]), str(value["project"]), str(value["signing_key"]), value["sequence"], counts, files)
+        made = Manifest(str(value["made_at"]), str(value["project"]), value["sequence"], counts, files, str(value["signing_key"]))
         numbers = [made.sequence, *counts.values()]
         if any(type(n) is not int or not 0 <= n < 2**53 for n in numbers) or made.text().encode() != data:
             raise ValueError

@@ -347,7 +347,7 @@ def changed(folder: Path, tmp: Path, change: Callable[[dict[str, Any]], Any], na
         if path.is_file() and path.name != files.MANIFEST
     }
     counts = {k: len((copy / files.record(k)).read_bytes().splitlines()) for k in value["collections"]}
-    made = files.Manifest(value["made_at"], value["project"], value["sequence"], counts, entries)
+    made = files.Manifest(value["made_at"], value["project"], value["sequence"], counts, entries, value["signing_key"])
     (copy / files.MANIFEST).write_text(made.text(), encoding="utf-8")
     return copy
 

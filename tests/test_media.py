@@ -782,7 +782,7 @@ def test_a_film_without_captions_is_not_taught(site: Site, settings: Settings, b
     refused = submit()
     assert (refused.status_code, refused.json()["code"]) == (409, "incomplete")
     for part in ("captions", "transcript"):
-        assert f"media {film.sha256} {part} zh-Hans" in refused.json()["messages"]["en"]
+        assert f"media {film.sha256} “先听” {part} zh-Hans" in refused.json()["messages"]["en"]
 
     def describe(where: str = path, **facts: Any) -> requests.Response:
         return site.call("PATCH", where, by=editor, match=site.get(where, by=editor).headers["ETag"], json=facts)
