@@ -94,7 +94,6 @@ class LessonDraft(lessons.Detail):
 class PathDraft(paths.Brief):
     """A path's working copy."""
 
-    made_from = ma.fields.String(metadata={"description": "absent for an original"})
     steps = ma.fields.List(ma.fields.Nested(paths.StepIn))
     preview = ma.fields.Nested(About)
 
