@@ -835,7 +835,7 @@ def test_a_film_without_captions_is_not_taught(site: Site, settings: Settings, b
     names = [film.sha256, photo.sha256, sound.sha256, silent.sha256, "0" * 64]
     assert media.gaps(names, "en") == [
         line for name in sorted(names) for line in {
-            film.sha256: [f"media {name} captions en"], photo.sha256: [], "0" * 64: [f"media {name}"],
+            film.sha256: [f"media {name} “先听” captions en"], photo.sha256: [], "0" * 64: [f"media {name}"],
             sound.sha256: [f"media {name} transcript en"], silent.sha256: [f"media {name} transcript en"],
         }[name]
     ]  # fmt: skip
