@@ -197,7 +197,7 @@ def _stage(text: str, field: str) -> Stage:
     for part in rest:
         if part in flags and not flags[part]:
             flags[part] = True
-        elif part.isascii() and part.isdigit() and grade is None and int(part[:3]) in GRADES.get(name, range(0)):
+        elif len(part) <= 2 and part.isascii() and part.isdigit() and grade is None and int(part) in GRADES.get(name, range(0)):
             grade = int(part)
         else:
             raise invalid(field, "bad_format", reason=f"“{text}”；例 e.g. junior, junior.9, junior.9.final, senior.entering")
