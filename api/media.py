@@ -296,8 +296,10 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
 def create(payload: dict[str, Any]) -> Response:
     """Announce an upload
 
-    Gives a signed form that takes a file of exactly this type and size; then call accept. A large file goes in parts
-    (`resumable`), and an upload that was cut goes on where it was, for 24 hours.
+    Gives a signed form that takes a file of exactly this type and size: POST it to `url` as multipart/form-data, every entry of
+    `fields` first as it is, the file last under the name `file`, without our token; then call accept. A large file goes in
+    parts (`resumable`): PUT the raw bytes of each part to its `url`, in any order, with their Content-Length (not chunked) and
+    without our token; then call accept. An upload that was cut goes on where it was, for 24 hours (`GET …/parts`).
     """
     who = actor()
     mine = [g.organisation for g in who.grants if who.may("media.write", organisation=g.organisation)]
