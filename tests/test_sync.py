@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +382,7 @@ PUBLISH = st.builds(
     audiences=st.sampled_from([["parent", "student", "teacher"]] * 3 + [["parent"], ["student"]]),
     stages=st.sampled_from([["junior.9", "senior"]] * 3 + [["primary"]]),
     media=st.lists(st.sampled_from([one.key for one in FILES]), unique=True, max_size=1),
+    expires_at=st.sampled_from([None, 1, 3]),  # hours after its release
 )
 DESCRIBE = st.builds(medium, st.sampled_from([b"a", b"b"]), st.sampled_from(["山", "水"])) | st.just(
     gone("media", FILES[0].key, ANY)
@@ -390,13 +391,16 @@ RELEASE = st.lists(PUBLISH | PUBLISH | DESCRIBE, min_size=1, max_size=3, unique_
 WITHDRAW = st.tuples(st.just("withdraw"), st.integers(0, 20))  # one of those that are published
 PAGE = st.tuples(st.just("page"), st.sampled_from([0, 0, 1, 2]), st.just(1), st.booleans())
 WHOLE = st.just(("page", 0, 9, False))
-STEP = st.one_of(RELEASE, RELEASE, WITHDRAW, WITHDRAW, PAGE, WHOLE, WHOLE, st.just("purge"))
+CLOCK = st.tuples(st.just("clock"), st.integers(1, 2), st.booleans())  # hours, and whether the schedule runs after them
+STEP = st.one_of(RELEASE, RELEASE, WITHDRAW, WITHDRAW, PAGE, WHOLE, WHOLE, CLOCK, CLOCK, CLOCK, st.just("purge"))
 
 
-def expected(snapshot: Snapshot, selection: Selection) -> dict[str, tuple[str, str, Any]]:
-    """slug -> (edition, text, media with their words) as the catalogue has it."""
+def expected(snapshot: Snapshot, selection: Selection, now: datetime) -> dict[str, tuple[str, str, Any]]:
+    """slug -> (edition, text, media with their words) as the catalogue has it at that moment."""
     stage = Stage(selection.stage) if selection.stage else None
-    found, fits = lessons.catalogue(snapshot, (selection.language,), audience=selection.audience, stage=stage)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "now", lambda: now)
+        found, fits = lessons.catalogue(snapshot, (selection.language,), audience=selection.audience, stage=stage)
     result = {}
     for item in filter(fits, found):
         content = item.content or {}
@@ -421,6 +425,8 @@ def taken(held: Held, page: sync.Page) -> None:
 @settings(max_examples=120, deadline=None)
 @given(st.lists(STEP, min_size=5, max_size=30))
 def test_what_a_phone_holds_is_what_the_catalogue_shows(steps: list[Any]) -> None:
+    """A phone that was synced before an expiry hears of the next best edition when the schedule has withdrawn the expired one;
+    one that begins is sent it at once, as is the catalogue's reader."""
     now = store.now()
     snapshot = Snapshot(epoch=os.urandom(8).hex())
     workers = [snapshot, snapshot]  # the second is a release behind
@@ -445,28 +451,72 @@ def test_what_a_phone_holds_is_what_the_catalogue_shows(steps: list[Any]) -> Non
         phones[number] = (held, page.next_cursor)
         return page.more
 
+    def dated(item: Item) -> Item:
+        hours = (item.content or {}).get("expires_at")
+        over = hours and (now + timedelta(hours=hours)).isoformat()
+        return replace(item, content={**(item.content or {}), "expires_at": over}) if hours else item
+
+    def withdraw_expired() -> None:
+        over = [item for item in workers[0].since(-1) if expired(item.content or {})]
+        if over:
+            put([gone(item.kind, item.key, item.language) for item in over])
+
+    def expired(facts: dict[str, Any]) -> bool:
+        return bool(facts.get("expires_at")) and datetime.fromisoformat(facts["expires_at"]) <= now
+
+    def begun(selection: Selection) -> Held:
+        held: Held = {}
+        cursor, more = "", True
+        while more:
+            page = sync.changes(workers[0], selection, cursor, 2, now)
+            taken(held, page)
+            cursor, more = page.next_cursor, page.more
+        return held
+
+    def told(held: Held) -> dict[str, tuple[str, str, Any]]:
+        return {
+            key: (i["language"], i["content"]["title"], [(f["sha256"], f["alt"]) for f in i["media"]])
+            for (kind, key), i in held.items() if kind == "lesson"
+        }  # fmt: skip
+
+    def nothing_stale() -> None:
+        """What a phone shows that syncs now and puts the expired away by itself is there."""
+        nonlocal phones
+        before = list(phones)
+        for number, selection in enumerate(SELECTIONS):
+            while ask(number, 9, behind=False):
+                pass
+            there = expected(workers[0], selection, now)
+            alive = {name: item for name, item in phones[number][0].items() if not expired(item)}
+            assert all(there.get(key) == value for key, value in told(alive).items())
+        phones = before
+
     put(FILES)
     put([HOTLINE])
     for step in steps:
         if step == "purge":
             put([], floor=max([0, *(item.seq for item in workers[0].gone.values())]))
         elif isinstance(step, list):
-            put(step)
+            put(map(dated, step))
+        elif step[0] == "clock":
+            now += timedelta(hours=step[1])
+            nothing_stale()
+            if step[2]:
+                withdraw_expired()
         elif step[0] == "withdraw":
             live = [item for item in workers[0].since(-1) if item.kind == "lesson" and item.content]
             put([gone("lesson", one.key, one.language) for one in live[step[1] % max(1, len(live)) :][:1]])
         else:
             ask(*step[1:])
+        for selection in SELECTIONS:  # also from a plan that was made before the clock went on
+            assert told(begun(selection)) == expected(workers[0], selection, now)
+    withdraw_expired()
     newest = workers[0]
     for number, selection in enumerate(SELECTIONS):
         while ask(number, 2, behind=False):
             pass
         held = phones[number][0]
-        shown = {
-            key: (i["language"], i["content"]["title"], [(f["sha256"], f["alt"]) for f in i["media"]])
-            for (kind, key), i in held.items() if kind == "lesson"
-        }  # fmt: skip
-        assert shown == expected(newest, selection)
+        assert told(held) == expected(newest, selection, now)
         assert ("service", "line") in held
         pack = {(i["kind"], i["key"]): i for i in map(json.loads, packs.lines(newest, selection, now))}
         assert pack == held
@@ -503,6 +553,19 @@ def test_a_round_does_not_go_on_at_a_worker_that_is_behind() -> None:
     assert (waits.lines, waits.more, waits.next_cursor) == ([], True, first.next_cursor)
     last = sync.changes(fresh, SELECTIONS[0], waits.next_cursor, 1, store.now())
     assert [json.loads(one)["key"] for one in last.lines] == ["k"]
+
+
+def test_what_replaced_an_edition_and_expired_unseen_leaves_the_next_best() -> None:
+    """The phone holds what was replaced, so it must be sent an edition that is older than its cursor."""
+    now = store.now()
+    voice = replace(lesson("k", "zh-Hans-x-parent", said="旧"), seq=2)
+    before = Snapshot(epoch=os.urandom(8).hex()).after(2, [replace(lesson("k"), seq=1), voice])
+    tonight = lesson("k", "zh-Hans-x-parent", said="今晚", expires_at=(now + timedelta(hours=1)).isoformat())
+    after = before.after(3, [replace(tonight, seq=3)])
+    cursor = sync.complete(before, SELECTIONS[0])
+    for hours, title in ((0, "今晚"), (2, "一")):  # the second from a plan that was made for the first
+        [sent] = map(json.loads, sync.changes(after, SELECTIONS[0], cursor, 9, now + timedelta(hours=hours)).lines)
+        assert sent["content"]["title"] == title
 
 
 def test_a_delta_costs_what_changed_and_not_what_there_is() -> None:
