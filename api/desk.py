@@ -15,12 +15,12 @@ from marshmallow import validate
 
 from api.auth import actor, allowed, own
 from api.errors import Messages
-from api.guard import Blueprint, cursor_of, if_match, next_page, page
+from api.guard import Blueprint, cursor_of, if_match, moment_of, next_page, page
 from api.media import readable as media_readable
 from api.shapes import ID, Edition, Paging, reader, settings
 from content import media, reviewing, upkeep
 from content import staff as people
-from content.failures import Conflict, Failure, Forbidden, NotFound
+from content.failures import Conflict, Forbidden, NotFound
 from content.lessons import Lesson
 from content.paths import Path
 from content.published import Snapshot
@@ -248,9 +248,11 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
         revision = if_match()
         record = own(cls, slug, "lesson.write")
         if name == Lesson.NAME:
-            used = [f"{use.kind} {use.key}" for use in upkeep.uses_of_lesson(reader().current, slug) if use.kind != "lesson"]
-            if used:
-                raise Conflict("in_use", what=slug, used_in=", ".join(used))
+            uses = [use for use in upkeep.uses_of_lesson(reader().current, slug) if use.kind != "lesson"]
+            named, hidden = told(uses)
+            words = [f"{use['kind']} {use['key']}" for use in named] + ([f"{hidden} × 别的单位 of others"] if hidden else [])
+            if words:
+                raise Conflict("in_use", what=slug, used_in=", ".join(words))
         reviewing.discard(cls, record.id, actor().id, revision)
 
 
@@ -420,12 +422,8 @@ def stale(query: dict[str, Any]) -> dict[str, Any]:
     A lesson a row, by when its first edition fell behind. `reason`: moved_on, rolled_back, withdrawn, source_missing, or unknown
     (no version was recorded). `compare` is the address of what changed in the source since.
     """
-    last = cursor_of(query, 2)
-    try:
-        after = (datetime.fromisoformat(last[0]), last[1]) if last[0] else None
-        found = upkeep.stale(after) if after and after[0].tzinfo else upkeep.stale()
-    except ValueError:
-        raise Failure("bad_cursor") from None
+    after = moment_of(query)
+    found = upkeep.stale(after) if after else upkeep.stale()
 
     def line(raw: dict[str, Any]) -> dict[str, Any]:
         editions = upkeep.behind(raw)

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
@@ -197,6 +197,20 @@ def cursor_of(query: Mapping[str, Any], size: int) -> list[str]:
     return last
 
 
+def moment_of(query: Mapping[str, Any]) -> tuple[datetime, str] | None:
+    """The moment and id in the query's cursor; None without one. Raises `bad_cursor`, also for a moment beyond the calendar."""
+    if not query.get("cursor"):
+        return None
+    moment, key = cursor_of(query, 2)
+    try:
+        found = datetime.fromisoformat(moment)
+        if found.tzinfo is None:
+            raise ValueError
+        return found.astimezone(UTC), key
+    except (ValueError, OverflowError):
+        raise Failure("bad_cursor") from None
+
+
 def make_cursor(key: Sequence[Any]) -> str:
     """An opaque cursor from a sort key."""
     return base64.urlsafe_b64encode(json.dumps(list(key), ensure_ascii=False).encode()).decode().rstrip("=")
@@ -220,6 +234,7 @@ LIMITS: dict[str, int] = {
     # endpoint -> requests a minute, all workers together. Addresses are shared by whole schools, so public limits are wide.
     "staff.sign_in": 20,
     "staff.refresh": 60,
+    "previews.show": 240,
     "bookings.create": 240,
     "bookings.show": 120,
     "bookings.cancel": 120,

@@ -13,7 +13,7 @@ from marshmallow import validate
 
 from api import front
 from api.auth import actor, allowed
-from api.guard import Blueprint, if_match, next_page, open_cursor, tagged
+from api.guard import Blueprint, if_match, moment_of, next_page, tagged
 from api.shapes import Paging, Regexp, Tag, each_once, listed, reader, settings
 from content import films, languages, lessons, media, objects
 from content import staff as people
@@ -279,14 +279,7 @@ def own(media_id: str) -> Media:
 @staff.response(200)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Media the asker may use, newest first"""
-    after = None
-    if "cursor" in query:
-        try:
-            at, last = open_cursor(query["cursor"])
-            after = datetime.fromisoformat(at), str(last)
-        except (ValueError, TypeError):
-            raise Failure("bad_cursor") from None
-    found = media.newest(query.get("state", ""), query.get("kind", ""), after)
+    found = media.newest(query.get("state", ""), query.get("kind", ""), moment_of(query))
     return next_page(filter(readable, found), query["limit"], lambda row: [row.created_at.isoformat(), row.id], full)
 
 

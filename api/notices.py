@@ -14,10 +14,10 @@ from marshmallow import validate
 
 from api import front
 from api.auth import actor, allowed
-from api.guard import Blueprint, created, cursor_of, if_match, next_page, tagged
+from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
 from api.shapes import Paging, Regexp, Tag, codes, reader, settings
 from content import catalogue, divisions, languages, store
-from content.failures import Failure, Forbidden, NotFound, invalid
+from content.failures import Forbidden, NotFound, invalid
 from content.vocabulary import AUDIENCES, SEASONS, Stage
 from notifications import notices, seasons, topics
 from notifications.notices import Notice
@@ -276,16 +276,7 @@ def own(key: str, permission: str) -> Notice:
 @staff.response(200)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Notices the asker may read, newest first"""
-    after = None
-    if query.get("cursor"):
-        moment, key = cursor_of(query, 2)
-        try:
-            after = datetime.fromisoformat(moment), key
-            if after[0].tzinfo is None:
-                raise ValueError
-        except ValueError:
-            raise Failure("bad_cursor") from None
-    found = filter(readable, notices.latest(query["state"], after))
+    found = filter(readable, notices.latest(query["state"], moment_of(query)))
     return next_page(found, query["limit"], lambda notice: [notice.created_at.isoformat(), notice.id], shown)
 
 

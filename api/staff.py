@@ -4,7 +4,7 @@ No answer holds a password, a hash, or a stored secret; the address of a new sec
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import marshmallow as ma
@@ -435,7 +435,8 @@ def audit(query: dict[str, Any]) -> Response:
     if query.get("cursor"):
         try:
             before = datetime.fromisoformat(cursor_of(query, 1)[0])
-        except ValueError:
+            before.astimezone(UTC)
+        except (ValueError, OverflowError):
             raise Failure("bad_cursor") from None
         if before.tzinfo is None:
             raise Failure("bad_cursor")

@@ -59,7 +59,8 @@ def choose(
 ) -> Item | None:
     """The best of a lesson's editions for a reader, what has expired left out; None when none is left.
 
-    First among the texts that are for `audience`, in its own voice or for all, then among any. The language goes before the
+    Among the texts for `audience`: in its own voice or for all, never in a voice meant for others; without one, first those for
+    all. The language goes before the
     voice, since what one cannot read helps nobody: an English-reading parent gets the English text for all rather than the
     parents' in Chinese. With `language` only that one counts.
     """
@@ -69,7 +70,7 @@ def choose(
         if language in (None, tag) and shown(item, now):
             there.setdefault(voice, {})[tag] = item
     own = [VOICE_OF[audience], ""] if audience in VOICE_OF else [""]
-    for voices in (own, list(VOICES)):
+    for voices in [own] if audience in VOICE_OF else [own, list(VOICES)]:
         tags = {tag for voice in voices for tag in there.get(voice, ())}
         if tags:
             best = languages.pick(tags, wanted, last)

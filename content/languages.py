@@ -10,10 +10,12 @@ text is normalised to NFC and nothing else, and never split or stripped by `\\s`
 
 import contextlib
 import functools
+import re
 import unicodedata
 from collections.abc import Collection, Sequence
 
 import langcodes
+from langcodes import language_distance
 
 from content.failures import Invalid, invalid
 from content.vocabulary import VOICES
@@ -49,6 +51,7 @@ LABELS = {  # zh-Hans and en, for a word to the reader
     "sw": ("斯瓦希里文", "Swahili"),
 }
 NEAR, FAR = 10, 20  # CLDR distances: en-GB and en, pt-BR and pt-PT; languages that many readers of the other can read
+PLAIN = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?")  # language, script, region: no variants
 SPACES = " \t\r\n"
 
 
@@ -58,17 +61,29 @@ def tag(text: str, field: str = "language") -> str:
     if text.lower() in ALIAS:
         return ALIAS[text.lower()]
     try:
+        if not PLAIN.fullmatch(text):
+            raise ValueError
+        _forget()
         language = langcodes.Language.get(text)
-        if not text or len(text) > 35 or not language.is_valid() or "x" in text.lower().split("-"):
+        if not language.is_valid() or language.language in {"und", "mul", "zxx", "mis", None}:
             raise ValueError
     except (ValueError, LookupError):
         raise invalid(field, "bad_format", reason=f"“{text[:40]}”；例 e.g. zh-Hans, mn-Mong, en") from None
+    if language.language == "cmn":
+        language = langcodes.Language.get(f"zh{text[3:]}")
     if language.language in {"zh", "mn"}:
         script = language.script or language.maximize().script
         if language.language == "mn" and not language.script:
             script = "Mong" if language.territory == "CN" else "Cyrl"
         return f"{language.language}-{script}"
-    return str(language.to_tag())
+    return str(language.simplify_script().to_tag())
+
+
+def _forget() -> None:
+    """langcodes remembers every tag that it was ever asked; readers can make up endless ones (1.1 KB each, measured)."""
+    if len(langcodes.Language._PARSE_CACHE) > 4096 or len(language_distance._DISTANCE_CACHE) > 65536:
+        for cache in (langcodes.Language._PARSE_CACHE, langcodes.Language._INSTANCES, language_distance._DISTANCE_CACHE):
+            cache.clear()
 
 
 def edition(text: str, field: str = "language") -> str:

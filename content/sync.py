@@ -272,6 +272,8 @@ def read(text: str) -> Cursor:
         words, numbers = (cursor.epoch, cursor.digest, cursor.kind, cursor.key), cursor[2:6]
         if not all(type(n) is int and 0 <= n < 2**53 for n in numbers) or not all(type(w) is str for w in words):
             raise ValueError
+        if not all(word.isascii() and word.isprintable() for word in words):
+            raise ValueError
         if cursor.seen and not cursor.since <= cursor.base <= cursor.seen >= cursor.seq or len(parts) not in (3, 8):
             raise ValueError
     except (ValueError, TypeError, RecursionError):

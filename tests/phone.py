@@ -68,7 +68,7 @@ class Phone:
             if (header["alg"], header["typ"], header["kid"]) != ("EdDSA", "xinqiao-pack+jws", thumbprint(self.key)):
                 raise Forged("another key or algorithm")
             Ed25519PublicKey.from_public_bytes(unbase(self.key["x"])).verify(unbase(signature), f"{head}.{body}".encode())
-        except (ValueError, KeyError, TypeError, InvalidSignature) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, InvalidSignature) as error:
             raise Forged(type(error).__name__) from None
         if facts["format"] != 1 or (facts["audience"], facts["stage"], facts["language"]) != wanted:
             raise Forged("for another selection")

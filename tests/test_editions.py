@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from content import lessons, publishing
+import langcodes
+
+from content import languages, lessons, publishing
 from content.languages import edition
 from content.lessons import Lesson
 from content.records import SYSTEM
@@ -167,3 +169,15 @@ def test_an_edition_has_one_spelling_and_no_other_voice(site: Site) -> None:
     alone = site.post("/v1/staff/lessons/for-parents/submit", body, by=whom, match='"1"')
     assert "audiences (student)" in alone.text
     assert site.get("/v1/lessons?language=zh-Hans-x-student").status_code == 422
+
+
+def test_made_up_languages_do_not_grow_the_memory(site: Site) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    for first in letters:
+        for second in letters:
+            asked = ", ".join(f"{first}{second}-{third * 4}-{first}{third}" for third in letters[:8])
+            languages.pick(["zh-Hans", "en"], asked.split(", "))
+    assert len(langcodes.Language._PARSE_CACHE) <= 5000
+    for wrong in ("und", "mul", "en-u-ca-buddhist", "aa-00000000-abcdefgh", "zh-Hans-x-student"):
+        assert site.get(f"/v1/lessons?language={wrong}").status_code == 422
+    assert (languages.tag("cmn-Hans"), languages.tag("en-Latn"), languages.tag("en-GB")) == ("zh-Hans", "en", "en-GB")
