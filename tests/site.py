@@ -4,15 +4,18 @@ Real HTTP keeps the tests honest about headers and bodies; the same process keep
 The reader has no thread here: `refresh()` is its poll, so no test waits for a clock.
 """
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from api import create_app, guard
+from api.bootstrap import LIBRARY
 from api.front import Front
 from content import staff
 from content.published import Reader, Snapshot
@@ -21,6 +24,26 @@ from content.settings import Settings
 
 PASSWORD = "correct horse battery"
 Clock = Callable[[float], None]  # the fixture `clock`
+
+
+def library(folder: Path, *names: str) -> Path:
+    """A small starter library with these files of the real one."""
+    for name in ("lessons", "checks", "paths"):
+        (folder / name).mkdir(parents=True)
+    (folder / "courses.yaml").write_text("series: []\n")
+    (folder / "directory.json").write_text("[]")
+    for name in names:
+        shutil.copy(LIBRARY / name, folder / name)
+    return folder
+
+
+# `xinqiao` with the library of its first argument: a start whose content does not matter need not load sixty lessons
+WITH_LIBRARY = """
+import pathlib, sys
+from api import bootstrap, cli
+bootstrap.LIBRARY = pathlib.Path(sys.argv.pop(1))
+cli.main()
+"""
 
 
 class Quiet(WSGIRequestHandler):

@@ -31,7 +31,7 @@ from content.records import SYSTEM, Audit
 from content.settings import Settings
 from content.sync import CARD
 from notifications import seasons
-from tests.site import serving
+from tests.site import library, serving
 from tests.test_courses import federation, published_session
 from tests.test_media import picture
 
@@ -80,17 +80,6 @@ def answers(settings: Settings, sha256: str) -> dict[str, tuple[int, str | None,
                 found = reply.status_code == 200  # an error names its request
                 got[f"{place} {language}"] = (reply.status_code, reply.headers.get("ETag"), reply.content if found else b"")
         return got
-
-
-def library(folder: Path, *names: str) -> Path:
-    """A small starter library with these files of the real one."""
-    for name in ("lessons", "checks", "paths"):
-        (folder / name).mkdir(parents=True)
-    (folder / "courses.yaml").write_text("series: []\n")
-    (folder / "directory.json").write_text("[]")
-    for name in names:
-        shutil.copy(LIBRARY / name, folder / name)
-    return folder
 
 
 def release(key: str, language: str, author: str, second: str) -> None:

@@ -625,12 +625,10 @@ def test_quarantine_is_empty_after_a_day(settings: Settings, bucket: Bucket) -> 
 def test_s3_that_is_away_is_said_so(settings: Settings, bucket: Bucket) -> None:
     key = uploaded(settings, "image/png", PICTURE)
     away = replace(settings, s3_endpoint_url="http://127.0.0.1:9")
-    began = time.monotonic()
     with pytest.raises(Unavailable):
         media.accept(away, key, SYSTEM)
     with pytest.raises(Unavailable):
         media.purge_quarantine(away, store.now())
-    assert time.monotonic() - began < 8
     assert objects.rights(away)[0].startswith("S3 does not answer")
     assert media.find(key).state == "waiting"
     assert media.accept(settings, key, SYSTEM).state == "accepted"

@@ -26,6 +26,7 @@ from api import serve
 from content import embedded
 from content.embedded import CannotStart, Child
 from content.settings import Settings
+from tests.site import WITH_LIBRARY, library
 
 DATABASES = ("xinqiao", "xinqiao_broker")
 
@@ -52,7 +53,7 @@ def up() -> Iterator[Callable[[Child], Child]]:
         embedded.stop(child, 5 if child.name == "s3" else 0)  # killed, it leaves sockets in the temp folder
 
 
-def until(true: Callable[[], Any], seconds: float = 20) -> Any:
+def until(true: Callable[[], Any], seconds: float = 60) -> Any:
     """Wait for it."""
     end = time.monotonic() + seconds
     while not (found := true()):
@@ -272,9 +273,11 @@ def test_a_database_that_does_not_answer_is_one_line(home: Path) -> None:
 class Service:
     """`xinqiao serve` in a process of its own on `var` and `port`."""
 
-    def __init__(self, var: Path, port: int) -> None:
+    def __init__(self, var: Path, port: int, content: Path | None) -> None:
         self.var, self.port, self.out = var, port, var.parent / f"out-{time.monotonic_ns()}"
         argv = [str(Path(sys.executable).parent / "xinqiao"), "serve"]
+        if content:
+            argv[:1] = [sys.executable, "-c", WITH_LIBRARY, str(content)]
         env = {k: v for k, v in os.environ.items() if k not in Settings.ENV}
         env |= {"XINQIAO_VAR": str(var), "XINQIAO_PORT": str(port)}
         with self.out.open("wb") as out:
@@ -303,12 +306,12 @@ class Service:
 
 
 @pytest.fixture
-def service(home: Path) -> Iterator[Callable[[], Service]]:
-    """Start the service on `home`, again and again on the same port."""
+def service(home: Path) -> Iterator[Callable[..., Service]]:
+    """Start the service on `home`, again and again on the same port; with `content` as the library of a first start."""
     port, begun = free_port(), []
 
-    def begin() -> Service:
-        begun.append(Service(home, port))
+    def begin(content: Path | None = None) -> Service:
+        begun.append(Service(home, port, content))
         return begun[-1]
 
     yield begin
@@ -321,9 +324,9 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
-def test_the_service_from_its_first_start_to_its_last(home: Path, service: Callable[[], Service]) -> None:
-    # a first start: everything runs, and commands in another shell find it
-    first = service().ready()
+def test_the_service_from_its_first_start_to_its_last(home: Path, service: Callable[..., Service], tmp_path: Path) -> None:
+    # a first start (the tour of the README makes one with all the content): everything runs, commands in another shell find it
+    first = service(library(tmp_path / "content", "lessons/name-the-feeling.md")).ready()
     assert first.answers()
     assert first.said().count("one-time password") == 1
     assert (home / "run.json").stat().st_mode & 0o777 == 0o600
@@ -334,7 +337,7 @@ def test_the_service_from_its_first_start_to_its_last(home: Path, service: Calla
 
     # a second one beside it says so
     second = service()
-    assert second.process.wait(20) != 0
+    assert second.process.wait(60) != 0
     assert f"already runs on {home} (process {first.process.pid})" in second.said()
     assert len(second.said().strip().splitlines()) == 1
     assert first.answers()
@@ -356,7 +359,7 @@ def test_the_service_from_its_first_start_to_its_last(home: Path, service: Calla
     assert len(family) >= 7  # mongo, s3, granian and its two workers, the Celery worker, beat
     first.process.kill()
     first.process.wait()
-    until(lambda: gone(family), 5)
+    until(lambda: gone(family))
     assert (home / "run.json").exists()
 
     # it starts again as if nothing had been, and the password is not told again
@@ -377,13 +380,13 @@ def test_the_service_from_its_first_start_to_its_last(home: Path, service: Calla
     assert third.said().endswith("Stopped.\n")
 
 
-def test_a_start_that_is_stopped_early_leaves_nothing(home: Path, service: Callable[[], Service]) -> None:
+def test_a_start_that_is_stopped_early_leaves_nothing(home: Path, service: Callable[..., Service]) -> None:
     one = service()
     until(lambda: (home / "log" / "mongo.log").exists())
     family = one.family()
     one.process.terminate()
-    assert one.process.wait(30) == 0, one.said()
-    until(lambda: gone(family), 5)
+    assert one.process.wait(60) == 0, one.said()
+    until(lambda: gone(family))
 
 
 def test_what_a_killed_supervisor_wrote_is_not_taken_for_settings(home: Path) -> None:

@@ -25,7 +25,7 @@ from content.settings import Settings, SettingsError
 from content.sync import Selection
 from content.vocabulary import VOICES, Stage
 from tests.phone import Forged, Held, Phone, unbase
-from tests.site import Site
+from tests.site import Clock, Site
 
 PARENT = ("parent", "junior", "zh-Hans")
 STUDENT = ("student", "", "en")
@@ -101,7 +101,7 @@ def holds(phone: Phone, wanted: tuple[str, str, str]) -> dict[str, tuple[str, st
 # --- the story -------------------------------------------------------------------------------------------------------
 
 
-def test_a_phones_year(site: Site, phone: Phone) -> None:
+def test_a_phones_year(site: Site, phone: Phone, clock: Clock) -> None:
     data = os.urandom(300)
     name = hashlib.sha256(data).hexdigest()
     objects.put(site.settings, f"media/{name}", data, "image/png")
@@ -168,13 +168,12 @@ def test_a_phones_year(site: Site, phone: Phone) -> None:
     assert phone.media == {}
 
     # an expiry needs no network; the edition that comes after it does
-    soon = store.now() + timedelta(seconds=0.3)
+    soon = store.now() + timedelta(minutes=5)
     release(site, lesson("calm", "en-x-parent", said="for tonight", expires_at=soon.isoformat()))
     phone.sync(english)
     assert phone.held[english]["lesson", "calm"]["expires_at"] == soon.isoformat()
     assert ("lesson", "calm") not in phone.shown(english, soon)
-    while store.now() <= soon:
-        pass
+    clock(301)
     release(site, gone("lesson", "calm", "en-x-parent"))  # the clock's own withdrawal
     phone.sync(english)
     assert holds(phone, english) == catalogue(site, *english) != {}

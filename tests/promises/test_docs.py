@@ -71,7 +71,7 @@ def test_the_tour_runs_as_printed_on_a_fresh_service(tmp_path: Path) -> None:
             env=env,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]

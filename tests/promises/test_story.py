@@ -27,6 +27,7 @@ from pymongo import MongoClient
 
 from content.settings import Settings
 from tests.doubles.fake_fcm import FakeFcm
+from tests.site import WITH_LIBRARY, library
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "tests" / "data"
@@ -34,7 +35,7 @@ ADMIN = "the admin's first password"
 DIVISION = "150603"
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+def until(true: Callable[[], Any], what: str, seconds: float = 60) -> Any:
     """Wait for it, and say what did not come."""
     end = time.monotonic() + seconds
     while not (found := true()):
@@ -52,14 +53,15 @@ def noon() -> str:
 class Service:
     """`xinqiao serve` with everything it starts, on a folder and a port of its own."""
 
-    def __init__(self, var: Path, **more: str) -> None:
+    def __init__(self, var: Path, content: Path | None, **more: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = int(free.getsockname()[1])
         self.var, self.base, self.out = var, f"http://127.0.0.1:{port}", var.with_suffix(".out")
         self.env = {k: v for k, v in os.environ.items() if k not in Settings.ENV} | {"XINQIAO_VAR": str(var)}
+        program = ["-c", WITH_LIBRARY, str(content)] if content else ["-m", "api.cli"]
         with self.out.open("wb") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "api.cli", "serve"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
+                [sys.executable, *program, "serve"], cwd=ROOT, stdout=out, stderr=subprocess.STDOUT,
                 env=self.env | {"XINQIAO_PORT": str(port), "XINQIAO_ZONE": noon(), **more},
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
             )  # fmt: skip
@@ -71,7 +73,7 @@ class Service:
     def command(self, *words: str) -> str:
         """A `xinqiao` command in another shell; returns what it printed."""
         argv = [sys.executable, "-m", "api.cli", *words]
-        done = subprocess.run(argv, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(argv, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -87,17 +89,17 @@ class Service:
         family = psutil.Process(self.process.pid).children(recursive=True)
         assert len(family) >= 7  # database, S3, granian and two workers, the Celery worker, beat
         self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(30) == 0, self.said()
-        _, left = psutil.wait_procs(family, 5)
+        assert self.process.wait(60) == 0, self.said()
+        _, left = psutil.wait_procs(family, 20)
         assert not left
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{self.base}/healthz", timeout=2)
 
 
 @contextlib.contextmanager
-def running(var: Path, **more: str) -> Iterator[Service]:
-    """A service that is ready; killed at the end when the test has not stopped it."""
-    service = Service(var, **more)
+def running(var: Path, content: Path | None = None, **more: str) -> Iterator[Service]:
+    """A service that is ready, with the starter library or `content`; killed at the end when the test has not stopped it."""
+    service = Service(var, content, **more)
     try:
         until(lambda: "Xinqiao is ready" in service.said() or service.process.poll() is not None, "the start", 90)
         assert service.process.poll() is None, service.said()
@@ -138,7 +140,7 @@ class Person:
 
     def there(self, path: str) -> Any:
         """A GET of what was just published: every API process has it within half a second (this client keeps to one)."""
-        until(lambda: self.http.get(self.base + path, timeout=20).status_code == 200, path, 5)
+        until(lambda: self.http.get(self.base + path, timeout=20).status_code == 200, path)
         return self.get(path)
 
     def sign_in(self, name: str, password: str, new: str = "") -> "Person":
@@ -157,7 +159,8 @@ class Person:
 def test_the_whole_story(tmp_path: Path) -> None:
     fcm_of = FakeFcm()
     more = {"XINQIAO_ADMIN_PASSWORD": ADMIN, "XINQIAO_DIVISION": DIVISION, "XINQIAO_FCM_URL": fcm_of.url}
-    with fcm_of as fcm, running(tmp_path / "var", **more) as service:
+    small = library(tmp_path / "content", "lessons/last-month-before-the-exam.md", "directory.json")
+    with fcm_of as fcm, running(tmp_path / "var", small, **more) as service:
         parent, student = Person(service.base), Person(service.base, "en")
 
         # -- the administrator makes an organisation and three people, who change the passwords they were given
@@ -309,7 +312,7 @@ def test_the_whole_story(tmp_path: Path) -> None:
         assert push.target in parent.get(f"/v1/topics?{segment}")["topics"]
         assert push.message["notification"]["title"] == "备考小贴士"
         assert push.collapse_keys == {notice}
-        [entry] = until(lambda: parent.get(f"/v1/notices?{segment}")["items"], "the inbox", 5)
+        [entry] = until(lambda: parent.get(f"/v1/notices?{segment}")["items"], "the inbox")
         assert (entry["id"], entry["title"]) == (notice, "备考小贴士")
 
         # -- everything is in the trail, and Ctrl-C ends everything
