@@ -303,8 +303,8 @@ def _any_of(texts: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(texts, key=len, reverse=True))) or "(?!)")
 
 
-@functools.lru_cache(20_000)
 def _stemmed(word: str) -> str:
+    """Without a cache of its own: what people type would stay in it."""
     return "".join(_analyzer.analyze(word)[:1])
 
 

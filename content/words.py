@@ -13,11 +13,12 @@ An input method offers words by their sound, and the wrong one is soon taken (�
 
 import csv
 import functools
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 DATA = Path(__file__).parent / "data"
 SIGNS = ("danger", "violence", "sexual_abuse", "bullying")  # the gravest first
@@ -25,6 +26,7 @@ STEM = 4  # letters
 HAN = "\u3007\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 PAIRED = HAN + "\u3041-\u30ff\uac00-\ud7a3"  # scripts whose neighbouring characters are paired
 DROPPED = re.compile("[\u180b-\u180f\u200b-\u200d\u2060\ufe00-\ufe0f\ufeff\u00ad]")
+UNSEEN = "\u115f\u1160\u3164\uffa0"  # letters that look like blanks
 STOP = frozenset((DATA / "stop_words.txt").read_text("utf-8").split())  # say nothing by themselves; in their index form
 
 
@@ -57,6 +59,7 @@ def _table(name: str) -> Iterator[list[str]]:
 
 SIMPLIFIED = str.maketrans({old: new for new, olds in _table("traditional.tsv") for old in olds})
 _SYLLABLE = {character: syllable for syllable, characters in _table("syllables.tsv") for character in characters}
+_READINGS = frozenset(_SYLLABLE.values())
 
 
 def fold(text: str) -> str:
@@ -175,29 +178,72 @@ def heard(folded: str) -> list[str]:
 # --- words that ask for help -----------------------------------------------------------------------------------------
 
 
+class Risk(NamedTuple):
+    """What shows one sign."""
+
+    anywhere: re.Pattern[str]
+    """Stands anywhere in the text without its blanks."""
+    at_word: re.Pattern[str]
+    """Begins at a word."""
+    sounding: re.Pattern[str]
+    """Only sounds so. It may overlap itself; group 1 is what sounds."""
+    pinyin: re.Pattern[str]
+    """In what is typed as pinyin."""
+
+
 @functools.cache
-def _risk() -> Mapping[str, tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]]:
-    """Sign -> (what stands anywhere in the text without its blanks, what begins at a word, what only sounds so)."""
-    tight: dict[str, list[str]] = {}
-    spaced: dict[str, list[str]] = {}
-    sounding: dict[str, list[str]] = {}
-    for sign, forms in _table("risk_words.tsv"):
+def _risk() -> tuple[Mapping[str, Risk], re.Pattern[str]]:
+    """Sign -> what shows it, and what only looks like one of them (自沙 in 来自沙特).
+
+    The file's `how`: any; literal, not by its sound (大孩子 sounds like 打孩子); pinyin, its syllables; pattern, a regular
+    expression on the index form, blanks and all: with a blank or a comma between, it may be two sentences."""
+    tables: dict[str, tuple[list[str], ...]] = {sign: ([], [], [], []) for sign in SIGNS}
+    harmless: list[str] = []
+    for sign, how, forms in _table("risk_words.tsv"):
         for form in forms.split(" / "):
-            if re.search(f"[{PAIRED}\u0f00-\u0fff]", form):
-                tight.setdefault(sign, []).append(re.escape(_tight(form)))
-                if len(form) > 2 and _syllables(_tight(form)):  # of two syllables too much sounds alike (遗书, 艺术)
-                    sounding.setdefault(sign, []).append(re.escape(_sounding(_tight(form))))
+            if how == "pattern":
+                harmless.append(form)
+                continue
+            anywhere, at_word, sounding, pinyin = tables[sign]
+            if how == "pinyin":
+                pinyin.append(_pinyin(form))
+            elif re.search(f"[{PAIRED}\u0f00-\u0fff]", form):
+                anywhere.append(re.escape(_tight(form)))
+                if how == "any" and len(form) > 2 and _syllables(_tight(form)):  # two syllables sound like much (遗书, 艺术)
+                    sounding.append(re.escape(_sounding(_tight(form))))
             else:
-                spaced.setdefault(sign, []).append(re.escape(_spaced(form)[:-1]) + (" " if form.isascii() else ""))
-    tables = (tight, spaced, sounding)
-    return {
-        sign: tuple(re.compile("|".join(table.get(sign, ["(?!)"]))) for table in tables)  # type: ignore[misc]
-        for sign in SIGNS
-    }
+                at_word.append(re.escape(_spaced(form)[:-1]) + (" " if form.isascii() else ""))
+    signs = {}
+    for sign, (anywhere, at_word, sounding, pinyin) in tables.items():
+        never = "(?!)"
+        signs[sign] = Risk(
+            re.compile("|".join(anywhere) or never),
+            re.compile("|".join(at_word) or never),
+            re.compile(f"(?=({'|'.join(sounding) or never}))"),
+            re.compile("|".join([*sounding, *pinyin]) or never),
+        )
+    return signs, re.compile("|".join(harmless))
 
 
 def _sounding(tight: str) -> str:
     return "-" + "".join(f"{_SYLLABLE.get(character, character)}-" for character in tight)
+
+
+def _pinyin(spaced: str) -> str:
+    """The syllables of what is pinyin, between hyphens; each other word, and what is not Latin, is a bar."""
+    return "-" + "".join(_cut_pinyin(run) for run in re.findall("[a-z]+|[^\\Wa-z0-9_]+", spaced))
+
+
+def _cut_pinyin(word: str) -> str:
+    ends: list[int] = [0] * len(word) + [len(word)]  # place -> where its longest syllable ends that leaves syllables behind it
+    for start in range(len(word) - 1, -1, -1):
+        longest = min(start + 6, len(word))
+        ends[start] = next((end for end in range(longest, start, -1) if ends[end] and word[start:end] in _READINGS), 0)
+    place, found = 0, ""
+    while ends[place] and place < len(word):
+        found += word[place : ends[place]] + "-"
+        place = ends[place]
+    return found or "|-"
 
 
 def _tight(text: str) -> str:
@@ -208,12 +254,47 @@ def _spaced(text: str) -> str:
     return " " + re.sub(f"[^\\w{MARKS}]+|_+", " ", fold(text).replace("'", "")).strip(" ") + " "
 
 
+def _sounds_so(tight: str, pattern: re.Pattern[str]) -> bool:
+    """Whether a stretch sounds so that is not other words: one at its edge that goes on outside (不想火锅), or words of several
+    characters all through (了解自己)."""
+    sound = _sounding(tight)
+    stretches = [(sound.count("-", 0, m.start()), m[1].count("-") - 1) for m in pattern.finditer(sound)]
+    if not stretches:
+        return False
+    edges = [0, *itertools.accumulate(map(len, _cutter().cut(tight, False)))]
+    for start, size in stretches:
+        inside = [edge for edge in edges if start <= edge <= start + size]
+        whole = start in inside and start + size in inside
+        if whole and any(after - before == 1 for before, after in itertools.pairwise(inside)):
+            return True
+    return False
+
+
 def signs(text: str) -> list[str]:
     """Which of SIGNS the words of a text show, the gravest first. It rather shows one too many: what follows is a help card.
-    Blanks and marks between characters do not hide one (想 死, 想.死)."""
+    Blanks and marks between characters do not hide one (想 死, 想.死), nor lines through them and letters nobody sees."""
+    return next((found for form in (text, *_bared(text)) if (found := _signs(form))), [])
+
+
+def _bared(text: str) -> Iterator[str]:
+    """The text without the marks that no letter has by itself (й has one), and without any (zìshā)."""
+    if not text.isascii():
+        forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+        for form in forms:
+            letters = (c for c in unicodedata.normalize(form, text) if unicodedata.category(c) not in {"Mn", "Me", "Cf"})
+            yield "".join(c for c in letters if c not in UNSEEN)
+
+
+def _signs(text: str) -> list[str]:
+    table, harmless = _risk()
+    text = harmless.sub("\u3007", fold(text))
     tight, spaced = _tight(text), _spaced(text)
+    pinyin = _pinyin(spaced)
     return [
         sign
-        for sign, (anywhere, at_word, sounding) in _risk().items()
-        if anywhere.search(tight) or at_word.search(spaced) or sounding.search(_sounding(tight))
+        for sign, risk in table.items()
+        if risk.anywhere.search(tight)
+        or risk.at_word.search(spaced)
+        or risk.pinyin.search(pinyin)
+        or _sounds_so(tight, risk.sounding)
     ]
