@@ -258,14 +258,18 @@ CLOCK = st.tuples(st.just("clock"), st.none(), st.integers(0, 12))
 STEP = PLAN | OUT | OTHER | CLOCK
 
 
-@effort(
-    max_examples=15,
-    deadline=None,
-    phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(st.lists(STEP, min_size=4, max_size=14))
-def test_the_clock_misses_nothing_and_does_nothing_early(clean: None, steps: list[tuple[str, Any, Any]]) -> None:
+@pytest.mark.parametrize("examples", [6, pytest.param(100, marks=pytest.mark.slow)])
+def test_the_clock_misses_nothing_and_does_nothing_early(clean: None, examples: int) -> None:
+    tried = effort(
+        max_examples=examples,
+        deadline=None,
+        phases=(Phase.explicit, Phase.reuse, Phase.generate),
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    tried(given(st.lists(STEP, min_size=4, max_size=14))(follow_the_clock))()
+
+
+def follow_the_clock(steps: list[tuple[str, Any, Any]]) -> None:
     """Against a naive model that looks at every edition at every turn. Time runs in half hours from the start of the example."""
     for cls in (Lesson, publishing.Version):
         cls.rows().delete_many({})
