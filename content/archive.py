@@ -11,27 +11,29 @@ then the published rows; the published sequence comes last, in one transaction, 
 sees any of it, and a load that was cut is finished by the next one.
 """
 
+import contextlib
 import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import mongoengine as me
 from pymongo import ReplaceOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError
 
+from content import archivechecks as checks
 from content import archivefiles as files
-from content import checking, importing, languages, media, objects, packs, publishing, store
+from content import checking, courses, divisions, importing, languages, media, objects, packs, publishing, store
 from content.archivefiles import HASH, Entry, Manifest, Progress, line, silent, wrong
 from content.courses import Booking, CourseSession
-from content.failures import Conflict, Invalid, NotFound
+from content.failures import Conflict, Failure, Invalid, NotFound, invalid
 from content.lessons import Lesson
 from content.media import Media
-from content.published import ANY, Counter, PublishedRow, canonical, new_epoch
+from content.published import ANY, Counter, Item, PublishedRow, canonical, new_epoch
 from content.publishing import Publishable, Stand, Version
 from content.records import SYSTEM, Audit, Record
 from content.settings import Settings
@@ -70,6 +72,8 @@ KINDS_LEFT: Mapping[str, str] = {
     "notice": "as the notices",
     "pack": "built anew from what is published, signed with a key that stays here",
 }
+KINDS_MADE = frozenset({"media", "session", "season"})  # always as their record now is
+KINDS = KINDS_MADE | {"lesson", "path", "check", "service", "series"}
 MATCH: Mapping[str, dict[str, Any]] = {
     "media": {"state": "accepted"},
     "published": {"kind": {"$nin": sorted(KINDS_LEFT)}},
@@ -77,6 +81,9 @@ MATCH: Mapping[str, dict[str, Any]] = {
 TRIES = 5  # readings of a store that is being written to
 BATCH = (200, 2**21)  # documents and bytes of a write: a fraction of the seconds that it may take
 LIBRARY, LINES, ARCHIVE = "library", "library.lines", "archive:"  # counters; the last with the digest of an archive
+
+
+T = TypeVar("T")
 
 
 def carried() -> Iterator[tuple[str, type[store.Row]]]:
@@ -190,6 +197,8 @@ class _Seen:
     """What an index has once only."""
     stands: dict[What, dict[str, Any]] = field(default_factory=dict)
     """The stored stand of each edition that readers see."""
+    made: dict[tuple[str, str, Any], tuple[str, int]] = field(default_factory=dict)
+    """(kind, key, id) of a published row that is made from its record -> collection, and the record's place in its file."""
     versions: dict[str, tuple[What, int]] = field(default_factory=dict)
     """Name -> of what, and its place in the file."""
     files: set[str] = field(default_factory=set)
@@ -219,6 +228,7 @@ def _look_through(root: Path, manifest: Manifest, progress: Progress) -> _Seen:
                 progress("look through", done, total)
             done += 1
             _fits(cls, raw, where)
+            _sound(where, checks.record, cls, raw)
             _alone(seen, name, cls, raw, where)
             _refers(seen, cls, raw, where, offset)
         if len(seen.ids[name]) != manifest.counts.get(name, 0):
@@ -279,6 +289,34 @@ def _fits(cls: type[store.Row], raw: dict[str, Any], where: str) -> None:
         raise wrong(where, "sha256")
 
 
+def _sound(where: str, check: Callable[..., T], *given: Any) -> T:
+    """What the check gives; whatever it raises, for a value that it never meets otherwise too, is a fault of the document."""
+    try:
+        return check(*given)
+    except Invalid as refused:
+        first = refused.errors[0]
+        raise wrong(where, f"{first.field}: {first.messages['zh-Hans']} {first.messages['en']}"[:300]) from None
+    except (me.errors.ValidationError, me.errors.FieldDoesNotExist, me.errors.InvalidDocumentError) as error:
+        raise wrong(where, f"不合规 not valid: {ascii(str(error))[1:200]}") from None
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError, Failure) as error:
+        raise wrong(where, f"不合规 not valid: {type(error).__name__}") from None
+
+
+def _made(cls: type[store.Row], raw: dict[str, Any]) -> Item | None:
+    """What readers see of a record that they always see as it now is; None of any other."""
+    if cls is Media:
+        return media.item(Media.of(raw))
+    if cls is CourseSession:
+        return courses.session_item(CourseSession.of(raw))
+    if hasattr(cls, "override"):  # a confirmed date, whose class lies above this room
+        found = cls.of(raw)
+        found.override()
+        if found.division and not divisions.known(found.division):
+            raise invalid("division", "unknown_reference", value=found.division)
+        return found.item()  # type: ignore[no-any-return]
+    return None
+
+
 def _edition(tag: str) -> str:
     try:
         return languages.edition(tag)
@@ -301,6 +339,8 @@ def _alone(seen: _Seen, name: str, cls: type[store.Row], raw: dict[str, Any], wh
 
 def _refers(seen: _Seen, cls: type[store.Row], raw: dict[str, Any], where: str, offset: int) -> None:
     """Raises `Invalid` for a name of what is not there; keeps what later documents name."""
+    if item := _sound(where, _made, cls, raw):
+        seen.made[item.kind, item.key, (item.content or {}).get("id")] = cls._get_collection_name(), offset
     if (owner := raw.get("organisation")) and owner not in seen.ids["organisations"]:
         raise wrong(where, f"引用不存在 no such organisation: {owner[:80]!a}")
     if issubclass(cls, Publishable):
@@ -313,8 +353,12 @@ def _refers(seen: _Seen, cls: type[store.Row], raw: dict[str, Any], where: str, 
         raise wrong(where, f"引用不存在 no such series: {raw['series'][:80]!a}")
     elif cls is Version:
         what = (raw["kind"], raw["key"], raw["language"])
-        if raw["_id"] != publishing.name_of(*what, _json(raw["content"], where)):
+        content = _json(raw["content"], where)
+        if raw["_id"] != publishing.name_of(*what, content):
             raise wrong(where, "名称与内容的 SHA-256 不符 not named by the SHA-256 of its content")
+        _sound(where, checks.version, *what, content)
+        if raw.get("media", []) != content.get("media", []):
+            raise wrong(where, "media")
         seen.versions[raw["_id"]] = what, offset
 
 
@@ -331,15 +375,16 @@ def _json(text: str, where: str) -> dict[str, Any]:
 
 def _published(root: Path, manifest: Manifest, seen: _Seen) -> Iterator[dict[str, Any]]:
     """The published rows as they are to be stored. What has versions is made anew from the one that its stand names, as
-    publishing makes it: so no archive brings HTML of its own, and one of an older release reads as this one writes. Raises
-    `Invalid`."""
-    kinds = _published_kinds()
+    publishing makes it, and what follows its record from that: so no archive brings HTML of its own, and one of an older
+    release reads as this one writes. Raises `Invalid`."""
+    kinds, classes = _published_kinds(), dict(carried())
     if not manifest.counts.get("published"):
         return
-    with files.opened(root, files.record("versions")) as versions:
+    with contextlib.ExitStack() as stack:
+        sources = {name: stack.enter_context(files.opened(root, files.record(name))) for name in manifest.counts}
         for where, _, raw in _documents(root, manifest, "published"):
             what = (raw["kind"], raw["key"], raw["language"])
-            if raw["_id"] != ":".join(what) or raw["kind"] in KINDS_LEFT or not 0 < raw["seq"] <= manifest.sequence:
+            if raw["_id"] != ":".join(what) or raw["kind"] not in KINDS or not 0 < raw["seq"] <= manifest.sequence:
                 raise wrong(where, "_id, kind, seq")
             if raw.get("content") is not None:
                 content = _json(raw["content"], where)
@@ -351,12 +396,22 @@ def _published(root: Path, manifest: Manifest, seen: _Seen) -> Iterator[dict[str
                     if what not in seen.stands:
                         raise wrong(where, "没有公开的版本 no version of it is public")
                     stand = Stand._from_son(seen.stands[what])
-                    version = files.document_at(versions, seen.versions[stand.version][1], where)
+                    version = files.document_at(sources["versions"], seen.versions[stand.version][1], where)
                     try:
                         item = publishing.item(kinds[what[0]], what[1], what[2], stand, json.loads(version["content"]))
                     except (KeyError, TypeError, ValueError, AttributeError) as error:
                         raise wrong(where, f"版本不完整 its version is not whole: {type(error).__name__}") from None
                     raw["content"] = canonical(item.content)
+                elif what[0] in KINDS_MADE:
+                    place = seen.made.get((what[0], what[1], content.get("id")))
+                    if place is None or what[2] != ANY:
+                        raise wrong(where, f"没有这条记录 no such record: {what[1][:80]!a}")
+                    made = _made(classes[place[0]], files.document_at(sources[place[0]], place[1], where))
+                    raw["content"] = canonical(made.content if made else None)
+                elif what[2] != ANY:
+                    raise wrong(where, "language")
+                else:
+                    _sound(where, checks.row, what[0], what[1], content)
             yield raw
 
 

@@ -41,6 +41,7 @@ NAME = re.compile(r"lessons/[a-z0-9-]{1,80}\.[A-Za-z0-9-]{2,60}\.md|records/[a-z
 HASH = re.compile(r"[0-9a-f]{64}")
 MANIFEST_LIMIT = 64 * 2**20  # bytes; 10,000 lessons in four languages take eight
 LINE_LIMIT = 64 * 2**20  # bytes; MongoDB's documents have 16 MiB at most, and JSON spends more on dates and numbers
+SEQUENCE_LIMIT = 2**40  # far beyond what was ever published, far below where a cursor or a counter of 64 bits ends
 DEPTH = 60  # of a document; MongoDB takes 100
 BLOCK = 2**20
 
@@ -221,7 +222,7 @@ def manifest(root: Path) -> Manifest:
             raise ValueError
         made = Manifest(str(value["made_at"]), str(value["project"]), value["sequence"], counts, files, str(value["signing_key"]))
         numbers = [made.sequence, *counts.values()]
-        if any(type(n) is not int or not 0 <= n < 2**53 for n in numbers) or made.text().encode() != data:
+        if any(type(n) is not int or not 0 <= n <= SEQUENCE_LIMIT for n in numbers) or made.text().encode() != data:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise wrong(MANIFEST, "不是本项目存档的清单 not the manifest of an archive of ours") from None

@@ -137,7 +137,8 @@ SERIES_FIELDS = (
 )  # fmt: skip
 
 
-def _checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
+def checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A series' fields in their stored form. Raises `Invalid` with every fault."""
     check = Check()
     check.fields(values, SERIES_FIELDS)
     texts: dict[str, dict[str, str]] = {}
@@ -214,7 +215,7 @@ def _known(fields: Mapping[str, Any]) -> None:
 
 def create_series(values: Mapping[str, Any], by: str, key: str = "") -> Series:
     """A draft. `key` is for what the project ships; others get a random id. Raises `Invalid`, `Conflict("exists")`."""
-    fields = _checked_series(values)
+    fields = checked_series(values)
     _known(fields)
     return records.create(Series(id=key or store.new_id(), editors=[by], **fields), by)
 
@@ -227,7 +228,7 @@ def edit_series(key: str, values: Mapping[str, Any], by: str, revision: int | No
         if present.state == "cancelled":
             raise Conflict("wrong_state", state=present.state, action="修改 edit")
         before = values_of(present, SERIES_FIELDS)
-        fields = {k: v for k, v in _checked_series({**before, **values}).items() if v != before[k]}
+        fields = {k: v for k, v in checked_series({**before, **values}).items() if v != before[k]}
         if present.state != "draft" and fields.keys() & {"organisation", "division"}:
             raise Conflict("wrong_state", state=present.state, action="更换机构或区域 change organisation or division")
         return fields and {**fields, "editors": sorted({*present.editors, by}), "approved_by": None}

@@ -26,7 +26,7 @@ from content import archive, checks, directory, lessons, media, objects, paths, 
 from content import archivefiles as files
 from content.failures import Conflict, Invalid
 from content.lessons import Lesson
-from content.published import Counter, PublishedRow, Reader
+from content.published import Counter, PublishedRow, Reader, canonical
 from content.records import SYSTEM, Audit
 from content.settings import Settings
 from content.sync import CARD
@@ -439,6 +439,127 @@ def test_a_hostile_document_is_refused_with_its_line(made: Made, second: Setting
         archive.load(second, copy)
     assert refused.value.errors[0].field.startswith(f"records/{collection}.jsonl:"), refused.value
     assert Lesson.rows().find_one({}) is None
+
+
+def documents(folder: Path, collection: str) -> list[dict[str, Any]]:
+    return [files.document(row, collection) for row in (folder / files.record(collection)).read_bytes().splitlines(True)]
+
+
+def put(folder: Path, collection: str, rows: list[dict[str, Any]]) -> None:
+    rows.sort(key=lambda row: row["_id"])
+    (folder / files.record(collection)).write_bytes(b"".join(map(files.line, rows)))
+
+
+def forged_version(**values: Any) -> Callable[[Path], None]:
+    """Versions of `key` with these values in them, named by their own hash, and the stands that name them."""
+
+    def forge(copy: Path, key: str = "exam-week", collection: str = "lessons") -> None:
+        key, collection = {"steps": ("calm", "paths"), "html": ("calm", "paths"), "register": ("sleep-habits", "checks")}.get(
+            next(iter(values)), (key, collection)
+        )
+        versions, renamed = documents(copy, "versions"), {}
+        for row in versions:
+            if row["key"] == key:
+                content = {**json.loads(row["content"]), **values}
+                name = publishing.name_of(row["kind"], key, row["language"], content)
+                renamed[row["_id"]] = name
+                row |= {"_id": name, "content": canonical(content), "media": content.get("media", [])}
+        put(copy, "versions", versions)
+        holders = documents(copy, collection)
+        for stand in (stand for row in holders for stand in row["stands"].values()):
+            stand |= {field: renamed.get(stand[field], stand[field]) for field in ("version", "digest") if field in stand}
+        put(copy, collection, holders)
+
+    return forge
+
+
+def forged_row(kind: str, **values: Any) -> Callable[[Path], None]:
+    """Published rows of this kind with these values in their content; with none, an empty content."""
+
+    def forge(copy: Path) -> None:
+        rows = documents(copy, "published")
+        for row in rows:
+            if row["kind"] == kind:
+                row["content"] = canonical({**json.loads(row["content"]), **values} if values else {})
+        put(copy, "published", rows)
+
+    return forge
+
+
+def forged_kind(copy: Path) -> None:
+    rows = documents(copy, "published")
+    put(copy, "published", [*rows, {**rows[0], "_id": "evil:x:*", "kind": "evil", "key": "x", "language": "*", "content": "{}"}])
+
+
+def forged_record(collection: str, **values: Any) -> Callable[[Path], None]:
+    def forge(copy: Path) -> None:
+        put(copy, collection, [{**row, **values} for row in documents(copy, collection)])
+
+    return forge
+
+
+SCRIPT = "javascript:alert(1)"
+FORGED: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "media of maps": ("versions", forged_version(media=[{"a": 1}])),
+    "audiences null": ("versions", forged_version(audiences=None)),
+    "stages null": ("versions", forged_version(stages=None)),
+    "stages bogus": ("versions", forged_version(stages=["bogus"])),
+    "topics bogus": ("versions", forged_version(topics=["bogus"])),
+    "seasons text": ("versions", forged_version(seasons="gaokao")),
+    "divisions bogus": ("versions", forged_version(divisions=["1"])),
+    "title a map": ("versions", forged_version(title={"a": 1})),
+    "body a list": ("versions", forged_version(body=["a"])),
+    "minutes a text": ("versions", forged_version(minutes="5")),
+    "help a number": ("versions", forged_version(help=1)),
+    "try_this a number": ("versions", forged_version(try_this=5)),
+    "check_in a text": ("versions", forged_version(check_in="done?")),
+    "check_in with more": ("versions", forged_version(check_in={**ASK, "html": "<script>"})),
+    "a date that is none": ("versions", forged_version(review_due="0000-zz")),
+    "a source that runs": ("versions", forged_version(sources=[{"title": "x", "url": SCRIPT}])),
+    "a source with more": ("versions", forged_version(sources=[{"title": "x", "html": "<script>"}])),
+    "an edition of another": ("versions", forged_version(language="yue")),
+    "a lesson with more": ("versions", forged_version(expires_at="x", html2="<script>")),
+    "a path with more": ("versions", forged_version(html="<script>")),
+    "steps of numbers": ("versions", forged_version(steps=[{"lesson": 5, "at": 0}, {"lesson": "gone", "at": 1}])),
+    "steps without at": ("versions", forged_version(steps=[{"lesson": 5}])),
+    "a check without register": ("versions", forged_version(register={})),
+    "an empty service": ("published", forged_row("service")),
+    "a service that runs": ("published", forged_row("service", url=SCRIPT)),
+    "a service with more": ("published", forged_row("service", html="<script>")),
+    "a service with no texts": ("published", forged_row("service", name={"zh-Hans": 5})),
+    "an empty series": ("published", forged_row("series")),
+    "a series with more": ("published", forged_row("series", html="<script>")),
+    "empty media": ("published", forged_row("media")),
+    "an empty session": ("published", forged_row("session")),
+    "media of nobody": ("published", forged_row("media", id="x")),
+    "a kind of its own": ("published", forged_kind),
+    "a service record that runs": ("services", forged_record("services", url=SCRIPT)),
+    "a zone that is none": ("course_sessions", forged_record("course_sessions", zone="Mars/Base")),
+    "a season without end": ("season_dates", forged_record("season_dates", last="zz")),
+    "a draft with bogus stages": ("lessons", forged_record("lessons", stages=["bogus"])),
+    "a draft path without steps": ("paths", forged_record("paths", steps=[{"lesson": "gone"}])),
+    "captions elsewhere": ("media", forged_record("media", captions={"zh-Hans": "../x"})),
+}
+
+
+def test_a_forged_content_is_refused_with_its_line(made: Made, second: Settings, tmp_path: Path) -> None:
+    """All hashes are right; what they name is nothing that this service would have written."""
+    before = everything()
+    for what, (collection, forge) in FORGED.items():
+        copy = tmp_path / what
+        shutil.copytree(made.folder, copy)
+        forge(copy)
+        assert contents(copy) != contents(made.folder), what
+        changed(copy, tmp_path, lambda manifest: None, what)
+        with pytest.raises(Invalid) as refused:
+            archive.load(second, copy)
+            pytest.fail(what)
+        assert refused.value.errors[0].field.startswith(f"records/{collection}.jsonl:"), (what, refused.value)
+    endless = changed(made.folder, tmp_path, lambda manifest: manifest | {"sequence": 2**53 - 1}, "endless")
+    with pytest.raises(Invalid) as refused:
+        archive.load(second, endless)
+    assert refused.value.errors[0].field == files.MANIFEST
+    assert everything() == before and not list(objects.listing(second, ""))
 
 
 def without(folder: Path, collection: str, holds: str) -> None:
