@@ -29,6 +29,7 @@ from content import (
     objects,
     packs,
     paths,
+    published,
     schedule,
     sealed,
     staff,
@@ -282,6 +283,14 @@ def export(path: Path) -> None:
         counts = archive.export(settings, path, progress)
     tell(counts)
     console.print(f"存档已写入 archive written to {path}")
+
+
+@cli.command()
+def restored() -> None:
+    """Run this after the database was restored from a backup: phones then start over instead of missing what came since."""
+    opened()
+    published.step_epoch()
+    console.print("手机将重新同步 phones start over")
 
 
 # --- staff -----------------------------------------------------------------------------------------------------------

@@ -353,6 +353,7 @@ def edit(payload: dict[str, Any], media_id: str) -> Response:
     """
     revision = if_match()
     found = own(media_id)
+    reader().refresh()  # what was published a moment ago counts
     shown_in = reader().current.uses.get(found.sha256 or "", ())
     found = media.describe(found.id, actor().id, stored(payload), revision, shown_in)
     reader().refresh()

@@ -288,7 +288,14 @@ def read(known: Snapshot | None = None) -> Snapshot:
     with pymongo.timeout(LOAD):
         if there.epoch == known.epoch and not backwards:
             return known.after(there.seq, _rows(known.seq, there.seq), there.floor)
-        return Snapshot(epoch=there.epoch).after(there.seq, _rows(0, there.seq), there.floor)
+        made = Snapshot(epoch=there.epoch).after(there.seq, _rows(0, there.seq), there.floor)
+        for _ in range(5):  # a row released again meanwhile lies beyond the bound: without it the set would not be whole
+            later = mark()
+            if later.epoch != there.epoch or later.seq <= there.seq:
+                break
+            made = made.after(later.seq, _rows(there.seq, later.seq), later.floor)
+            there = later
+        return made
 
 
 class Reader:
@@ -317,8 +324,9 @@ class Reader:
         """Load what there is (database, else file) and start the thread. A second call is a no-op."""
         if self._thread:
             return
+        kept = _header(self._file) if self._file else None  # before the database is read: a sibling may save a later state
         if self.refresh():
-            self._compare()
+            self._compare(kept)
         elif self._file:
             self._swap(_load(self._file))
             self._saved = self.current
@@ -350,10 +358,10 @@ class Reader:
             store.end_abandoned()
             return True
 
-    def _compare(self) -> None:
+    def _compare(self, kept: dict[str, Any] | None) -> None:
         """At a start: a database that is not a later state of what this machine kept from the same epoch was restored from an
         older backup while nobody looked."""
-        kept, now = _header(self._file) if self._file else None, self.current
+        now = self.current
         if kept is None or kept["epoch"] != now.epoch:
             return
         kind, key, language, seq, at = kept["newest"]

@@ -756,3 +756,31 @@ def test_a_path_begins_with_its_self_check_only_while_that_is_there(site: Site, 
     release(site, gone("check", "talk", ANY))
     phone.sync(PARENT)
     assert phone.held[PARENT]["path", "ours"]["content"]["begins_with"] is None
+
+
+def test_a_row_that_moves_during_the_first_read_is_there_all_the_same(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    release(site, lesson("calm"))
+    release(site, lesson("sleep"))
+    rows, moved = published._rows, [lesson("calm", said="又改了")]
+
+    def between(since: int, to: int) -> Iterable[Item]:
+        if moved:
+            item = moved.pop()
+            store.transaction(lambda session: published.release(session, [item]))
+        return rows(since, to)
+
+    monkeypatch.setattr(published, "_rows", between)
+    snapshot = published.read()
+    assert {key: (texts["zh-Hans"].content or {})["title"] for key, texts in snapshot.entries("lesson").items()} == {
+        "calm": "又改了", "sleep": "一",
+    }  # fmt: skip
+
+
+def test_who_knows_nothing_says_so_and_help_is_there(site: Site) -> None:
+    release(site, lesson("calm"))
+    site.reader._swap(Snapshot())  # born while the database is away and without a kept file
+    site.reader.up = False
+    for path in ("/v1/lessons", "/v1/lessons/calm", "/v1/paths", "/v1/packs"):
+        assert site.get(path).status_code == 503, path
+    assert site.get("/v1/help-card").json()["emergency"][0]["number"] == "110"
+    assert site.get("/v1/vocabularies").status_code == 200
