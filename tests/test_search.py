@@ -28,7 +28,7 @@ PLAIN = {"title": "雨天", "summary": "下雨的时候。", "try_this": "带伞
 @pytest.fixture(scope="module")
 def corpus() -> list[Item]:
     """The starter library and the Mongolian test texts."""
-    return bench.library()
+    return bench.starter()
 
 
 def put(site: Site, *items: Item) -> None:
@@ -497,7 +497,7 @@ _held: list[Any] = []
 
 def _some() -> tuple[search.Index, Snapshot]:
     if not _held:
-        _held.append((search.Index(), Snapshot().after(1, bench.library())))
+        _held.append((search.Index(), Snapshot().after(1, bench.starter())))
     return _held[0]  # type: ignore[no-any-return]
 
 

@@ -59,7 +59,7 @@ def item(slug: str, edition: str, text: dict[str, Any], **facts: Any) -> Item:
     return Item("lesson", slug, edition, content, 1)
 
 
-def library(*folders: Path) -> list[Item]:
+def starter(*folders: Path) -> list[Item]:
     """The starter library, the test texts, and what the folders hold, as published items."""
     found = []
     for outcome in itertools.chain.from_iterable(importing.read(folder) for folder in (LIBRARY, *folders)):
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000])
     parser.add_argument("--list", action="store_true", help="every query with the places of what was expected")
     options = parser.parse_args()
-    lines, items = queries(), library(*options.folders)
+    lines, items = queries(), starter(*options.folders)
     index, snapshot = search.Index(), Snapshot().after(1, items)
     index.follow(snapshot)
     found = list(ranks(index, snapshot, lines))
