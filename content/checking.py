@@ -16,6 +16,7 @@ import yaml
 
 from content import divisions, languages
 from content.failures import FieldError, Invalid, invalid
+from content.vocabulary import Stage
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 SLUG_LIMIT = 80  # characters
@@ -94,6 +95,16 @@ class Check:
     def codes(self, field: str, value: Any, table: Collection[str]) -> list[str]:
         """Codes of a table, each once, in the order given."""
         return list(dict.fromkeys(self.coded(field, one, table) for one in self.rows(field, value)))
+
+    def stages(self, value: Any, field: str = "stages") -> list[str]:
+        """Stages in their one spelling, each once, in the order given."""
+        found = []
+        for one in self.rows(field, value):
+            try:
+                found.append(str(Stage.parse(one, field)))
+            except Invalid as failure:
+                self.errors += failure.errors
+        return list(dict.fromkeys(found))
 
     def whole(self, field: str, value: Any, low: int, high: int) -> int | None:
         """A whole number in a range, None for none."""

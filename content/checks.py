@@ -147,12 +147,6 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     every error at once."""
     check = Checking()
     check.fields(values, FIELDS)
-    stages = []
-    for value in check.rows("stages", values.get("stages")):
-        try:
-            stages.append(str(Stage.parse(value)))
-        except Invalid as failure:
-            check.errors += failure.errors
     if not isinstance(values.get("validated"), bool | None):
         check.fail("validated", "wrong_type", reason="true / false")
     lessons = [str(v) for v in check.rows("lessons", values.get("lessons"), 20)]
@@ -164,7 +158,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
         "source": check.text("source", values.get("source")),
         "rights": check.coded("rights", values["rights"], RIGHTS) if values.get("rights") else None,
         "audiences": check.codes("audiences", values.get("audiences"), AUDIENCES),
-        "stages": list(dict.fromkeys(stages)),
+        "stages": check.stages(values.get("stages")),
         "languages": list(
             dict.fromkeys(check.language("languages", v) for v in check.rows("languages", values.get("languages")))
         ),

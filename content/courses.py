@@ -26,10 +26,10 @@ from pymongo.client_session import ClientSession
 
 from content import records, staff, store
 from content.checking import Check
-from content.failures import Conflict, Forbidden, Invalid, NotFound, invalid
+from content.failures import Conflict, Forbidden, NotFound, invalid
 from content.published import ANY, Item, release
 from content.settings import Settings
-from content.vocabulary import AUDIENCES, FORMATS, PLACES, TOPICS, Stage
+from content.vocabulary import AUDIENCES, FORMATS, PLACES, TOPICS
 
 KEEP = timedelta(days=29)  # a booking's personal data after its session; promise 18 says 30 days, one is left for the purge
 MOST_SEATS = 100_000
@@ -151,12 +151,6 @@ def checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
         title = check.text(f"texts.{key}.title", row.get("title"), 120, required=True)
         summary = check.text(f"texts.{key}.summary", row.get("summary"), 2000)
         texts[tag] = {"title": title or "", "summary": summary or ""}
-    stages = []
-    for text in check.rows("stages", values.get("stages")):
-        try:
-            stages.append(str(Stage.parse(text)))
-        except Invalid as error:
-            check.errors += error.errors
     lecturers = [
         _parts(check, f"lecturers.{n}", v, "name", "field")
         for n, v in enumerate(check.rows("lecturers", values.get("lecturers")))
@@ -166,7 +160,7 @@ def checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
         "organiser_name": check.texts("organiser_name", values.get("organiser_name"), 120),
         "topics": check.codes("topics", values.get("topics"), TOPICS),
         "audiences": check.codes("audiences", values.get("audiences"), AUDIENCES),
-        "stages": list(dict.fromkeys(stages)),
+        "stages": check.stages(values.get("stages")),
         "languages": [check.language("languages", v) for v in check.rows("languages", values.get("languages"))] or sorted(texts),
         "format": check.coded("format", values.get("format"), FORMATS),
         "organisation": check.text("organisation", values.get("organisation"), 64) or "",

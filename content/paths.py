@@ -27,7 +27,7 @@ from content.lessons import Lesson
 from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
 from content.settings import Settings
-from content.vocabulary import AUDIENCES, TOPICS, VOICES, Stage
+from content.vocabulary import AUDIENCES, TOPICS, VOICES
 
 FROM = ("start", "due_date", "birthday")
 SPAN = {"day": (-300, 6600), "week": (-43, 943)}  # from before a conception to a child's eighteenth birthday, in the pace's unit
@@ -145,15 +145,9 @@ def checked(facts: Mapping[str, Any], *, known: bool = True) -> dict[str, Any]:
     bands by name unless `known` is False. What pace and steps ask of each other is `faults`."""
     check = Checking()
     check.fields(facts, FACTS)
-    stages = []
-    for value in check.rows("stages", facts.get("stages")):
-        try:
-            stages.append(str(Stage.parse(value)))
-        except Invalid as failure:
-            check.errors += failure.errors
     result = {
         "audiences": check.codes("audiences", facts.get("audiences"), AUDIENCES),
-        "stages": list(dict.fromkeys(stages)),
+        "stages": check.stages(facts.get("stages")),
         "topics": check.codes("topics", facts.get("topics"), TOPICS),
         "divisions": list(
             dict.fromkeys(check.division("divisions", v) for v in check.rows("divisions", facts.get("divisions"), 200))
