@@ -14,20 +14,22 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from content import languages
-from content.failures import FieldError, Invalid, invalid
-from content.fhirpath import SCORES, Expression, Json, NotASum, names, proved
-from content.scoring import (
+from content.definition import (
     ANSWERED,
     CHOICES,
     NUMBERS,
+    TOTAL,
     Clause,
     Definition,
     EnableWhen,
     Item,
     Number,
     Option,
+    Scale,
     number,
 )
+from content.failures import FieldError, Invalid, invalid
+from content.fhirpath import SCORES, Expression, Json, NotASum, names, proved
 
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64  # of the JSON text
@@ -457,7 +459,9 @@ class _Page:
         unit = self.one(node, "questionnaire-unit", path)[1]
         unit = str(unit.get("display") or unit.get("code") or "")[:40] if isinstance(unit, dict) else ""
         required = required or (kind in ANSWERED and (at_least or 0) >= 1)
-        return Item(link_id, kind, text, required, True, minimum, maximum, unit if kind in NUMBERS else "", options, None, below)
+        return Item(
+            link_id, kind, text, required, minimum, maximum, unit if kind in NUMBERS else "", options=options, items=below
+        )
 
     # options ---------------------------------------------------------------------------------------------------------
 
@@ -690,7 +694,8 @@ class _Page:
         if not self.totals:
             if not scored:
                 self.warn("item", "没有分值，不算总分 no scores: there is no total")
-            return replace(definition, total="sum" if scored else None)
+                return definition
+            return replace(definition, scales=(Scale(TOTAL, tuple(item.link_id for item in scored)),))
         outcomes = set()
         for scope, expression in self.totals:
             try:
@@ -702,12 +707,8 @@ class _Page:
         if len(outcomes) != 1 or self.errors:
             return definition
         [(mode, counted)] = outcomes
-
-        def marked(item: Item) -> Item:
-            keep = not item.scored or item.link_id in counted
-            return replace(item, counts=keep, items=tuple(marked(one) for one in item.items))
-
-        return replace(definition, total=mode, items=tuple(marked(item) for item in definition.items))
+        of = tuple(item.link_id for item in scored if item.link_id in counted)
+        return replace(definition, scales=(Scale(TOTAL, of, mode),))
 
 
 def _guess(node: Json) -> str:

@@ -13,7 +13,7 @@ import fhirpathpy
 from fhirpathpy.engine.nodes import ResourceNode
 from fhirpathpy.models import models
 
-from content.scoring import Item, Option, number
+from content.definition import Item, Option, number
 
 Json = dict[str, Any]
 Answers = Mapping[tuple[str, str], Json]

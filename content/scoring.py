@@ -1,216 +1,95 @@
-"""A questionnaire as plain values, and its score: pure functions of (definition, coded answers).
+"""The score of a questionnaire: a pure function of (definition, coded answers, age and sex).
 
-Nothing here is stored or logged, and no failure repeats an answer. Only codes are compared, never labels, so every
-language scores alike. A total is always computed; none is ever taken from outside.
+Nothing here is stored or logged, and no failure repeats an answer. Only codes are compared, never labels, so every language
+scores alike. A total is always computed; none is ever taken from outside. `api/reader/scorer.js` is the same on a phone; both
+answer one table of cases (`tests/cases`).
 
 Answers are `{link_id: value}`: a code for a choice, a list of codes for several, a number, or a bool. Free text stays on
 the phone: an item of kind "text" is shown and never answered here, so no rule may hang on it.
 """
 
-import hashlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from content.definition import (
+    ANSWERED,
+    CHOICES,
+    LARGEST,
+    NUMBERS,
+    TOTAL,
+    Band,
+    Clause,
+    Definition,
+    Item,
+    Norm,
+    Number,
+    Scale,
+    number,
+)
 from content.failures import FieldError, Invalid
-from content.published import canonical
-
-Number = int | float
-Texts = Mapping[str, str]
-"""Text by language tag."""
-Answer = str | bool | int | float | Sequence[str]
-
-CHOICES = frozenset({"choice", "multiple"})
-NUMBERS = frozenset({"integer", "decimal"})
-ANSWERED = CHOICES | NUMBERS | {"boolean"}
-"""Kinds whose answers reach `score`; besides them there are "text", "display" and "group"."""
-KINDS = ANSWERED | {"text", "display", "group"}
-LARGEST = 10**12  # beyond any real answer, and far below where floats lose whole numbers
 
 
 @dataclass(frozen=True)
-class Option:
-    """One answer to choose. `code` is what an answer names, unique in its item; `score` None counts nothing."""
+class About:
+    """Who answers, as far as norms and age-banded items need it; nothing of it is kept. `age_months` also stands for "the child
+    that is asked about". `seconds` is how long the answering took, as the phone says."""
 
-    code: str
-    text: Texts
-    score: Number | None = None
-    system: str = ""
+    age_months: int | None = None
+    sex: str | None = None
+    seconds: int | None = None
 
 
-@dataclass(frozen=True)
-class Clause:
-    """`question` `operator` `value`: exists, =, !=, >, <, >=, <= with FHIR's meaning (see `_holds`)."""
-
-    question: str
-    operator: str
-    value: str | bool | Number
+NOBODY = About()
 
 
 @dataclass(frozen=True)
-class EnableWhen:
-    """When an item is asked: any or all of its clauses hold."""
+class Reading:
+    """What a scale amounts to. `minimum` and `maximum` are of what was asked. `band` is None while an item of it that is asked has
+    no answer (part of a sum reads too low) and where norms are needed and none fits. `standard` is the T score."""
 
-    any: bool
-    clauses: tuple[Clause, ...]
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of a questionnaire. `minimum` and `maximum` bound a number, or how many codes a "multiple" may have.
-
-    `counts` False keeps its scores out of the total. A group or question may hold further items.
-    """
-
-    link_id: str
-    kind: str
-    text: Texts
-    required: bool = False
-    counts: bool = True
-    minimum: Number | None = None
-    maximum: Number | None = None
-    unit: str = ""
-    options: tuple[Option, ...] = ()
-    enable_when: EnableWhen | None = None
-    items: tuple["Item", ...] = ()
-
-    @property
-    def clauses(self) -> tuple[Clause, ...]:
-        """Its enableWhen clauses; none when it is always asked."""
-        return self.enable_when.clauses if self.enable_when else ()
-
-    @property
-    def scored(self) -> bool:
-        """Whether its answer enters the total."""
-        return self.counts and any(option.score is not None for option in self.options)
-
-    def reach(self) -> tuple[float, float]:
-        """The least and the most it can add to a total."""
-        scores = sorted(option.score for option in self.options if option.score is not None)
-        if self.kind == "multiple":
-            most = int(self.maximum or len(scores))
-            return math.fsum(s for s in scores[:most] if s < 0), math.fsum(s for s in scores[::-1][:most] if s > 0)
-        return (min(scores), max(scores)) if scores else (0, 0)
-
-
-@dataclass(frozen=True)
-class Band:
-    """A range of totals, both ends included, with what to say and what to do next, by language."""
-
-    code: str
+    scale: Scale
+    value: Number | None
     minimum: Number
     maximum: Number
-    text: Texts
-    next_steps: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True)
-class Critical:
-    """Answers that call for help at once, whatever the total. A boolean's codes are "true" and "false"."""
-
-    item: str
-    codes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Definition:
-    """A whole questionnaire, immutable; `version` names this exact content.
-
-    `total` is "sum" (of what was answered), "sum_if_complete" (none until every counted item is), or None.
-    """
-
-    slug: str
-    title: Texts
-    items: tuple[Item, ...]
-    total: str | None = None
-    bands: tuple[Band, ...] = ()
-    critical: tuple[Critical, ...] = ()
-
-    @cached_property
-    def version(self) -> str:
-        """SHA-256 of the canonical content, slug left out: the same questions under another name are the same version."""
-        content = {k: v for k, v in to_json(self).items() if k != "slug"}
-        return hashlib.sha256(canonical(content).encode()).hexdigest()
-
-    @cached_property
-    def parents(self) -> Mapping[str, str | None]:
-        """Each item's parent by link id, in the order of the page."""
-        return {item.link_id: parent for item, parent in _walk(self.items, None)}
-
-    @cached_property
-    def index(self) -> Mapping[str, Item]:
-        """Items by link id, in the order of the page."""
-        return {item.link_id: item for item, _ in _walk(self.items, None)}
-
-    @cached_property
-    def order(self) -> tuple[Item, ...]:
-        """Items so that what decides about an item comes before it. Those in a cycle are left out (see `circular`)."""
-        waiting = {
-            item.link_id: {*([parent] if parent else []), *(c.question for c in item.clauses)}
-            for item, parent in _walk(self.items, None)
-        }
-        done: dict[str, Item] = {}
-        while ready := [link_id for link_id, needs in waiting.items() if needs <= done.keys()]:
-            for link_id in ready:
-                done[link_id] = self.index[link_id]
-                del waiting[link_id]
-        return tuple(done.values())
-
-    @property
-    def circular(self) -> tuple[str, ...]:
-        """Link ids whose enableWhen leads back to themselves or to a question that does not exist."""
-        known = {item.link_id for item in self.order}
-        return tuple(link_id for link_id in self.index if link_id not in known)
-
-    @cached_property
-    def languages(self) -> tuple[str, ...]:
-        """Languages in which every item and every option has its text. Only these may be shown."""
-        texts = [item.text for item in self.index.values() if item.kind != "group" or item.text]
-        texts += [option.text for item in self.index.values() for option in item.options]
-        return tuple(sorted(set.intersection(*(set(text) for text in texts)))) if texts else ()
-
-    @property
-    def reach(self) -> tuple[Number, Number]:
-        """The least and the most the total can be, every counted item answered."""
-        ends = [item.reach() for item in self.index.values() if item.scored]
-        return number(math.fsum(low for low, _ in ends)), number(math.fsum(high for _, high in ends))
+    band: Band | None
+    norm: Norm | None
+    standard: Number | None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What answers amount to. `band` is None while a counted item that is asked has no answer: part of a sum reads too low.
+    """What answers amount to. `answered` and `missing` are link ids of what is asked under these answers (missing ones were not
+    required); `validity` the kinds of rules that these answers meet."""
 
-    `answered` and `missing` are link ids of what is asked under these answers (missing ones were not required).
-    """
-
-    total: Number | None
-    maximum: Number | None
-    band: Band | None
+    readings: tuple[Reading, ...]
     critical: bool
     answered: tuple[str, ...]
     missing: tuple[str, ...]
+    validity: tuple[str, ...]
+
+    def reading(self, code: str) -> Reading | None:
+        """Of one scale."""
+        return next((reading for reading in self.readings if reading.scale.code == code), None)
+
+    @property
+    def total(self) -> Number | None:
+        """The value of the whole; None where there is none."""
+        whole = self.reading(TOTAL)
+        return whole.value if whole else None
+
+    @property
+    def band(self) -> Band | None:
+        """The band of the whole."""
+        whole = self.reading(TOTAL)
+        return whole.band if whole else None
 
 
-def number(value: float) -> Number:
-    """The number in its one spelling: whole ones as int, others rounded to 6 places, so equal content has equal hash."""
-    value = round(value, 6)
-    return int(value) if value == int(value) else value
-
-
-def _walk(items: Iterable[Item], parent: str | None) -> Iterator[tuple[Item, str | None]]:
-    for item in items:
-        yield item, parent
-        yield from _walk(item.items, item.link_id)
-
-
-# --- score -----------------------------------------------------------------------------------------------------------
-
-
-def score(definition: Definition, answers: Mapping[str, Any]) -> Result:
+def score(definition: Definition, answers: Mapping[str, Any], about: About = NOBODY) -> Result:
     """The result of these answers. Raises `Invalid` listing every wrong one: unknown item, unknown code, wrong type, out of
-    range, an answer to what is not asked, a required answer that is missing. An empty list of codes is no answer."""
+    range, an answer to what is not asked, a required answer that is missing, an age that is needed (`age_months`) and was not
+    told. An empty list of codes is no answer."""
     errors: dict[str, FieldError] = {}
     given: dict[str, tuple[Any, ...]] = {}
     for link_id, value in answers.items():
@@ -220,7 +99,9 @@ def score(definition: Definition, answers: Mapping[str, Any]) -> Result:
             errors[link_id] = error
         elif values := tuple(value) if isinstance(value, list | tuple) else (value,):
             given[link_id] = values
-    asked = _asked(definition, given)
+    if definition.by_age and about.age_months is None:
+        raise Invalid([FieldError("age_months", "required"), *errors.values()])
+    asked = _asked(definition, given, about)
     for link_id, item in definition.index.items():
         if link_id in given and link_id not in asked:
             errors[link_id] = FieldError(f"answers.{link_id}", "not_asked")
@@ -228,22 +109,13 @@ def score(definition: Definition, answers: Mapping[str, Any]) -> Result:
             errors[link_id] = FieldError(f"answers.{link_id}", "required")
     if errors:
         raise Invalid(list(errors.values()))
-
-    counted = [item for item in definition.index.values() if item.scored and item.link_id in asked]
-    complete = all(item.link_id in given for item in counted)
-    total: Number | None = None
-    if definition.total and any(item.link_id in given for item in counted) and (complete or definition.total == "sum"):
-        # fsum: the exact sum, whatever the order of the answers
-        total = number(math.fsum(o.score or 0 for i in counted for o in i.options if o.code in given.get(i.link_id, ())))
-    band = next((b for b in definition.bands if total is not None and complete and b.minimum <= total <= b.maximum), None)
     answerable = [link_id for link_id, item in definition.index.items() if item.kind in ANSWERED and link_id in asked]
     return Result(
-        total=total,
-        maximum=definition.reach[1] if definition.total else None,
-        band=band,
+        readings=tuple(_reading(definition, scale, given, asked, about) for scale in definition.scales),
         critical=is_critical(definition, answers),
         answered=tuple(link_id for link_id in answerable if link_id in given),
         missing=tuple(link_id for link_id in answerable if link_id not in given),
+        validity=_doubts(definition, given, about),
     )
 
 
@@ -251,11 +123,19 @@ def is_critical(definition: Definition, answers: Mapping[str, Any]) -> bool:
     """Whether some answer calls for help at once. Never raises, and looks at wrong or half-filled answers too: an error in
     one field must not hide the help that another asks for."""
     for rule in definition.critical:
-        value = answers.get(rule.item)
+        item, value = definition.index.get(rule.item), answers.get(rule.item)
         for one in value if isinstance(value, list | tuple) else (value,):
             if (str(one).lower() if isinstance(one, bool) else str(one)) in rule.codes:
                 return True
+            if rule.at_least is not None and item is not None:
+                number_given = isinstance(one, int | float) and not isinstance(one, bool)
+                worth = one if number_given else next((o.score for o in item.options if o.code == one), None)
+                if worth is not None and worth >= rule.at_least:
+                    return True
     return False
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
 
 
 def _wrong(item: Item, value: Any) -> FieldError | None:
@@ -286,13 +166,15 @@ def _wrong(item: Item, value: Any) -> FieldError | None:
     return None
 
 
-def _asked(definition: Definition, given: Mapping[str, tuple[Any, ...]]) -> set[str]:
-    """Link ids that are asked under these answers. What is under something not asked is not asked either, and an answer to
-    what is not asked decides nothing."""
+def _asked(definition: Definition, given: Mapping[str, tuple[Any, ...]], about: About) -> set[str]:
+    """Link ids that are asked under these answers and at this age. What is under something not asked is not asked either, and an
+    answer to what is not asked decides nothing."""
     asked: set[str] = set()
     for item in definition.order:
         parent = definition.parents[item.link_id]
         if parent is not None and parent not in asked:
+            continue
+        if item.ages and not (about.age_months is not None and item.ages[0] <= about.age_months <= item.ages[1]):
             continue
         when = item.enable_when
         if when:
@@ -325,99 +207,86 @@ def _holds(clause: Clause, values: Sequence[Any]) -> bool:
     raise AssertionError(clause.operator)
 
 
-# --- bands and critical answers --------------------------------------------------------------------------------------
+# --- scales ----------------------------------------------------------------------------------------------------------
 
 
-def faults(definition: Definition) -> list[FieldError]:
-    """What is wrong with a definition's own rules: bands that overlap or leave a whole total out, critical rules that name
-    no such item or code, enableWhen that leads in a circle. Empty when all is well."""
-    found = [FieldError(f"items.{link_id}.enable_when", "circular") for link_id in definition.circular]
-    low, high = definition.reach
-    bands = sorted(definition.bands, key=lambda band: band.minimum)
-    if bands and not definition.total:
-        found.append(FieldError("bands", "incomplete", {"missing": "scores"}))
-    for n, band in enumerate(bands):
-        field = f"bands.{band.code}"
-        if band.minimum > band.maximum or (n and band.minimum <= bands[n - 1].maximum):
-            found.append(FieldError(field, "out_of_range", {"reason": "min > max, or overlap"}))
-        elif band.minimum > (bands[n - 1].maximum + 1 if n else low):
-            found.append(FieldError(field, "out_of_range", {"reason": f"gap before {band.minimum}"}))
-    if bands and bands[-1].maximum < high:
-        found.append(FieldError(f"bands.{bands[-1].code}", "out_of_range", {"reason": f"max < {high}"}))
-    for rule in definition.critical:
-        item = definition.index.get(rule.item)
-        codes = {o.code for o in item.options} if item and item.kind in CHOICES else {"true", "false"}
-        if item is None or item.kind not in CHOICES | {"boolean"}:
-            found.append(FieldError("critical", "unknown_reference", {"value": rule.item}))
-        found += [FieldError("critical", "unknown_reference", {"value": c}) for c in rule.codes if item and c not in codes]
-    return found
+def _worth(item: Item, values: Sequence[Any], reverse: bool) -> float:
+    """What an answer adds to a scale."""
+    if item.kind in CHOICES:
+        found = math.fsum(option.score or 0 for option in item.options if option.code in values)
+    else:
+        found = float(values[0])
+    return sum(item.reach) - found if reverse else found
 
 
-def with_rules(definition: Definition, bands: Sequence[Band], critical: Sequence[Critical]) -> Definition:
-    """The definition with these bands and critical rules. Raises `Invalid` with all `faults`."""
-    made = replace(definition, bands=tuple(bands), critical=tuple(critical))
-    if found := faults(made):
-        raise Invalid(found)
-    return made
+def _value(definition: Definition, scale: Scale, given: Mapping[str, tuple[Any, ...]], asked: set[str]) -> Number | None:
+    """The scale's value; None when nothing of it was answered, or not enough."""
+    leaves = [leaf.link_id for leaf in definition.leaves(scale) if leaf.link_id in asked]
+    if scale.method == "sum_if_complete" and not all(link_id in given for link_id in leaves):
+        return None
+    parts: list[float] = []
+    for name in scale.of:
+        if name in definition.index:
+            if name in given and name in asked:
+                parts.append(_worth(definition.index[name], given[name], name in scale.reverse))
+        elif (below := _value(definition, definition.scale[name], given, asked)) is not None:
+            parts.append(below)
+    if not parts:
+        return None
+    # fsum: the exact sum, whatever the order of the answers
+    return number(math.fsum(parts) / (len(parts) if scale.method == "mean" else 1))
 
 
-# --- plain values ----------------------------------------------------------------------------------------------------
+def _reading(
+    definition: Definition, scale: Scale, given: Mapping[str, tuple[Any, ...]], asked: set[str], about: About
+) -> Reading:
+    value = _value(definition, scale, given, asked)
+    low, high = definition.reach(scale, asked)
+    norm = next((n for n in scale.norms if _fits(n, about)), None)
+    complete = all(leaf.link_id in given for leaf in definition.leaves(scale) if leaf.link_id in asked)
+    band = standard = None
+    if value is not None and complete:
+        if norm or not scale.norms:
+            band = band_of(scale, norm, value)
+        if norm and norm.mean is not None and norm.sd:
+            standard = number(round(50 + 10 * (value - norm.mean) / norm.sd, 1))
+    return Reading(scale, value, low, high, band, norm, standard)
 
 
-def to_json(definition: Definition) -> dict[str, Any]:
-    """Plain JSON values of the whole definition; `from_json` gives it back equal, with the same version."""
-
-    def item(one: Item) -> dict[str, Any]:
-        when = one.enable_when
-        return {
-            "link_id": one.link_id, "kind": one.kind, "text": dict(one.text), "required": one.required, "counts": one.counts,
-            "minimum": one.minimum, "maximum": one.maximum, "unit": one.unit,
-            "options": [{"code": o.code, "text": dict(o.text), "score": o.score, "system": o.system} for o in one.options],
-            "enable_when": when and {
-                "any": when.any,
-                "clauses": [{"question": c.question, "operator": c.operator, "value": c.value} for c in when.clauses],
-            },
-            "items": [item(below) for below in one.items],
-        }  # fmt: skip
-
-    return {
-        "slug": definition.slug,
-        "title": dict(definition.title),
-        "total": definition.total,
-        "items": [item(one) for one in definition.items],
-        "bands": [
-            {"code": b.code, "minimum": b.minimum, "maximum": b.maximum, "text": dict(b.text),
-             "next_steps": {language: list(steps) for language, steps in b.next_steps.items()}}
-            for b in definition.bands
-        ],
-        "critical": [{"item": c.item, "codes": list(c.codes)} for c in definition.critical],
-    }  # fmt: skip
-
-
-def from_json(value: Mapping[str, Any]) -> Definition:
-    """The definition from what `to_json` gave. Trusts its shape: it reads what this service wrote."""
-
-    def when(raw: Mapping[str, Any]) -> EnableWhen:
-        return EnableWhen(raw["any"], tuple(Clause(**clause) for clause in raw["clauses"]))
-
-    def item(raw: Mapping[str, Any]) -> Item:
-        return Item(
-            **{
-                **raw,
-                "options": tuple(Option(**option) for option in raw["options"]),
-                "enable_when": when(raw["enable_when"]) if raw["enable_when"] else None,
-                "items": tuple(item(below) for below in raw["items"]),
-            }
-        )
-
-    return Definition(
-        slug=value["slug"],
-        title=value["title"],
-        total=value["total"],
-        items=tuple(item(raw) for raw in value["items"]),
-        bands=tuple(
-            Band(**{**raw, "next_steps": {language: tuple(steps) for language, steps in raw["next_steps"].items()}})
-            for raw in value["bands"]
-        ),
-        critical=tuple(Critical(raw["item"], tuple(raw["codes"])) for raw in value["critical"]),
+def _fits(norm: Norm, about: About) -> bool:
+    return (
+        about.age_months is not None
+        and norm.minimum_age <= about.age_months <= norm.maximum_age
+        and (norm.sex is None or norm.sex == about.sex)
     )
+
+
+def band_of(scale: Scale, norm: Norm | None, value: Number) -> Band | None:
+    """The band that holds a value. Bands of a scale with fractions touch, and what lies on an edge belongs to the upper one."""
+    found = None
+    for band in scale.bands:
+        low, high = norm.cuts.get(band.code, (band.minimum, band.maximum)) if norm else (band.minimum, band.maximum)
+        if low <= value <= high and (found is None or low > found[0]):
+            found = low, band
+    return found[1] if found else None
+
+
+def _doubts(definition: Definition, given: Mapping[str, tuple[Any, ...]], about: About) -> tuple[str, ...]:
+    """Kinds of the validity rules that these answers meet."""
+    met = []
+    for rule in definition.validity:
+        if rule.kind == "too_fast":
+            doubtful = about.seconds is not None and about.seconds < (rule.seconds or 0)
+        else:
+            doubtful = all(link_id in given for link_id in rule.items) and (
+                len({_place(definition.index[link_id], given[link_id]) for link_id in rule.items}) == 1
+            )
+        if doubtful and rule.kind not in met:
+            met.append(rule.kind)
+    return tuple(met)
+
+
+def _place(item: Item, values: Sequence[Any]) -> Any:
+    """Where an answer stands on its line: the option's place, or the number itself."""
+    codes = [option.code for option in item.options]
+    return tuple(codes.index(code) for code in values) if item.kind in CHOICES else values
