@@ -6,6 +6,7 @@ value, so it is kept apart from the database's backup.
 """
 
 import base64
+import hmac
 import threading
 from typing import Any
 
@@ -105,3 +106,11 @@ def unseal(data: bytes) -> str:
         _explain(error)
         raise SettingsError("A sealed value does not open with XINQIAO_DATA_KEY. Set the one it was sealed with.") from error
     return text
+
+
+def derived(settings: Settings, purpose: str) -> bytes:
+    """32 bytes that follow from the master key and say nothing of it: another key for each purpose, the same in every process.
+    HKDF-SHA-256 (RFC 5869) without salt, the purpose as info. Raises `SettingsError` without a master key."""
+    secret = base64.b64decode(settings.needed("data_key").data_key)
+    extracted = hmac.digest(bytes(32), secret, "sha256")
+    return hmac.digest(extracted, purpose.encode() + b"\x01", "sha256")
