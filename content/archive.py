@@ -59,6 +59,7 @@ LEFT: Mapping[str, str] = {
     "accounts": "people, their passwords and second factors; another store has its own",
     "staff_sessions": "tokens",
     "staff_failures": "failed sign-ins",
+    "results": "the students' own, sealed under receipts and a key that stays here; they go by themselves within half a year",
     "bookings": "families' names and telephones, sealed with a key that stays here",
     "replays": "answers kept for a repeated request, for a day",
     "audit": "who did what: people's work, and true of this store only",

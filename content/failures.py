@@ -162,6 +162,26 @@ TEXTS: dict[str, Text] = {
         "这份自评已更新。请重新打开自评再作答，求助信息见下。",
         "This check has been updated. Open it again and answer afresh; ways to get help come with this answer.",
     ),
+    # kept results
+    "receipt_mistyped": Text(
+        "凭据有输错的数字。请对照保存的卡片再输一次，共 28 个数字。",
+        "A digit of the receipt is wrong. Compare it with the card you saved and type all 28 digits again.",
+    ),
+    "unknown_receipt": Text(
+        "这个凭据下没有保存的结果：可能已经删除，或者过了保存期。",
+        "Nothing is kept under this receipt: it was erased, or its time is over.",
+    ),
+    "other_day": Text(
+        "“{field}”不是今天的（今天是 {today}）。请不要换一个再发：昨天的那一次可能已经计入。",
+        "“{field}” is not of today, {today}. Drop it and send no other in its place: it may have been counted yesterday.",
+    ),
+    "not_counted": Text(
+        "“{field}”要写本服务（{reach}）范围内的区县，“{value}”不是。不填也可以。",
+        "“{field}” names a county within {reach}, which {value} is not. It may be left out.",
+    ),
+    "unknown_code": Text(
+        "这个答题码不对，或者已经用过。请核对后再试。", "This code is not known or has been used. Check it and try again."
+    ),
     "payload_too_large": Text(
         "推送内容为 {size} 字节，上限 {limit} 字节。请缩短。", "The push is {size} bytes; the limit is {limit}. Shorten it."
     ),

