@@ -40,7 +40,9 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     from api import (
         auth,
         bookings,
+        checkdesk,
         checks,
+        contributions,
         courses,
         desk,
         divisions,
@@ -53,6 +55,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         ops,
         paths,
         previews,
+        results,
         search,
         staff,
         support,
@@ -82,6 +85,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     app.extensions["reader"] = reader
     app.extensions["index"] = Index()  # without a thread it follows when it is asked; a worker starts it
     app.before_request(front.mark)
+    app.before_request(checks.help_beside)  # before what may refuse a request ahead of its view
     guard.install(app)
     errors.install(app)
     api = errors.Api(app)
@@ -93,6 +97,9 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         search,
         sync,
         checks,
+        results,
+        checkdesk,
+        contributions,
         courses,
         bookings,
         support,

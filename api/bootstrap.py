@@ -10,7 +10,7 @@ from pathlib import Path
 
 from content import (
     archive,
-    checks,
+    checkfiles,
     courses,
     directory,
     importing,
@@ -88,7 +88,7 @@ def load_library(settings: Settings, say: Callable[[str], None]) -> None:
             lessons.install(slug, lessons.stated(group[0].meta), texts)
             count["lessons"] = count.get("lessons", 0) + 1
     for name, load in (
-        ("checks", checks.load_library),
+        ("checks", checkfiles.load_library),
         ("paths", paths.load_library),
         ("courses", courses.load_library),
         ("services", directory.load_library),

@@ -1,28 +1,28 @@
-"""Self-checks: ask, score, and the desk where they are reviewed, approved and recalled.
+"""Self-checks: find, ask and score them. The desk where they are reviewed, approved and recalled is `checkdesk`.
 
 `POST /v1/checks/{slug}/score` stores nothing and logs nothing. Whatever it answers, a failure too, the help card is in it:
 an error in one field must not hide the help that another asks for.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import marshmallow as ma
 from flask import Response, g, jsonify, request
 from marshmallow import validate
 
 from api import front
-from api.auth import actor, allowed, own
-from api.guard import Blueprint, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Regexp, reader, settings
-from content import catalogue, checks, directory, languages, paths, scoring, store
-from content.checks import PURPOSES, RIGHTS, Check
+from api.auth import POLICY
+from api.guard import Blueprint, page
+from api.shapes import Paging, Real, Regexp, reader, settings
+from content import catalogue, checks, directory, languages, paths, rules, scoring, store
+from content.checks import PURPOSES
+from content.definition import KINDS, METHODS, OLDEST, SEXES, TOTAL, Definition
 from content.failures import Conflict, FieldError, Invalid
-from content.published import ANY, Item
-from content.publishing import STATES
+from content.published import Item
 from content.vocabulary import AUDIENCES, STAGES, Stage
 
 blp = Blueprint("checks", __name__, url_prefix="/v1", description="Self-checks, scored without a trace")
-staff = Blueprint("staff_checks", __name__, url_prefix="/v1/staff", description="Review, approve, publish, recall self-checks")
 
 MOST = 500  # answers in one request; a definition has no more items
 
@@ -39,6 +39,9 @@ def language_of(item: Item) -> str:
 class ListQuery(Paging):
     audience = ma.fields.String(validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "student"})
     stage = ma.fields.String(validate=validate.OneOf(list(STAGES)), metadata={"example": "junior"})
+    age_months = ma.fields.Integer(
+        validate=validate.Range(0, OLDEST), metadata={"description": "of whoever it is about", "example": 30}
+    )
 
 
 class Brief(ma.Schema):
@@ -50,6 +53,7 @@ class Brief(ma.Schema):
     languages = ma.fields.List(ma.fields.String())
     audiences = ma.fields.List(ma.fields.String())
     stages = ma.fields.List(ma.fields.String())
+    ages = ma.fields.List(ma.fields.Integer(), allow_none=True, metadata={"description": "[least, most] in months, or null"})
     purpose = ma.fields.String(metadata={"description": ", ".join(PURPOSES)})
     validated = ma.fields.Boolean(metadata={"description": "false must be shown as “not validated”"})
     version = ma.fields.String(metadata={"description": "names this exact content; send it with the answers"})
@@ -76,22 +80,63 @@ class BandOut(ma.Schema):
     next_steps = ma.fields.List(ma.fields.String())
 
 
+class CutOut(ma.Schema):
+    band = ma.fields.String()
+    minimum = ma.fields.Float()
+    maximum = ma.fields.Float()
+
+
+class NormOut(ma.Schema):
+    """How a scale reads in one group: ages in months, both included; T score from mean and sd; other ends for bands."""
+
+    minimum_age = ma.fields.Integer()
+    maximum_age = ma.fields.Integer()
+    sex = ma.fields.String(allow_none=True)
+    mean = ma.fields.Float(allow_none=True)
+    sd = ma.fields.Float(allow_none=True)
+    cuts = ma.fields.List(ma.fields.Nested(CutOut))
+
+
+class ScaleOut(ma.Schema):
+    """A value computed from items and other scales; `total` is the code of the whole."""
+
+    code = ma.fields.String()
+    name = ma.fields.String()
+    of = ma.fields.List(ma.fields.String(), metadata={"description": "link ids and codes of scales"})
+    method = ma.fields.String(validate=validate.OneOf(METHODS))
+    reverse = ma.fields.List(ma.fields.String(), metadata={"description": "items that count least + most - score"})
+    minimum = ma.fields.Float()
+    maximum = ma.fields.Float()
+    bands = ma.fields.List(ma.fields.Nested(BandOut))
+    norms = ma.fields.List(ma.fields.Nested(NormOut))
+
+
 class CriticalOut(ma.Schema):
     item = ma.fields.String()
     codes = ma.fields.List(ma.fields.String())
+    at_least = ma.fields.Float(allow_none=True, metadata={"description": "an option's score or a number from here on"})
+
+
+class ValidityOut(ma.Schema):
+    kind = ma.fields.String(validate=validate.OneOf(rules.DOUBTS))
+    seconds = ma.fields.Integer(allow_none=True)
+    items = ma.fields.List(ma.fields.String())
+    text = ma.fields.String(metadata={"description": "say it beside the result, never instead of it"})
 
 
 class ItemOut(ma.Schema):
     """One line of a questionnaire."""
 
     link_id = ma.fields.String()
-    kind = ma.fields.String(validate=validate.OneOf(sorted(scoring.KINDS)))
+    kind = ma.fields.String(validate=validate.OneOf(sorted(KINDS)))
     text = ma.fields.String()
     required = ma.fields.Boolean()
-    counts = ma.fields.Boolean(metadata={"description": "whether its scores enter the total"})
     minimum = ma.fields.Float(allow_none=True)
     maximum = ma.fields.Float(allow_none=True)
     unit = ma.fields.String()
+    control = ma.fields.String(metadata={"description": "page, table, slider, or empty"})
+    ages = ma.fields.List(ma.fields.Integer(), allow_none=True, metadata={"description": "asked at these months only"})
+    explanation = ma.fields.String(metadata={"description": "shown once it is answered"})
     options = ma.fields.List(ma.fields.Nested(OptionOut))
     enable_when = ma.fields.Dict(allow_none=True, metadata={"description": "any, clauses of question, operator, value"})
     items = ma.fields.List(ma.fields.Nested(lambda: ItemOut()))
@@ -106,9 +151,9 @@ class Detail(Brief):
     evidence = ma.fields.String()
     parental_notice = ma.fields.String()
     items = ma.fields.List(ma.fields.Nested(ItemOut))
-    total = ma.fields.String(allow_none=True, metadata={"description": "sum, sum_if_complete, or null for none"})
-    bands = ma.fields.List(ma.fields.Nested(BandOut))
+    scales = ma.fields.List(ma.fields.Nested(ScaleOut))
     critical = ma.fields.List(ma.fields.Nested(CriticalOut), metadata={"description": "show the help card at once on these"})
+    validity = ma.fields.List(ma.fields.Nested(ValidityOut))
     lessons = ma.fields.List(ma.fields.String())
     expires_days = ma.fields.Integer(metadata={"description": "ask again before using a copy older than this"})
 
@@ -119,10 +164,10 @@ class Detail(Brief):
 def index(query: dict[str, Any]) -> Response:
     """Published self-checks
 
-    Filtered by audience and stage; each once, in the reader's best language.
+    Filtered by audience, stage and age; each once, in the reader's best language.
     """
     stage = Stage(query["stage"]) if "stage" in query else None
-    found = checks.catalogue(reader().current, query.get("audience"), stage)
+    found = checks.catalogue(reader().current, query.get("audience"), stage, query.get("age_months"))
     result = page(found, query.get("cursor"), query["limit"], lambda item: [item.key])
     result["items"] = [checks.brief(item, language_of(item)) for item in result["items"]]
     front.keep()
@@ -134,20 +179,11 @@ def index(query: dict[str, Any]) -> Response:
 def show(slug: str) -> Response:
     """One self-check
 
-    All of it in the reader's best language: items, options with scores, bands, critical answers. 404 once recalled.
+    All of it in the reader's best language: items, options with scores, scales with bands, critical answers. 404 once recalled.
     """
     item, definition = checks.published_check(reader().current, slug)
     front.keep()
     return jsonify(checks.detail(item, definition, language_of(item)))
-
-
-class Real(ma.fields.Float):
-    """A JSON number; the stock field also takes "3" and true."""
-
-    def _validated(self, value: Any) -> Any:
-        if isinstance(value, bool | str):
-            raise self.make_error("invalid", input=value)
-        return super()._validated(value)
 
 
 class AnswerIn(ma.Schema):
@@ -171,6 +207,13 @@ class ScoreIn(ma.Schema):
         validate=Regexp("^[0-9a-f]{64}$"), metadata={"description": "`version` of the definition answered"}
     )
     division = ma.fields.String(validate=Regexp("^[0-9]{6}$"), metadata={"description": "for the help card", "example": "150603"})
+    age_months = ma.fields.Integer(
+        strict=True, validate=validate.Range(0, OLDEST), metadata={"description": "where norms or ages need it; not kept"}
+    )
+    sex = ma.fields.String(validate=validate.OneOf(SEXES), metadata={"description": "where norms need it; not kept"})
+    seconds = ma.fields.Integer(
+        strict=True, validate=validate.Range(0, 86400), metadata={"description": "how long the answering took; not kept"}
+    )
     answers = ma.fields.List(ma.fields.Nested(AnswerIn), required=True, validate=validate.Length(max=MOST))
 
     class Meta:
@@ -187,16 +230,35 @@ class PathOut(ma.Schema):
     title = ma.fields.String()
 
 
+class ReadingOut(ma.Schema):
+    """What one scale amounts to."""
+
+    code = ma.fields.String()
+    name = ma.fields.String()
+    value = ma.fields.Float(allow_none=True)
+    minimum = ma.fields.Float(metadata={"description": "the least of what was asked"})
+    maximum = ma.fields.Float(metadata={"description": "the most of what was asked"})
+    standard = ma.fields.Float(allow_none=True, metadata={"description": "T score, where a norm with mean and sd fits"})
+    band = ma.fields.Nested(BandOut, allow_none=True)
+
+
+class DoubtOut(ma.Schema):
+    kind = ma.fields.String(validate=validate.OneOf(rules.DOUBTS))
+    text = ma.fields.String()
+
+
 class ScoreOut(ma.Schema):
     slug = ma.fields.String()
     version = ma.fields.String()
     language = ma.fields.String()
     validated = ma.fields.Boolean()
-    total = ma.fields.Float(allow_none=True)
+    total = ma.fields.Float(allow_none=True, metadata={"description": "of the scale `total`"})
     maximum = ma.fields.Float(allow_none=True)
     band = ma.fields.Nested(
         BandOut, allow_none=True, metadata={"description": "null while a counted answer is missing, and when `critical`"}
     )
+    scales = ma.fields.List(ma.fields.Nested(ReadingOut), metadata={"description": "all of them; no bands when `critical`"})
+    validity = ma.fields.List(ma.fields.Nested(DoubtOut))
     message = ma.fields.String(allow_none=True, metadata={"description": "when `critical`: show it first, with the help card"})
     critical = ma.fields.Boolean(metadata={"description": "an answer calls for help at once"})
     missing = ma.fields.List(ma.fields.String(), metadata={"description": "items asked and not answered"})
@@ -227,11 +289,12 @@ def card(division: str | None = None, language: str = "") -> dict[str, Any]:
     return directory.help_card(reader().current, division, store.now(), tag)
 
 
-@blp.before_request
 def help_beside() -> None:
-    """Every failure of a scoring request carries the card, one of the body's shape included."""
-    if request.endpoint == "checks.score":
-        g.beside_failure = {"help": card()}
+    """Asked before every request: whatever a student or parent sends to a sensitive route, each failure of it carries the card, a
+    refusal before its view and a body of the wrong shape included. Made only when there is one."""
+    rule = POLICY.get(request.endpoint or "")
+    if request.method == "POST" and rule is not None and rule.sensitive:
+        g.beside_failure = lambda: {"help": card()}
 
 
 @blp.post("/checks/<string:slug>/score")
@@ -244,24 +307,55 @@ def score(payload: dict[str, Any], slug: str) -> Response:
     comes with every answer, with every error too. An answer to an older version is refused as `old_version` (409): fetch
     the check again.
     """
-    g.beside_failure = {"help": card(payload.get("division"))}
-    snapshot = reader().current
-    item, definition = checks.published_check(snapshot, slug)
-    language = language_of(item)
+    return jsonify(scored(payload, slug).answer)
+
+
+class Scored(NamedTuple):
+    """A scoring request, done."""
+
+    answer: dict[str, Any]
+    """What is sent back, as `ScoreOut` says."""
+    result: scoring.Result
+    definition: Definition
+    item: Item
+    language: str
+
+
+def answers_of(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
+    """The body's answers by link id, and an error for each item that is answered twice."""
     answers: dict[str, Any] = {}
     twice = []
     for row in payload["answers"]:
         if row["item"] in answers:
             twice.append(FieldError(f"answers.{row['item'][:80]}", "exists", {"what": row["item"][:80]}))
         answers[row["item"]] = next(row[key] for key in ("code", "codes", "number", "yes") if key in row)
+    return answers, twice
+
+
+def scored(payload: Mapping[str, Any], slug: str) -> Scored:
+    """Score a `ScoreIn` against the published check. Puts the help card beside whatever failure follows, and whether an answer
+    calls for help even where another is wrong. Raises `NotFound`, `Conflict("old_version")`, `Invalid`."""
+    g.beside_failure = {"help": card(payload.get("division"))}
+    item, definition = checks.published_check(reader().current, slug)
+    language = language_of(item)
+    answers, twice = answers_of(payload)
     help_card = card(payload.get("division"), language)
     g.beside_failure = {"help": help_card, "critical": scoring.is_critical(definition, answers)}
     if payload.get("version", definition.version) != definition.version:
         raise Conflict("old_version")
     if twice:
         raise Invalid(twice)
-    result = scoring.score(definition, answers)
-    content = dict(item.content or {})
+    about = scoring.About(**{name: payload.get(name) for name in ("age_months", "sex", "seconds")})
+    result = scoring.score(definition, answers, about)
+    answer = _answer(result, definition, item, language, payload.get("division"), help_card)
+    return Scored(answer, result, definition, item, language)
+
+
+def _answer(
+    result: scoring.Result, definition: Definition, item: Item, language: str, near: str | None, help_card: dict[str, Any]
+) -> dict[str, Any]:
+    """A result in the reader's language, with what to read and where help is."""
+    snapshot, content = reader().current, dict(item.content or {})
     ears, last = content["register"]["audiences"], settings().language
     said = CRITICAL_PARENT if ears == ["parent"] else CRITICAL
     offered = []
@@ -271,191 +365,33 @@ def score(payload: dict[str, Any], slug: str) -> Response:
         if one:
             offered.append({"slug": name, "title": (one.content or {})["title"]})
     # whoever says "now" is not told beside it how well things are going, and is offered help and nothing to work on
-    band, near = None if result.critical else result.band, payload.get("division")
-    return jsonify(
-        {
-            "slug": slug,
-            "version": definition.version,
-            "language": language,
-            "validated": content["register"]["validated"],
-            "total": result.total,
-            "maximum": result.maximum,
-            "critical": result.critical,
-            "message": said["en" if language == "en" else "zh-Hans"] if result.critical else None,
-            "help": help_card,
-            "band": checks.band(band, language) if band else None,
-            "missing": list(result.missing),
-            "lessons": offered,
-            "paths": paths.offered(snapshot, slug, band.code, (language,), near, last) if band else [],
-        }
-    )
-
-
-# --- staff -----------------------------------------------------------------------------------------------------------
-
-
-class SpokenIn(ma.Schema):
-    language = ma.fields.String(required=True, validate=validate.Length(1, 35))
-    text = ma.fields.String(required=True, validate=validate.Length(1, 2000))
-
-
-class StepsIn(ma.Schema):
-    language = ma.fields.String(required=True, validate=validate.Length(1, 35))
-    steps = ma.fields.List(ma.fields.String(validate=validate.Length(1, 500)), required=True, validate=validate.Length(1, 10))
-
-
-class BandIn(ma.Schema):
-    code = ma.fields.String(required=True, validate=validate.Length(1, 40))
-    minimum = Real(required=True)
-    maximum = Real(required=True)
-    text = ma.fields.List(ma.fields.Nested(SpokenIn), required=True, validate=validate.Length(1, 20))
-    next_steps = ma.fields.List(ma.fields.Nested(StepsIn), load_default=list, validate=validate.Length(max=20))
-
-
-class CriticalIn(ma.Schema):
-    item = ma.fields.String(required=True, validate=validate.Length(1, 255))
-    codes = ma.fields.List(ma.fields.String(validate=validate.Length(1, 500)), required=True, validate=validate.Length(1, 50))
-
-
-class EditIn(ma.Schema):
-    """Only what is given is changed. Questions come by import; here is what stands around them."""
-
-    name = ma.fields.List(ma.fields.Nested(SpokenIn), validate=validate.Length(max=20))
-    source = ma.fields.String(validate=validate.Length(max=500), allow_none=True)
-    rights = ma.fields.String(validate=validate.OneOf(list(RIGHTS)), allow_none=True)
-    audiences = ma.fields.List(ma.fields.String(validate=validate.OneOf(list(AUDIENCES))), validate=validate.Length(max=10))
-    stages = ma.fields.List(ma.fields.String(validate=validate.Length(max=40)), validate=validate.Length(max=50))
-    languages = ma.fields.List(ma.fields.String(validate=validate.Length(1, 35)), validate=validate.Length(max=20))
-    validated = ma.fields.Boolean(truthy={True}, falsy={False}, allow_none=True)
-    purpose = ma.fields.String(validate=validate.OneOf(list(PURPOSES)), allow_none=True)
-    approver = ma.fields.String(validate=validate.Length(max=120), allow_none=True)
-    approval_number = ma.fields.String(validate=validate.Length(max=120), allow_none=True)
-    parental_notice = ma.fields.List(ma.fields.Nested(SpokenIn), validate=validate.Length(max=20))
-    evidence = ma.fields.String(validate=validate.Length(max=2000), allow_none=True)
-    lessons = ma.fields.List(ma.fields.String(validate=validate.Length(1, 80)), validate=validate.Length(max=20))
-    expires_days = ma.fields.Integer(strict=True, validate=validate.Range(1, checks.EXPIRES_DAYS))
-    bands = ma.fields.List(ma.fields.Nested(BandIn), validate=validate.Length(max=20))
-    critical = ma.fields.List(ma.fields.Nested(CriticalIn), validate=validate.Length(max=100))
-
-    class Meta:
-        unknown = ma.RAISE
-
-
-class NoteIn(ma.Schema):
-    note = ma.fields.String(load_default="", validate=validate.Length(max=500), metadata={"description": "why, for the trail"})
-
-    class Meta:
-        unknown = ma.RAISE
-
-
-class StaffQuery(Paging):
-    state = ma.fields.String(validate=validate.OneOf(STATES))
-
-
-def working_copy(check: Check) -> dict[str, Any]:
-    """A check as staff see it."""
-    definition = scoring.to_json(check.parsed())
+    shown = {r.scale.code: None if result.critical else r.band for r in result.readings}
+    whole, band = result.reading(TOTAL), shown.get(TOTAL)
     return {
-        "id": check.id,
-        "slug": check.slug,
-        "organisation": check.organisation,
-        "revision": check.revision,
-        **checks.stood(check),
-        **check.values(),
-        "definition_version": check.parsed().version,
-        "complete_languages": list(check.parsed().languages),
-        "definition": definition,
-    }
-
-
-def answered(check: Check) -> Response:
-    """The working copy with its ETag."""
-    reader().refresh()
-    return tagged(working_copy(check), check.revision)
-
-
-@staff.get("/checks")
-@staff.arguments(StaffQuery, location="query")
-@staff.response(200)
-def index_staff(query: dict[str, Any]) -> dict[str, Any]:
-    """Working copies the asker may read, by slug"""
-    match: dict[str, Any] = {"slug": {"$gt": cursor_of(query, 1)[0]}}
-    if "state" in query:
-        match[f"stands.{ANY}.state"] = query["state"]
-
-    def line(check: Check) -> dict[str, Any]:
-        return {"slug": check.slug, "name": check.values()["name"] or {}, "revision": check.revision, **checks.stood(check)}
-
-    found = map(Check.of, Check.rows().find(match).sort("slug", 1))
-    mine = (check for check in found if allowed("check.read", check.organisation))
-    return next_page(mine, query["limit"], lambda check: [check.slug], line)
-
-
-@staff.get("/checks/<string:slug>")
-@staff.alt_response(200, description="The working copy; ETag is its revision")
-def show_staff(slug: str) -> Response:
-    """The working copy: questions, register entry, what is still missing"""
-    check = own(Check, slug, "check.read")
-    return tagged(working_copy(check), check.revision)
-
-
-@staff.patch("/checks/<string:slug>")
-@staff.arguments(EditIn)
-@staff.alt_response(200, description="The changed working copy")
-def edit(payload: dict[str, Any], slug: str) -> Response:
-    """Change the register entry, bands, critical answers, lessons
-
-    Back to draft; readers keep the published version. Needs If-Match.
-    """
-    revision = if_match()
-    check = own(Check, slug, "check.write")
-    for name in ("name", "parental_notice"):
-        if name in payload:
-            payload[name] = {row["language"]: row["text"] for row in payload[name]}
-    bands = critical = None
-    if "bands" in payload:
-        bands = checks.bands_of([
+        "slug": item.key,
+        "version": definition.version,
+        "language": language,
+        "validated": content["register"]["validated"],
+        "total": result.total,
+        "maximum": whole.maximum if whole else None,
+        "critical": result.critical,
+        "message": said["en" if language == "en" else "zh-Hans"] if result.critical else None,
+        "help": help_card,
+        "band": checks.band(band, language) if band else None,
+        "scales": [
             {
-                "code": row["code"], "min": row["minimum"], "max": row["maximum"],
-                "text": {one["language"]: one["text"] for one in row["text"]},
-                "next_steps": {one["language"]: one["steps"] for one in row["next_steps"]},
+                "code": r.scale.code,
+                "name": checks.spoken(r.scale.name, language),
+                "value": r.value,
+                "minimum": r.minimum,
+                "maximum": r.maximum,
+                "standard": r.standard,
+                "band": checks.band(own, language) if (own := shown[r.scale.code]) else None,
             }
-            for row in payload.pop("bands")
-        ])  # fmt: skip
-    if "critical" in payload:
-        critical = checks.critical_of(payload.pop("critical"))
-    changed = checks.edit(check.id, actor().id, payload, bands=bands, critical=critical, revision=revision)
-    return tagged(working_copy(changed), changed.revision)
-
-
-@staff.post("/checks/<string:slug>/submit")
-@staff.alt_response(200, description="In review")
-def submit(slug: str) -> Response:
-    """Send to review; refused as `incomplete` while the register entry has a gap"""
-    revision = if_match()
-    return answered(checks.submit(own(Check, slug, "check.write").id, actor().id, revision))
-
-
-@staff.post("/checks/<string:slug>/approve")
-@staff.alt_response(200, description="Approved")
-def approve(slug: str) -> Response:
-    """Approve as a second person: never an author, nor an account an author made"""
-    revision = if_match()
-    return answered(checks.approve(own(Check, slug, "check.approve").id, actor().id, revision))
-
-
-@staff.post("/checks/<string:slug>/publish")
-@staff.alt_response(200, description="Published")
-def publish(slug: str) -> Response:
-    """Publish what was approved"""
-    revision = if_match()
-    return answered(checks.publish(own(Check, slug, "check.publish").id, actor().id, revision))
-
-
-@staff.post("/checks/<string:slug>/withdraw")
-@staff.arguments(NoteIn)
-@staff.alt_response(200, description="Recalled")
-def withdraw(payload: dict[str, Any], slug: str) -> Response:
-    """Recall: no phone gets it from its next request on"""
-    revision = if_match()
-    return answered(checks.withdraw(own(Check, slug, "check.publish").id, actor().id, revision, payload["note"]))
+            for r in result.readings
+        ],
+        "validity": [{"kind": kind, "text": checks.doubt(kind, language)} for kind in result.validity],
+        "missing": list(result.missing),
+        "lessons": offered,
+        "paths": paths.offered(snapshot, item.key, band.code, (language,), near, last) if band else [],
+    }

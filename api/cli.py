@@ -20,7 +20,7 @@ from rich.table import Table
 from content import (
     archive,
     archivefiles,
-    checks,
+    checkfiles,
     directory,
     embedded,
     films,
@@ -187,7 +187,7 @@ def import_one(one: Any, dry_run: bool) -> dict[str, Any]:
 def import_checks(path: Path, dry_run: bool) -> None:
     """FHIR R4 Questionnaires, each with an optional register file beside it (NAME.yaml)."""
     opened()
-    report(checks.import_files(path, SYSTEM, dry_run), dry_run)
+    report(checkfiles.import_files(path, SYSTEM, dry_run), dry_run)
 
 
 @import_.command("paths")

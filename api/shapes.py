@@ -41,6 +41,15 @@ def settings() -> Settings:
     return current_app.extensions["settings"]  # type: ignore[no-any-return]
 
 
+class Real(ma.fields.Float):
+    """A JSON number; the stock field also takes "3" and true."""
+
+    def _validated(self, value: Any) -> Any:
+        if isinstance(value, bool | str):
+            raise self.make_error("invalid", input=value)
+        return super()._validated(value)
+
+
 class Tag(ma.fields.String):
     """A BCP 47 tag, deserialised into its one spelling."""
 

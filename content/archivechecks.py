@@ -14,11 +14,12 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
-from content import checks, courses, directory, divisions, languages, lessons, paths, scoring
+from content import checks, courses, directory, divisions, languages, lessons, paths, rules
 from content.archivefiles import HASH
 from content.checking import SLUG, Check
 from content.checks import Check as SelfCheck
 from content.courses import CourseSession, Series
+from content.definition import KINDS, Definition, to_json
 from content.directory import Service
 from content.failures import Invalid, invalid
 from content.inspection import TYPES
@@ -31,7 +32,6 @@ from content.store import Row
 
 EMPTY: tuple[Any, ...] = (None, [], {}, "", False)
 OPERATORS = ("exists", "=", "!=", ">", "<", ">=", "<=")
-TOTALS = (None, "sum", "sum_if_complete")
 BY = {"created_by": SYSTEM}  # what a version does not say of its record
 SOURCE = 1000  # characters of a source's title and address
 
@@ -187,17 +187,17 @@ def self_check(record: SelfCheck) -> None:
     definition = record.parsed()
     clauses = [clause for item in definition.index.values() for clause in item.clauses]
     if (
-        canonical(scoring.to_json(definition)) != record.definition
-        or not _typed(definition, scoring.Definition)
-        or definition.total not in TOTALS
-        or not all(item.kind in scoring.KINDS for item in definition.index.values())
+        canonical(to_json(definition)) != record.definition
+        or not _typed(definition, Definition)
+        or rules.faults(definition)
+        or not all(item.kind in KINDS for item in definition.index.values())
         or not all(clause.operator in OPERATORS and clause.question in definition.index for clause in clauses)
     ):
         raise invalid("definition", "wrong_type", reason="不是本项目所写 not as this release writes it")
 
 
 def _typed(value: Any, hint: Any) -> bool:
-    """Whether a value is what an annotation of `scoring` says: its dataclasses do not look for themselves."""
+    """Whether a value is what an annotation of `definition` says: its dataclasses do not look for themselves."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_typed(value, part) for part in parts)

@@ -9,27 +9,22 @@ What readers get holds all that a phone needs to ask, score and show help withou
 """
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any, ClassVar
 
 import mongoengine as me
 
-from content import checking, fhir, publishing, records, scoring
+from content import checking, languages, publishing, records, rules
 from content.checking import Check as Checking
-from content.checking import file_bytes, yaml_mapping
-from content.failures import Failure, Invalid, NotFound
+from content.definition import OLDEST, TOTAL, Band, Definition, Scale, from_json, to_json
+from content.definition import Item as Line
+from content.failures import Invalid, NotFound
 from content.published import ANY, Item, Snapshot, canonical
 from content.publishing import Publishable, Stand
-from content.scoring import Band, Critical, Definition
-from content.settings import Settings
 from content.vocabulary import AUDIENCES, Label, Stage
 
-EXPIRES_DAYS = 14  # a phone asks again before it uses an older copy (issue 4), so that a recall reaches it
-FILE_LIMIT = 4 * 1024 * 1024  # bytes; the largest real Questionnaire seen has 0.2 MB
-SIDECAR_LIMIT = 256 * 1024
+EXPIRES_DAYS = 14  # a phone asks again before it uses an older copy, so that a recall reaches it
 
 RIGHTS: Mapping[str, Label] = {
     "own": Label("本项目自编", "our own words"),
@@ -57,6 +52,8 @@ class Register(me.EmbeddedDocument):  # type: ignore[misc]
     audiences = me.ListField(me.StringField())
     stages = me.ListField(me.StringField())
     """Texts of `vocabulary.Stage`."""
+    ages = me.ListField(me.IntField())
+    """[least, most] age in months of whoever it is about, both included; empty where the stages say enough."""
     languages = me.ListField(me.StringField())
     """Those to publish."""
     validated = me.BooleanField()
@@ -81,7 +78,7 @@ class Check(Publishable):
     organisation = me.StringField(default="")
     """Owning organisation's id."""
     definition = me.StringField(required=True)
-    """`scoring.to_json` as canonical JSON, with bands and critical rules: a string, so that no key of it is an operator."""
+    """`definition.to_json` as canonical JSON, with all its rules: a string, so that no key of it is an operator."""
     register = me.EmbeddedDocumentField(Register, default=Register)
     lessons = me.ListField(me.StringField())
     """Slugs of lessons to offer afterwards."""
@@ -97,7 +94,7 @@ class Check(Publishable):
 
     def parsed(self) -> Definition:
         """Its definition."""
-        return scoring.from_json(json.loads(self.definition))
+        return from_json(json.loads(self.definition))
 
     def values(self) -> dict[str, Any]:
         """The register entry, lessons and expiry as plain values, every field present."""
@@ -129,8 +126,12 @@ class Check(Publishable):
             gaps += [f"{name}.{tag}" for name in ("name", "parental_notice") if tag not in (register[name] or {})]
             if tag not in definition.languages:
                 gaps.append(f"items.{tag}")
-            gaps += [f"bands.{b.code}.{tag}" for b in definition.bands if tag not in b.text or tag not in b.next_steps]
-        return gaps + [error.field for error in scoring.faults(definition)]
+            for scale in definition.scales:
+                at = "" if scale.code == TOTAL else f"subscales.{scale.code}."
+                gaps += [f"{at}bands.{b.code}.{tag}" for b in scale.bands if tag not in b.text or tag not in b.next_steps]
+                if at and tag not in scale.name:
+                    gaps.append(f"{at}name.{tag}")
+        return gaps + [error.field for error in rules.faults(definition)]
 
     @classmethod
     def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
@@ -153,12 +154,16 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     for slug in lessons:
         if not checking.SLUG.fullmatch(slug):
             check.fail("lessons", "bad_format", reason="a-z 0-9 -")
+    ages = [check.whole("ages", age, 0, OLDEST) for age in check.rows("ages", values.get("ages"), 2)]
+    if ages and (len(ages) != 2 or None in ages or sorted(ages, key=lambda age: age or 0) != ages):
+        check.fail("ages", "out_of_range", reason=f"[min, max] 0-{OLDEST} 个月 months")
     result = {
         "name": check.texts("name", values.get("name"), 120),
         "source": check.text("source", values.get("source")),
         "rights": check.coded("rights", values["rights"], RIGHTS) if values.get("rights") else None,
         "audiences": check.codes("audiences", values.get("audiences"), AUDIENCES),
         "stages": check.stages(values.get("stages")),
+        "ages": [age for age in ages if age is not None],
         "languages": list(
             dict.fromkeys(check.language("languages", v) for v in check.rows("languages", values.get("languages")))
         ),
@@ -175,50 +180,6 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in result.items() if name in values}
 
 
-def bands_of(rows: Any) -> tuple[Band, ...]:
-    """Bands from [{"code", "min", "max", "text": {tag: text}, "next_steps": {tag: [text]}}]. Raises `Invalid`."""
-    check = Checking()
-    made: list[Band] = []
-    for n, row in enumerate(check.rows("bands", rows, 20)):
-        field = f"bands.{n}"
-        if not isinstance(row, Mapping):
-            check.fail(field, "wrong_type", reason="{min, max, code, text, next_steps}")
-            continue
-        check.fields(row, {"code", "min", "max", "text", "next_steps"})
-        ends = [row.get("min"), row.get("max")]
-        if any(isinstance(v, bool) or not isinstance(v, int | float) or not abs(v) < scoring.LARGEST for v in ends):
-            check.fail(field, "wrong_type", reason="min, max: number")
-            continue
-        steps = {}
-        given = row.get("next_steps")
-        for tag, lines in (given if isinstance(given, Mapping) else {}).items():
-            listed = check.rows(f"{field}.next_steps", [lines] if isinstance(lines, str) else lines, 10)
-            texts = [check.text(f"{field}.next_steps", line) for line in listed]
-            steps[check.language(f"{field}.next_steps", tag)] = tuple(text for text in texts if text)
-        code = str(row.get("code", ""))
-        if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", code) or code in {band.code for band in made}:
-            check.fail(f"{field}.code", "bad_format", reason="a-z 0-9 _, 各不相同 each its own")
-        low, high = (scoring.number(float(v)) for v in ends if v is not None)
-        made.append(Band(code, low, high, check.texts(f"{field}.text", row.get("text"), 1000, required=True), steps))
-    check.done()
-    return tuple(made)
-
-
-def critical_of(rows: Any) -> tuple[Critical, ...]:
-    """Critical rules from [{"item", "codes"}]; YAML's bare true and numbers count as their codes. Raises `Invalid`."""
-    check = Checking()
-    made: list[Critical] = []
-    for n, row in enumerate(check.rows("critical", rows, 100)):
-        if not isinstance(row, Mapping) or not row.get("item") or not row.get("codes"):
-            check.fail(f"critical.{n}", "wrong_type", reason="{item, codes}")
-            continue
-        check.fields(row, {"item", "codes"})
-        codes = check.rows(f"critical.{n}.codes", row["codes"])
-        made.append(Critical(str(row["item"]), tuple(str(c).lower() if isinstance(c, bool) else str(c) for c in codes)))
-    check.done()
-    return tuple(made)
-
-
 def by_slug(slug: str) -> Check:
     """The working copy. Raises `NotFound`."""
     raw = Check.rows().find_one({"slug": slug})
@@ -232,20 +193,19 @@ def put_draft(
 ) -> str:
     """Lay an imported questionnaire into the working copy: "new", "changed" or "unchanged".
 
-    `values` are register fields, lessons and expiry; None (a file without its register) keeps what staff have entered, bands
-    and critical rules too. What readers see stays. A second identical call is "unchanged" and writes nothing. Raises
+    `values` are register fields, lessons and expiry; None (a file without its register) keeps what staff have entered, `rules`
+    too. What readers see stays. A second identical call is "unchanged" and writes nothing. Raises
     `Invalid`. With `dry_run` the same answers and failures, and nothing written.
     """
     checking.slug(slug)
     raw = Check.rows().find_one({"slug": slug})
     old = Check.of(raw) if raw else None
     if values is None and old:
-        rules = old.parsed()
-        definition = scoring.with_rules(definition, rules.bands, rules.critical)
-    elif faults := scoring.faults(definition):
+        definition = rules.kept(definition, old.parsed())
+    elif faults := rules.faults(definition):
         raise Invalid(faults)
     put = checked(values or {})
-    text = canonical(scoring.to_json(definition))
+    text = canonical(to_json(definition))
     if old is None:
         register = Register(**{name: value for name, value in put.items() if name in REGISTER})
         rest = {name: value for name, value in put.items() if name not in REGISTER}
@@ -274,22 +234,15 @@ def _fields(check: Check, put: Mapping[str, Any], definition: str | None = None)
 
 
 def edit(
-    key: str,
-    by: str,
-    values: Mapping[str, Any],
-    *,
-    bands: Sequence[Band] | None = None,
-    critical: Sequence[Critical] | None = None,
-    revision: int | None = None,
+    key: str, by: str, values: Mapping[str, Any], *, laid: Mapping[str, Any] | None = None, revision: int | None = None
 ) -> Check:
-    """Change register fields, lessons, expiry, bands or critical rules; back to draft, readers keep what is published.
-    Raises `Invalid`, `Stale`, `NotFound`."""
+    """Change register fields, lessons, expiry and, with `laid` (see `rules`), what lies over the questions; back to draft,
+    readers keep what is published. Raises `Invalid`, `Stale`, `NotFound`."""
     put = checked(values)
 
     def decide(check: Check) -> dict[str, Any]:
-        old = check.parsed()
-        made = scoring.with_rules(old, old.bands if bands is None else bands, old.critical if critical is None else critical)
-        fields = _fields(check, put, canonical(scoring.to_json(made)))
+        made = rules.laid(check.parsed(), laid or {})
+        fields = _fields(check, put, canonical(to_json(made)))
         return fields | publishing.edited(check, [ANY], by) if fields else {}
 
     return records.change(Check, key, by, "edit", decide, revision=revision)
@@ -315,94 +268,6 @@ def withdraw(key: str, by: str, revision: int | None = None, note: str = "") -> 
     return publishing.withdraw(Check, key, ANY, by, revision, note=note)
 
 
-# --- import ----------------------------------------------------------------------------------------------------------
-
-
-def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[str, Any]]:
-    """Read FHIR R4 Questionnaires (a file, or the *.json of a folder) into drafts, each with NAME.yaml beside it as its
-    register; ValueSets and CodeSystems beside them or in `support/` resolve by URL.
-
-    Yields {"source", "outcome": new|changed|unchanged|refused|skipped, "key", "messages": [{tag: text}]}, refusals and
-    warnings naming the path inside the file. One file refused changes nothing and stops no other. Without a register file
-    the check is a draft that cannot be submitted until staff complete it. A second run gives "unchanged".
-    """
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    folder = path if path.is_dir() else path.parent
-    others = [node for file in [*folder.glob("*.json"), *(folder / "support").glob("*.json")] if (node := _resource(file))]
-    valuesets = [node for node in others if node.get("resourceType") in ("ValueSet", "CodeSystem")]
-    for file in files:
-        row: dict[str, Any] = {"source": file.name, "key": slug_of(file.stem)}
-        kind = (_resource(file) or {}).get("resourceType", "Questionnaire")
-        if kind != "Questionnaire" and path.is_dir():
-            yield row | {"outcome": "skipped", "messages": [_said(f"{kind}：不是问卷", f"{kind}: no questionnaire")]}
-            continue
-        try:
-            outcome, warnings = _import_one(file, row["key"], valuesets, by, dry_run)
-            yield row | {"outcome": outcome, "messages": [_said("", text) for text in warnings]}
-        except Failure as failure:
-            found = [
-                {k: t if e.field in t else f"{e.field}: {t}" for k, t in e.messages.items()}
-                for e in getattr(failure, "errors", [])
-            ]
-            yield row | {"outcome": "refused", "messages": found or [failure.messages]}
-        except OSError as error:
-            yield row | {
-                "outcome": "refused",
-                "messages": [_said(f"读不了：{error.strerror}", f"cannot be read: {error.strerror}")],
-            }
-
-
-def _said(zh: str, en: str) -> dict[str, str]:
-    return {"zh-Hans": zh, "en": en}
-
-
-def slug_of(stem: str) -> str:
-    """A slug from a file's name: "rk_phq9" -> "rk-phq9"."""
-    return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:80] or "check"
-
-
-def _resource(file: Path) -> dict[str, Any] | None:
-    try:
-        return fhir.parse(file_bytes(file, FILE_LIMIT))
-    except Invalid:
-        return None  # told of when it is this file's turn
-
-
-def _import_one(file: Path, slug: str, valuesets: list[dict[str, Any]], by: str, dry_run: bool) -> tuple[str, tuple[str, ...]]:
-    sidecar = _sidecar(file.with_suffix(".yaml"))
-    language = ""
-    if sidecar is not None:
-        language = str(sidecar.pop("language", "") or next(iter(sidecar.get("languages") or []), ""))
-    definition, warnings = fhir.read_questionnaire(file_bytes(file, FILE_LIMIT), valuesets, slug=slug, language=language)
-    if sidecar is None:
-        warnings = (*warnings, f"{slug}.yaml: 没有登记信息，不能发布 no register entry: cannot be published")
-    else:
-        bands, critical = bands_of(sidecar.pop("bands", None)), critical_of(sidecar.pop("critical", None))
-        definition = scoring.with_rules(definition, bands, critical)
-    return put_draft(slug, definition, sidecar, by, dry_run=dry_run), warnings
-
-
-def _sidecar(file: Path) -> dict[str, Any] | None:
-    """The register file as plain values; None when there is none. Raises `Invalid` that names the line."""
-    return yaml_mapping(file, SIDECAR_LIMIT) if file.is_file() else None
-
-
-def load_library(folder: Path, settings: Settings) -> int:
-    """Put and publish the starter library's checks as `SYSTEM`'s; returns how many. A load that was cut is finished.
-    Raises the failure of the first that does not load."""
-    count = 0
-    for file in sorted((folder / "checks").glob("*.json")):
-        slug = slug_of(file.stem)
-        if Check.rows().find_one({"slug": slug}, {"_id": 1}) is None:
-            _import_one(file, slug, [], records.SYSTEM, False)
-        check = by_slug(slug)
-        count += check.stands[ANY].state in ("draft", "in_review", "approved")
-        for state, verb in (("draft", submit), ("in_review", approve), ("approved", publish)):
-            if check.stands[ANY].state == state:
-                check = verb(check.id, records.SYSTEM)
-    return count
-
-
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
@@ -413,12 +278,12 @@ def published_check(snapshot: Snapshot, slug: str) -> tuple[Item, Definition]:
         raise NotFound(what=slug)
     found = snapshot.memo("check").get(slug)
     if found is None:
-        found = snapshot.memo("check")[slug] = scoring.from_json(item.content["definition"])
+        found = snapshot.memo("check")[slug] = from_json(item.content["definition"])
     return item, found
 
 
-def catalogue(snapshot: Snapshot, audience: str | None = None, stage: Stage | None = None) -> list[Item]:
-    """Published checks that fit, by slug."""
+def catalogue(snapshot: Snapshot, audience: str | None = None, stage: Stage | None = None, age: int | None = None) -> list[Item]:
+    """Published checks that fit, by slug; `age` in months."""
     found = []
     for _, texts in sorted(snapshot.entries("check").items()):
         item = texts[ANY]
@@ -426,6 +291,8 @@ def catalogue(snapshot: Snapshot, audience: str | None = None, stage: Stage | No
         if audience and audience not in register["audiences"]:
             continue
         if stage and not any(Stage.parse(s).covers(stage) for s in register["stages"]):
+            continue
+        if age is not None and register["ages"] and not register["ages"][0] <= age <= register["ages"][1]:
             continue
         found.append(item)
     return found
@@ -447,6 +314,7 @@ def brief(item: Item, language: str) -> dict[str, Any]:
         "languages": register["languages"],
         "audiences": register["audiences"],
         "stages": register["stages"],
+        "ages": register["ages"] or None,
         "purpose": register["purpose"],
         "validated": register["validated"],
         "version": content["definition_version"],
@@ -460,17 +328,32 @@ def detail(item: Item, definition: Definition, language: str) -> dict[str, Any]:
     content = dict(item.content or {})
     register = content["register"]
 
-    def line(one: scoring.Item) -> dict[str, Any]:
+    def line(one: Line) -> dict[str, Any]:
         when = one.enable_when
         return {
             "link_id": one.link_id, "kind": one.kind, "text": spoken(one.text, language), "required": one.required,
-            "counts": one.counts, "minimum": one.minimum, "maximum": one.maximum, "unit": one.unit,
+            "minimum": one.minimum, "maximum": one.maximum, "unit": one.unit, "control": one.control,
+            "ages": list(one.ages) if one.ages else None, "explanation": spoken(one.explanation, language),
             "options": [{"code": o.code, "text": spoken(o.text, language), "score": o.score} for o in one.options],
             "enable_when": when and {
                 "any": when.any,
                 "clauses": [{"question": c.question, "operator": c.operator, "value": c.value} for c in when.clauses],
             },
             "items": [line(below) for below in one.items],
+        }  # fmt: skip
+
+    def scale(one: Scale) -> dict[str, Any]:
+        low, high = definition.reach(one)
+        return {
+            "code": one.code, "name": spoken(one.name, language), "of": list(one.of), "method": one.method,
+            "reverse": list(one.reverse), "minimum": low, "maximum": high, "bands": [band(b, language) for b in one.bands],
+            "norms": [
+                {
+                    "minimum_age": n.minimum_age, "maximum_age": n.maximum_age, "sex": n.sex, "mean": n.mean, "sd": n.sd,
+                    "cuts": [{"band": code, "minimum": least, "maximum": most} for code, (least, most) in n.cuts.items()],
+                }
+                for n in one.norms
+            ],
         }  # fmt: skip
 
     return {
@@ -481,12 +364,33 @@ def detail(item: Item, definition: Definition, language: str) -> dict[str, Any]:
         "evidence": register["evidence"],
         "parental_notice": spoken(register["parental_notice"], language),
         "items": [line(one) for one in definition.items],
-        "total": definition.total,
-        "bands": [band(b, language) for b in definition.bands],
-        "critical": [{"item": rule.item, "codes": list(rule.codes)} for rule in definition.critical],
+        "scales": [scale(one) for one in definition.scales],
+        "critical": [{"item": rule.item, "codes": list(rule.codes), "at_least": rule.at_least} for rule in definition.critical],
+        "validity": [
+            {"kind": rule.kind, "seconds": rule.seconds, "items": list(rule.items), "text": doubt(rule.kind, language)}
+            for rule in definition.validity
+        ],
         "lessons": content["lessons"],
         "expires_days": content["expires_days"],
     }
+
+
+# said beside a result and never instead of it
+DOUBTS: Mapping[str, Mapping[str, str]] = {
+    "too_fast": {
+        "zh-Hans": "这次答得很快，结果也许说不准。想慢慢再看一遍，随时都可以。",
+        "en": "That went quickly, so this may not say much. You can take another slow look at any time.",
+    },
+    "straight_line": {
+        "zh-Hans": "每一题都选在同一个位置，结果也许说不准。想再看一遍，随时都可以。",
+        "en": "Every answer stands at the same place, so this may not say much. You can look again at any time.",
+    },
+}
+
+
+def doubt(kind: str, language: str) -> str:
+    """What is said when a validity rule is met."""
+    return DOUBTS[kind][languages.pick(DOUBTS[kind], [language])]
 
 
 def band(one: Band, language: str) -> dict[str, Any]:

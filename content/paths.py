@@ -210,7 +210,8 @@ def _unknown_bands(begins_with: Mapping[str, Any] | None) -> list[FieldError]:
     if not begins_with:
         return []
     try:
-        known = {band.code for band in checks.by_slug(begins_with["check"]).parsed().bands}
+        whole = checks.by_slug(begins_with["check"]).parsed().total
+        known = {band.code for band in whole.bands} if whole else set()
     except NotFound:
         return [FieldError("begins_with.check", "unknown_reference", {"value": begins_with["check"][:80]})]
     unknown = [code for code in begins_with["bands"] if code not in known]

@@ -46,8 +46,8 @@ NOBODY = About()
 
 @dataclass(frozen=True)
 class Reading:
-    """What a scale amounts to. `minimum` and `maximum` are of what was asked. `band` is None while an item of it that is asked has
-    no answer (part of a sum reads too low) and where norms are needed and none fits. `standard` is the T score."""
+    """What a scale amounts to. `minimum` and `maximum` are of what was asked. `band` is None while an item of it that is asked
+    has no answer (part of a sum reads too low) and where norms are needed and none fits. `standard` is the T score."""
 
     scale: Scale
     value: Number | None

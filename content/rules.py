@@ -1,0 +1,374 @@
+"""What is laid over a questionnaire's questions: scales, bands, norms, critical answers, signs of careless answering, ages.
+
+They come from the file beside an imported questionnaire (NAME.yaml) or from staff, in one shape of plain values:
+
+    total: {name, of, method, reverse}                    each optional, over what the file itself said
+    bands: [{code, min, max, text, next_steps}]           of the total
+    norms: [{minimum_age, maximum_age, sex, mean, sd, cuts: {band code: [min, max]}}]     of the total
+    subscales: [{code, name, of, method, reverse, bands, norms}]
+    critical: [{item, codes, at_least}]
+    validity: [{kind: too_fast, seconds}, {kind: straight_line, items}]
+    items: [{item, ages: [min, max], explanation: {tag: text}, control}]
+
+Ages are months, both ends included. Every text is {language tag: text}. `faults` says what does not hold together.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from content.checking import Check
+from content.definition import (
+    CHOICES,
+    CONTROLS,
+    LARGEST,
+    METHODS,
+    NUMBERS,
+    OLDEST,
+    SEXES,
+    TOTAL,
+    Band,
+    Critical,
+    Definition,
+    Item,
+    Norm,
+    Number,
+    Scale,
+    Validity,
+    number,
+)
+from content.failures import FieldError, Invalid
+
+NAMES = ("total", "bands", "norms", "subscales", "critical", "validity", "items")
+CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
+DOUBTS = ("too_fast", "straight_line")
+
+
+def laid(definition: Definition, values: Mapping[str, Any]) -> Definition:
+    """The definition with these rules over it; a name that is not among `values` stays as it is. Raises `Invalid` with everything
+    that is wrong: of form, and of `faults`."""
+    check = Check()
+    check.fields(values, NAMES)
+    total = definition.total
+    if "total" in values:
+        total = _scale(check, "total", values["total"] or {}, total or Scale(TOTAL, ()), {"name", "of", "method", "reverse"})
+    ends: dict[str, Any] = {}
+    if "bands" in values:
+        ends["bands"] = _bands(check, "bands", values["bands"])
+    if "norms" in values:
+        ends["norms"] = _norms(check, "norms", values["norms"])
+    if total is None and any(ends.values()):
+        check.fail("bands", "incomplete", missing="total: of")
+    subscales = [scale for scale in definition.scales if scale.code != TOTAL]
+    if "subscales" in values:
+        subscales = _subscales(check, values["subscales"])
+    made = replace(
+        definition,
+        scales=(*([replace(total, **ends)] if total else []), *subscales),
+        critical=_critical(check, values["critical"]) if "critical" in values else definition.critical,
+        validity=_validity(check, values["validity"]) if "validity" in values else definition.validity,
+        items=_items(check, definition, values["items"]) if "items" in values else definition.items,
+    )
+    check.done()
+    if found := faults(made):
+        raise Invalid(found)
+    return made
+
+
+def kept(definition: Definition, old: Definition) -> Definition:
+    """A questionnaire imported anew without its rules, with the rules that staff laid over the old one: theirs go before what the
+    file says of scales, but for what the total is made of. Raises `Invalid` where they no longer fit."""
+    total, was = definition.total, old.total
+    if total and was:
+        total = replace(total, bands=was.bands, norms=was.norms, name=was.name or total.name)
+    subscales = [s for s in old.scales if s.code != TOTAL] or [s for s in definition.scales if s.code != TOTAL]
+
+    def item(one: Item) -> Item:
+        before = old.index.get(one.link_id)
+        own: dict[str, Any] = (
+            {"ages": before.ages, "explanation": before.explanation, "control": one.control or before.control} if before else {}
+        )
+        return replace(one, **own, items=tuple(map(item, one.items)))
+
+    made = replace(
+        definition,
+        items=tuple(map(item, definition.items)),
+        scales=(*([found] if (found := total or was) else []), *subscales),
+        critical=old.critical,
+        validity=old.validity,
+    )
+    if wrong := faults(made):
+        raise Invalid(wrong)
+    return made
+
+
+# --- form ------------------------------------------------------------------------------------------------------------
+
+
+def _scale(check: Check, field: str, row: Any, start: Scale, known: set[str]) -> Scale:
+    """A scale from its row, over `start`."""
+    if not isinstance(row, Mapping):
+        check.fail(field, "wrong_type", reason="{name, of, method, reverse}")
+        return start
+    check.fields({f"{field}.{name}": 1 for name in row}, {f"{field}.{name}" for name in known})
+    put: dict[str, Any] = {}
+    if row.get("name"):
+        put["name"] = check.texts(f"{field}.name", row["name"], 120)
+    for name in ("of", "reverse"):
+        if name in row:
+            put[name] = _names(check, f"{field}.{name}", row[name])
+    if row.get("method"):
+        put["method"] = check.coded(f"{field}.method", row["method"], METHODS)
+    return replace(start, **put)
+
+
+def _subscales(check: Check, rows: Any) -> list[Scale]:
+    made: list[Scale] = []
+    for n, row in enumerate(check.rows("subscales", rows, 30)):
+        field = f"subscales.{n}"
+        if not isinstance(row, Mapping):
+            check.fail(field, "wrong_type", reason="{code, name, of, method, reverse, bands, norms}")
+            continue
+        code = str(row.get("code", ""))
+        if not CODE.fullmatch(code) or code == TOTAL or code in {scale.code for scale in made}:
+            check.fail(f"{field}.code", "bad_format", reason="a-z 0-9 _, 各不相同 each its own")
+        known = {"code", "name", "of", "method", "reverse", "bands", "norms"}
+        scale = _scale(check, field, row, Scale(code, ()), known)
+        bands = _bands(check, f"{field}.bands", row.get("bands"))
+        made.append(replace(scale, bands=bands, norms=_norms(check, f"{field}.norms", row.get("norms"))))
+    return made
+
+
+def _names(check: Check, field: str, value: Any) -> tuple[str, ...]:
+    """Link ids or codes, each once; YAML's bare numbers and booleans count as their text."""
+    return tuple(dict.fromkeys(_code(one) for one in check.rows(field, value, 500)))
+
+
+def _code(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _real(check: Check, field: str, value: Any) -> Number | None:
+    """A number, None for none."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
+        check.fail(field, "wrong_type", reason="number")
+        return None
+    return number(value)
+
+
+def _ends(check: Check, field: str, low: Any, high: Any) -> tuple[Number, Number]:
+    """Both ends of a range, both needed."""
+    found = [_real(check, field, end) for end in (low, high)]
+    if None in (low, high):
+        check.fail(field, "wrong_type", reason="min, max: number")
+    return found[0] or 0, found[1] or 0
+
+
+def _ages(check: Check, field: str, low: Any, high: Any) -> tuple[int, int]:
+    """A range of ages in months, both needed."""
+    found = [check.whole(field, end, 0, OLDEST) for end in (low, high)]
+    if None in (low, high) or (found[0] or 0) > (found[1] or 0):
+        check.fail(field, "out_of_range", reason=f"min ≤ max, 0-{OLDEST} 个月 months")
+    return found[0] or 0, found[1] or 0
+
+
+def _bands(check: Check, field: str, rows: Any) -> tuple[Band, ...]:
+    made: list[Band] = []
+    for n, row in enumerate(check.rows(field, rows, 20)):
+        at = f"{field}.{n}"
+        if not isinstance(row, Mapping):
+            check.fail(at, "wrong_type", reason="{min, max, code, text, next_steps}")
+            continue
+        check.fields({f"{at}.{name}": 1 for name in row}, {f"{at}.{k}" for k in ("code", "min", "max", "text", "next_steps")})
+        low, high = _ends(check, at, row.get("min"), row.get("max"))
+        steps = {}
+        given = row.get("next_steps")
+        for tag, lines in (given if isinstance(given, Mapping) else {}).items():
+            listed = check.rows(f"{at}.next_steps", [lines] if isinstance(lines, str) else lines, 10)
+            texts = [check.text(f"{at}.next_steps", line) for line in listed]
+            steps[check.language(f"{at}.next_steps", tag)] = tuple(text for text in texts if text)
+        code = str(row.get("code", ""))
+        if not CODE.fullmatch(code) or code == "none" or code in {band.code for band in made}:
+            check.fail(f"{at}.code", "bad_format", reason="a-z 0-9 _, 各不相同 each its own")
+        made.append(Band(code, low, high, check.texts(f"{at}.text", row.get("text"), 1000, required=True), steps))
+    return tuple(made)
+
+
+def _norms(check: Check, field: str, rows: Any) -> tuple[Norm, ...]:
+    made = []
+    for n, row in enumerate(check.rows(field, rows, 100)):
+        at = f"{field}.{n}"
+        known = ("minimum_age", "maximum_age", "sex", "mean", "sd", "cuts")
+        if not isinstance(row, Mapping):
+            check.fail(at, "wrong_type", reason="{" + ", ".join(known) + "}")
+            continue
+        check.fields({f"{at}.{name}": 1 for name in row}, {f"{at}.{k}" for k in known})
+        low, high = _ages(check, at, row.get("minimum_age"), row.get("maximum_age"))
+        cuts: dict[str, tuple[Number, Number]] = {}
+        given = row.get("cuts") or {}
+        for code, ends in given.items() if isinstance(given, Mapping) else ():
+            pair = ends if isinstance(ends, list | tuple) and len(ends) == 2 else (None, None)
+            cuts[str(code)] = _ends(check, f"{at}.cuts.{str(code)[:40]}", *pair)
+        sex = check.coded(f"{at}.sex", row["sex"], SEXES) if row.get("sex") else None
+        mean, sd = (_real(check, f"{at}.{name}", row.get(name)) for name in ("mean", "sd"))
+        if (mean is None) != (sd is None) or (sd is not None and sd <= 0):
+            check.fail(f"{at}.sd", "out_of_range", reason="mean 与 sd 同时给出 both or none, sd > 0")
+        made.append(Norm(low, high, sex, mean, sd, cuts))
+    return tuple(made)
+
+
+def _critical(check: Check, rows: Any) -> tuple[Critical, ...]:
+    made: list[Critical] = []
+    for n, row in enumerate(check.rows("critical", rows, 100)):
+        if not isinstance(row, Mapping) or not row.get("item") or (not row.get("codes") and row.get("at_least") is None):
+            check.fail(f"critical.{n}", "wrong_type", reason="{item, codes} / {item, at_least}")
+            continue
+        check.fields({f"critical.{n}.{name}": 1 for name in row}, {f"critical.{n}.{k}" for k in ("item", "codes", "at_least")})
+        codes = _names(check, f"critical.{n}.codes", row.get("codes"))
+        made.append(Critical(str(row["item"]), codes, _real(check, f"critical.{n}.at_least", row.get("at_least"))))
+    return tuple(made)
+
+
+def _validity(check: Check, rows: Any) -> tuple[Validity, ...]:
+    made: list[Validity] = []
+    for n, row in enumerate(check.rows("validity", rows, 10)):
+        at = f"validity.{n}"
+        kind = row.get("kind") if isinstance(row, Mapping) else None
+        if kind not in DOUBTS:
+            check.fail(f"{at}.kind", "not_one_of", choices=", ".join(DOUBTS))
+            continue
+        needed = "seconds" if kind == "too_fast" else "items"
+        check.fields({f"{at}.{name}": 1 for name in row}, {f"{at}.kind", f"{at}.{needed}"})
+        if not row.get(needed):
+            check.fail(f"{at}.{needed}", "required")
+        seconds = check.whole(f"{at}.seconds", row.get("seconds"), 1, 3600)
+        made.append(Validity(kind, seconds, _names(check, f"{at}.items", row.get("items"))))
+    return tuple(made)
+
+
+def _items(check: Check, definition: Definition, rows: Any) -> tuple[Item, ...]:
+    """The items with ages, explanations and controls; what no row names keeps its own."""
+    put: dict[str, dict[str, Any]] = {}
+    for n, row in enumerate(check.rows("items", rows, 500)):
+        at = f"items.{n}"
+        if not isinstance(row, Mapping) or str(row.get("item")) not in definition.index:
+            check.fail(f"{at}.item", "unknown_reference", value=str(row.get("item") if isinstance(row, Mapping) else row)[:80])
+            continue
+        check.fields({f"{at}.{name}": 1 for name in row}, {f"{at}.{k}" for k in ("item", "ages", "explanation", "control")})
+        own: dict[str, Any] = {}
+        if row.get("ages") is not None:
+            pair = row["ages"] if isinstance(row["ages"], list | tuple) and len(row["ages"]) == 2 else (None, None)
+            own["ages"] = _ages(check, f"{at}.ages", *pair)
+        if row.get("explanation"):
+            own["explanation"] = check.texts(f"{at}.explanation", row["explanation"], 1000)
+        if row.get("control"):
+            own["control"] = check.coded(f"{at}.control", row["control"], CONTROLS)
+        put[str(row["item"])] = own
+
+    def item(one: Item) -> Item:
+        return replace(one, **put.get(one.link_id, {}), items=tuple(map(item, one.items)))
+
+    return tuple(map(item, definition.items))
+
+
+# --- what does not hold together --------------------------------------------------------------------------------------
+
+
+def faults(definition: Definition) -> list[FieldError]:
+    """What is wrong with a definition's own rules: scales that name what is not there or lead in a circle, bands that overlap or
+    leave a value out, critical rules without such an item or code, enableWhen that leads in a circle. Empty when all is well."""
+    found = [FieldError(f"items.{link_id}.enable_when", "circular") for link_id in definition.circular]
+    codes = [scale.code for scale in definition.scales]
+    found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in set(codes) if codes.count(c) > 1]
+    found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in codes if c in definition.index]
+    circular = _circular(definition)
+    found += [FieldError(f"subscales.{code}.of", "circular") for code in sorted(circular)]
+    for scale in definition.scales:
+        at = "" if scale.code == TOTAL else f"subscales.{scale.code}."
+        found += _members(definition, scale, at)
+        if not circular:  # what leads in a circle has no ends
+            found += _cover(scale, at, definition)
+    for rule in definition.critical:
+        item = definition.index.get(rule.item)
+        if item is None or item.kind not in CHOICES | NUMBERS | {"boolean"}:
+            found.append(FieldError("critical", "unknown_reference", {"value": rule.item}))
+            continue
+        known = {o.code for o in item.options} if item.kind in CHOICES else {"true", "false"} if item.kind == "boolean" else set()
+        found += [FieldError("critical", "unknown_reference", {"value": code}) for code in rule.codes if code not in known]
+        if rule.at_least is not None and not (item.scored or item.kind in NUMBERS):
+            found.append(FieldError("critical", "unsupported", {"what": "at_least", "where": rule.item, "reason": "no scores"}))
+    for doubt in definition.validity:
+        for name in doubt.items:
+            if name not in definition.index or definition.index[name].kind not in CHOICES | NUMBERS | {"boolean"}:
+                found.append(FieldError("validity", "unknown_reference", {"value": name}))
+        if doubt.kind == "straight_line" and len(doubt.items) < 3:
+            found.append(FieldError("validity", "out_of_range", {"reason": "straight_line: items ≥ 3"}))
+    return found
+
+
+def _circular(definition: Definition) -> set[str]:
+    """Codes of scales that lead back to themselves."""
+    done: set[str] = set()
+    waiting = {scale.code: {name for name in scale.of if name in definition.scale} for scale in definition.scales}
+    while ready := [code for code, needs in waiting.items() if needs <= done]:
+        done.update(ready)
+        for code in ready:
+            del waiting[code]
+    return set(waiting)
+
+
+def _members(definition: Definition, scale: Scale, at: str) -> Iterable[FieldError]:
+    """What a scale names that it cannot hold."""
+    if not scale.of:
+        yield FieldError(f"{at}of", "required")
+    for name in scale.of:
+        item = definition.index.get(name)
+        if item is None and name not in definition.scale:
+            yield FieldError(f"{at}of", "unknown_reference", {"value": name})
+        elif item is not None and not item.countable:
+            reason = "没有分值 no score; a number needs both bounds"
+            yield FieldError(f"{at}of", "unsupported", {"what": item.kind, "where": name, "reason": reason})
+    for name in scale.reverse:
+        item = definition.index.get(name)
+        if name not in scale.of or item is None:
+            yield FieldError(f"{at}reverse", "unknown_reference", {"value": name})
+        elif item.kind == "multiple":
+            yield FieldError(f"{at}reverse", "unsupported", {"what": item.kind, "where": name, "reason": "choice, number, yes"})
+
+
+def _cover(scale: Scale, at: str, definition: Definition) -> Iterable[FieldError]:
+    """Whether bands, and the cuts of each norm, cover each value once."""
+    if scale.code == TOTAL and scale.bands and not scale.of:
+        return
+    yield from _covered({b.code: (b.minimum, b.maximum) for b in scale.bands}, f"{at}bands", scale, definition)
+    for n, norm in enumerate(scale.norms):
+        for code in norm.cuts.keys() - {band.code for band in scale.bands}:
+            yield FieldError(f"{at}norms.{n}.cuts", "unknown_reference", {"value": code})
+        cuts = {b.code: norm.cuts.get(b.code, (b.minimum, b.maximum)) for b in scale.bands}
+        if norm.cuts:
+            yield from _covered(cuts, f"{at}norms.{n}.cuts", scale, definition)
+        for other in scale.norms[:n]:
+            apart = norm.minimum_age > other.maximum_age or norm.maximum_age < other.minimum_age
+            if not apart and (norm.sex is None or other.sex is None or norm.sex == other.sex):
+                yield FieldError(f"{at}norms.{n}", "out_of_range", {"reason": "与另一条重叠 overlaps another"})
+
+
+def _covered(ends: Mapping[str, tuple[Number, Number]], field: str, scale: Scale, definition: Definition) -> Iterable[FieldError]:
+    """Ranges sorted by their least value must follow each other: whole values with no whole number between, others touching."""
+    if not ends:
+        return
+    low, high = definition.reach(scale)
+    step = 1 if definition.whole(scale) else 0
+    before: Number | None = None
+    for code, (least, most) in sorted(ends.items(), key=lambda one: one[1]):
+        at = f"{field}.{code}"
+        if least > most or (before is not None and (least <= before if step else least < before)):
+            yield FieldError(at, "out_of_range", {"reason": "min > max, or overlap"})
+        elif least > (low if before is None else before + step):
+            yield FieldError(at, "out_of_range", {"reason": f"gap before {least}"})
+        before = most if before is None else max(before, most)
+    if before is not None and before < high:
+        yield FieldError(field, "out_of_range", {"reason": f"max < {high}"})
