@@ -23,7 +23,7 @@ P = TypeVar("P", bound=Publishable)
 PUBLIC = "public"
 SIGNED_IN = "signed in"
 THREADS = 6  # of a worker; goodput at 512 connections is that of 4, granian's default loses half
-LANES = {"database": 3, "body": 2}  # how many of them these may hold at once: one is always left for reading
+LANES = {"database": 3, "body": 2, "counting": 5}  # how many of them these may hold at once: one is always left for reading
 LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
 # Born without a kept file while the database is away, a worker knows nothing: what it would call empty or missing here would be
 # taken for the truth. Self-checks, search and help answer with the card in any case.
@@ -40,13 +40,15 @@ class Rule(NamedTuple):
     """Needs the database: answered 503 at once while it is away."""
     sensitive: bool = False
     """Leaves hourly counts only, never a line in the log."""
+    lane: str = "database"
+    """Which lane of the worker's threads it takes when it needs the database."""
     replay: bool = False
     """A POST takes Idempotency-Key. Off where the body or the answer holds a secret, or where a key would be a trace."""
 
 
-def public(store: bool = False, sensitive: bool = False) -> Rule:
+def public(store: bool = False, sensitive: bool = False, lane: str = "database") -> Rule:
     """Anyone, without an account."""
-    return Rule(PUBLIC, store, sensitive)
+    return Rule(PUBLIC, store, sensitive, lane)
 
 
 def staff(permission: str, replay: bool = True) -> Rule:
@@ -142,6 +144,13 @@ POLICY: dict[str, Rule] = {
     "checks.index": public(sensitive=True),
     "checks.show": public(sensitive=True),
     "checks.score": public(sensitive=True),
+    "results.keep": public(store=True, sensitive=True),
+    "results.show": public(store=True, sensitive=True),
+    "results.erase": public(store=True, sensitive=True),
+    # counted without a trace
+    "contributions.contribute": public(store=True, sensitive=True, lane="counting"),
+    "contributions.check_in": public(store=True, sensitive=True, lane="counting"),
+    "contributions.come_back": public(store=True, sensitive=True, lane="counting"),
     "staff_checks.index_staff": staff("check.read"),
     "staff_checks.show_staff": staff("check.read"),
     "staff_checks.edit": staff("check.write"),
@@ -328,7 +337,7 @@ def check() -> Response | None:
     if rule.store:
         if not current_app.extensions["reader"].up:
             raise Unavailable()
-        enter("database")
+        enter(rule.lane)
     elif request.method not in {"GET", "HEAD"}:
         enter("body")
     if rule.needs == PUBLIC:

@@ -61,6 +61,8 @@ LEFT: Mapping[str, str] = {
     "staff_failures": "failed sign-ins",
     "results": "the students' own, sealed under receipts and a key that stays here; they go by themselves within half a year",
     "bookings": "families' names and telephones, sealed with a key that stays here",
+    "nonces": "keyed hashes of what was counted today, gone at midnight",
+    "tallies": "sealed sums of weeks that are not released, with a key that stays here",
     "replays": "answers kept for a repeated request, for a day",
     "audit": "who did what: people's work, and true of this store only",
     "comments": "talk between colleagues of this store about drafts",

@@ -38,7 +38,7 @@ DIGITS = 28
 GROUP = 4
 # OWASP's least for Argon2id. 86 random bits need no stretching; it is what makes guesses dear should receipts ever be shorter.
 MEMORY, ROUNDS, LANES = 19 * 1024, 2, 1  # KiB, passes, threads: 51 ms of one core and 19 MiB a call, measured
-AT_ONCE = 1  # calls in one process: of a crowd, the others wait rather than take the cores from those who read
+AT_ONCE = 1  # calls in one process: of a crowd the others wait in the lane of the database and do not take every core
 WAIT = 1.0  # seconds
 TRIES = 20
 
