@@ -15,6 +15,7 @@ from api import front
 from api.auth import POLICY
 from api.guard import Blueprint, page
 from api.shapes import Paging, Real, Regexp, reader, settings
+from api.support import Card
 from content import catalogue, checks, directory, languages, paths, rules, scoring, store
 from content.checks import PURPOSES
 from content.definition import KINDS, METHODS, OLDEST, SEXES, TOTAL, Definition
@@ -266,7 +267,7 @@ class ScoreOut(ma.Schema):
     paths = ma.fields.List(
         ma.fields.Nested(PathOut), metadata={"description": "paths that begin with this band; none when `critical`"}
     )
-    help = ma.fields.Dict(metadata={"description": "the help card"})
+    help = ma.fields.Nested(Card)
 
 
 CRITICAL = {

@@ -15,6 +15,7 @@ from api import checks as asking
 from api import front
 from api.guard import Blueprint
 from api.shapes import Regexp, reader, settings
+from api.support import Card
 from content import checks, languages, results
 from content.definition import Definition
 from content.failures import NotFound
@@ -107,7 +108,7 @@ class ResultsOut(ma.Schema):
     results = ma.fields.List(ma.fields.Nested(ResultOut), metadata={"description": "oldest first"})
     trend = ma.fields.List(ma.fields.Nested(LineOut))
     expires_on = ma.fields.String(metadata={"description": "the day on which all of it goes"})
-    help = ma.fields.Dict(metadata={"description": "the help card"})
+    help = ma.fields.Nested(Card)
 
 
 @blp.post("/checks/<string:slug>/keep")

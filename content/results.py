@@ -33,7 +33,7 @@ from content.settings import Settings
 
 DAYS = 180  # a row lives so long after it was last added to, and to the end of that week
 MOST = 50  # results under one receipt; the oldest makes way
-SIZE = 8192  # bytes of a row's content, always: fifty results of ten scales take half of it, compressed
+SIZE = 8192  # bytes of a row's content, always: fifty results of thirty scales each take 5,400, compressed
 DIGITS = 28
 GROUP = 4
 # OWASP's least for Argon2id. 86 random bits need no stretching; it is what makes guesses dear should receipts ever be shorter.

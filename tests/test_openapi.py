@@ -55,7 +55,8 @@ class Document:
                 yield from wrong
                 return
         types = schema.get("type", [])
-        if types and TYPES[type(value)] not in ([types] if isinstance(types, str) else types):
+        kinds = {TYPES[type(value)], "number"} if type(value) is int else {TYPES[type(value)]}  # a whole number is a number
+        if types and not kinds & ({types} if isinstance(types, str) else set(types)):
             yield f"{where}: {value!r:.60} where {types} is documented"
         elif isinstance(value, dict):
             known = schema.get("properties", {})
