@@ -97,17 +97,26 @@ class Item:
         return self.scored or self.kind == "boolean" or (self.kind in NUMBERS and None not in (self.minimum, self.maximum))
 
     @property
-    def reach(self) -> tuple[float, float]:
-        """The least and the most that it adds to a scale when it is answered."""
+    def ends(self) -> tuple[float, float]:
+        """The least and the most that its options with a score, its bounds, or no and yes are worth."""
         if self.kind == "boolean":
             return 0, 1
         if self.kind in NUMBERS:
             return self.minimum or 0, self.maximum or 0
-        scores = sorted(option.score for option in self.options if option.score is not None)
+        scores = [option.score for option in self.options if option.score is not None]
+        return (min(scores), max(scores)) if scores else (0, 0)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """The least and the most that it adds to a scale when it is answered; an option without a score adds nothing."""
+        low, high = self.ends
         if self.kind == "multiple":
+            scores = sorted(option.score for option in self.options if option.score is not None)
             most = int(self.maximum or len(scores))
             return math.fsum(s for s in scores[:most] if s < 0), math.fsum(s for s in scores[::-1][:most] if s > 0)
-        return (min(scores), max(scores)) if scores else (0, 0)
+        if any(option.score is None for option in self.options):
+            return min(low, 0), max(high, 0)
+        return low, high
 
     @property
     def whole(self) -> bool:
@@ -260,22 +269,45 @@ class Definition:
             elif name in self.scale and name != scale.code:
                 yield from self.leaves(self.scale[name])
 
+    @cached_property
+    def gates(self) -> Mapping[str, tuple[str, ...]]:
+        """By link id, which of an item and those above it are asked only at some ages or after some answers, the outermost first.
+        Items with the same gates are asked together or not at all."""
+        found: dict[str, tuple[str, ...]] = {}
+        for link_id, parent in self.parents.items():
+            own = self.index[link_id]
+            found[link_id] = (*(found[parent] if parent else ()), *([link_id] if own.enable_when or own.ages else ()))
+        return found
+
     def reach(self, scale: Scale, asked: Iterable[str] | None = None) -> tuple[Number, Number]:
-        """The least and the most that a scale can be once all of it is answered; of what is asked only, where that is given."""
+        """The least and the most that a scale can be once all of it that is asked is answered: of `asked` only where that is
+        given, otherwise of whatever ages and answers can lead to (a sum is less where an item is not asked, a mean may be more)."""
         known = None if asked is None else set(asked)
-        ends = []
+        parts: dict[tuple[str, ...], list[tuple[float, float]]] = {}  # by gates; () is always asked
         for name in scale.of:
             if (item := self.index.get(name)) is not None:
-                if known is None or name in known:
-                    ends.append(item.reach)
-            elif (below := self.scale.get(name)) is not None and (
-                known is None or any(leaf.link_id in known for leaf in self.leaves(below))
-            ):
-                ends.append(self.reach(below, known))
-        if not ends:
+                leaves, ends = [name], item.reach
+            elif (below := self.scale.get(name)) is not None:
+                leaves, ends = [leaf.link_id for leaf in self.leaves(below)], self.reach(below, known)
+            else:
+                continue
+            gates = {self.gates[leaf] if known is None else () for leaf in leaves if known is None or leaf in known}
+            if gates:
+                parts.setdefault(() if () in gates else gates.pop() if len(gates) == 1 else (name, ""), []).append(ends)
+        if not parts:
             return 0, 0
-        share = len(ends) if scale.method == "mean" else 1
-        return number(math.fsum(low for low, _ in ends) / share), number(math.fsum(high for _, high in ends) / share)
+        whole = {
+            key: [math.fsum(one[end] for one in ends) / (len(ends) if scale.method == "mean" else 1) for end in (0, 1)]
+            for key, ends in parts.items()
+        }
+        lows, highs = zip(*whole.values(), strict=True)
+        if scale.method == "mean":  # of any of these together: never beyond the most extreme of them
+            return number(min(lows)), number(max(highs))
+        low, high = whole.pop((), (None, None))
+        less, more = [min(0, one[0]) for one in whole.values()], [max(0, one[1]) for one in whole.values()]
+        # where nothing is always asked, the value stands only when something is
+        least = math.fsum(less) + low if low is not None else math.fsum(less) if any(less) else min(lows)
+        return number(least), number(math.fsum(more) + high if high is not None else math.fsum(more) if any(more) else max(highs))
 
     def whole(self, scale: Scale) -> bool:
         """Whether a scale takes whole numbers only."""

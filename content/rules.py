@@ -13,6 +13,7 @@ They come from the file beside an imported questionnaire (NAME.yaml) or from sta
 Ages are months, both ends included. Every text is {language tag: text}. `faults` says what does not hold together.
 """
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -367,7 +368,7 @@ def _covered(ends: Mapping[str, tuple[Number, Number]], field: str, scale: Scale
         at = f"{field}.{code}"
         if least > most or (before is not None and (least <= before if step else least < before)):
             yield FieldError(at, "out_of_range", {"reason": "min > max, or overlap"})
-        elif least > (low if before is None else before + step):
+        elif least > (low if before is None else math.floor(before) + 1 if step else before):
             yield FieldError(at, "out_of_range", {"reason": f"gap before {least}"})
         before = most if before is None else max(before, most)
     if before is not None and before < high:

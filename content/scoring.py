@@ -125,7 +125,7 @@ def is_critical(definition: Definition, answers: Mapping[str, Any]) -> bool:
     for rule in definition.critical:
         item, value = definition.index.get(rule.item), answers.get(rule.item)
         for one in value if isinstance(value, list | tuple) else (value,):
-            if (str(one).lower() if isinstance(one, bool) else str(one)) in rule.codes:
+            if isinstance(one, str | bool) and (one if isinstance(one, str) else str(one).lower()) in rule.codes:
                 return True
             if rule.at_least is not None and item is not None:
                 number_given = isinstance(one, int | float) and not isinstance(one, bool)
@@ -211,12 +211,15 @@ def _holds(clause: Clause, values: Sequence[Any]) -> bool:
 
 
 def _worth(item: Item, values: Sequence[Any], reverse: bool) -> float:
-    """What an answer adds to a scale."""
+    """What an answer adds to a scale; an option without a score adds nothing, from either end."""
     if item.kind in CHOICES:
-        found = math.fsum(option.score or 0 for option in item.options if option.code in values)
+        scores = [option.score for option in item.options if option.code in values and option.score is not None]
+        if not scores:
+            return 0
+        found = math.fsum(scores)
     else:
         found = float(values[0])
-    return sum(item.reach) - found if reverse else found
+    return sum(item.ends) - found if reverse else found
 
 
 def _value(definition: Definition, scale: Scale, given: Mapping[str, tuple[Any, ...]], asked: set[str]) -> Number | None:
@@ -287,6 +290,6 @@ def _doubts(definition: Definition, given: Mapping[str, tuple[Any, ...]], about:
 
 
 def _place(item: Item, values: Sequence[Any]) -> Any:
-    """Where an answer stands on its line: the option's place, or the number itself."""
+    """Where an answer stands on its line: the option's place (those of several in any order), or the number itself."""
     codes = [option.code for option in item.options]
-    return tuple(codes.index(code) for code in values) if item.kind in CHOICES else values
+    return tuple(sorted(codes.index(code) for code in values)) if item.kind in CHOICES else values
