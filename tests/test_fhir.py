@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from content import definition as definitions
 from content import scoring
+from content.definition import Definition
 from content.failures import Invalid
 from content.fhir import MAX_DEPTH, parse, read_questionnaire
-from content.scoring import Definition
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "fhir"
 ORDINAL = "http://hl7.org/fhir/StructureDefinition/ordinalValue"
@@ -81,6 +82,11 @@ MORE = {"af_screener": 34, "lf_calculatedexpression": 14, "lf_enablewhen": 39, "
         "sdc_test_all_data_types": 8, "sdc_test_enablewhen": 19}  # fmt: skip
 
 
+def whole(made: Definition) -> tuple[str | None, Any, Any]:
+    """The total's method, least and most; no method without a total."""
+    return (made.total.method, *made.reach(made.total)) if made.total else (None, 0, 0)
+
+
 def test_every_real_file_is_accepted_or_refused_as_expected() -> None:
     if not DATA.is_dir():
         pytest.skip(f"no real questionnaires: {DATA} is not there")
@@ -95,10 +101,10 @@ def test_every_real_file_is_accepted_or_refused_as_expected() -> None:
             assert all(error.field and error.messages["zh-Hans"] for error in failure.errors)
             print(f"{file.name:34} refused   {len(failure.errors):3}  {first.field}: {first.messages['en'][:110]}")
         else:
-            seen[file.stem] = (made.total, *made.reach)
-            again = scoring.from_json(json.loads(json.dumps(scoring.to_json(made))))
+            seen[file.stem] = whole(made)
+            again = definitions.from_json(json.loads(json.dumps(definitions.to_json(made))))
             assert again.version == made.version
-            what = f"{len(made.index)} items, total {made.total} {made.reach[0]}-{made.reach[1]}, {'/'.join(made.languages)}"
+            what = f"{len(made.index)} items, total {seen[file.stem]}, {'/'.join(made.languages)}"
             print(f"{file.name:34} accepted  {len(warnings):3}  {what}")
     for name, expected in EXPECTED.items():
         if name in MORE:
@@ -185,8 +191,7 @@ def test_scores_are_found_wherever_they_stand(
     questionnaire: dict[str, Any], valuesets: tuple[dict[str, Any], ...], reach: tuple[int, int]
 ) -> None:
     made = read(questionnaire, *valuesets)
-    assert made.reach == reach
-    assert made.total == ("sum" if reach[1] else None)
+    assert whole(made) == ("sum" if reach[1] else None, *reach)
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,8 @@ def test_scores_are_found_wherever_they_stand(
 )  # fmt: skip
 def test_a_total_that_is_a_sum_is_taken(expression: str, variables: tuple[str, ...], counted: str, mode: str) -> None:
     made = read(page({}, {}, total(expression, *variables)))
-    assert (made.total, "".join(i.link_id for i in made.index.values() if i.scored)) == (mode, counted)
+    assert made.total
+    assert (made.total.method, "".join(made.total.of), made.total.link_id) == (mode, counted, "sum")
     assert "sum" not in made.index
 
 
@@ -229,10 +235,25 @@ def test_a_total_that_is_no_sum_is_refused_by_name(expression: str) -> None:
     assert refused(page({}, {}, total(expression))) == {("item[2].extension[0].valueExpression", "unsupported")}
 
 
-def test_two_different_totals_are_refused() -> None:
-    whole, part = total("%resource.answers().weight().sum()"), total("%resource.item.where(linkId='a').answer.weight().sum()")
-    assert read(page({}, {}, whole, whole | {"linkId": "again"})).total == "sum"
-    assert refused(page({}, {}, whole, part | {"linkId": "part"})) == {("item[3].extension[0].valueExpression", "unsupported")}
+def test_several_totals_are_scales_and_the_widest_is_the_total() -> None:
+    def named(expression: str, link_id: str, text: str) -> dict[str, Any]:
+        return total(expression) | {"linkId": link_id, "text": text}
+
+    part = named("%resource.item.where(linkId='a').answer.weight().sum()", "Part 1/a", "Mood")
+    all_of_it = named("%resource.answers().weight().sum()", "sum", "All")
+    made = read(page({}, {}, part, all_of_it))
+    assert [(s.code, s.of, s.link_id, s.name) for s in made.scales] == [
+        ("total", ("a", "b"), "sum", {}), ("part_1_a", ("a",), "Part 1/a", {"en": "Mood"}),
+    ]  # fmt: skip
+    assert made.index.keys() == {"a", "b"}
+    # one that names another's number; and one that stands twice is one
+    other = named("%resource.item.where(linkId='b').answer.weight().sum()", "999", "2. Schlaf")
+    both = named("%resource.item.where(linkId='Part 1/a' or linkId='999').answer.value.sum()", "both", "Both")
+    made = read(page({}, {}, both, part, other, both | {"linkId": "again"}))
+    assert [(s.code, s.of) for s in made.scales] == [("total", ("a", "b")), ("part_1_a", ("a",)), ("scale_1", ("b",))]
+    # by itself this is the sum of scores; beside the other number it is not
+    greedy = named("%resource.item.answer.weight().sum() + iif(%resource.item.where(linkId='999').exists(), 1, 0)", "g", "G")
+    assert refused(page({}, {}, greedy, other)) == {("item[2].extension[0].valueExpression", "unsupported")}
 
 
 def test_translations_are_read_and_a_half_translated_language_is_not_offered() -> None:
