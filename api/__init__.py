@@ -58,6 +58,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         results,
         search,
         staff,
+        statistics,
         support,
         sync,
         vocabularies,
@@ -108,6 +109,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         divisions,
         vocabularies,
         staff,
+        statistics,
     )
     for module in public:
         for name in ("blp", "staff"):

@@ -23,7 +23,8 @@ P = TypeVar("P", bound=Publishable)
 PUBLIC = "public"
 SIGNED_IN = "signed in"
 THREADS = 6  # of a worker; goodput at 512 connections is that of 4, granian's default loses half
-LANES = {"database": 3, "body": 2, "counting": 5}  # how many of them these may hold at once: one is always left for reading
+# How many of them these may hold at once, all together no more than "slow": one is always left for reading.
+LANES = {"slow": THREADS - 1, "database": 3, "body": 2}
 LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
 # Born without a kept file while the database is away, a worker knows nothing: what it would call empty or missing here would be
 # taken for the truth. Self-checks, search and help answer with the card in any case.
@@ -41,7 +42,8 @@ class Rule(NamedTuple):
     sensitive: bool = False
     """Leaves hourly counts only, never a line in the log."""
     lane: str = "database"
-    """Which lane of the worker's threads it takes when it needs the database."""
+    """Which of LANES it takes when it needs the database. "slow" alone for what only waits for its group's commit: the group's one
+    transaction is what the database sees."""
     replay: bool = False
     """A POST takes Idempotency-Key. Off where the body or the answer holds a secret, or where a key would be a trace."""
 
@@ -148,9 +150,9 @@ POLICY: dict[str, Rule] = {
     "results.show": public(store=True, sensitive=True),
     "results.erase": public(store=True, sensitive=True),
     # counted without a trace
-    "contributions.contribute": public(store=True, sensitive=True, lane="counting"),
-    "contributions.check_in": public(store=True, sensitive=True, lane="counting"),
-    "contributions.come_back": public(store=True, sensitive=True, lane="counting"),
+    "contributions.contribute": public(store=True, sensitive=True, lane="slow"),
+    "contributions.check_in": public(store=True, sensitive=True, lane="slow"),
+    "contributions.come_back": public(store=True, sensitive=True, lane="slow"),
     "staff_checks.index_staff": staff("check.read"),
     "staff_checks.show_staff": staff("check.read"),
     "staff_checks.edit": staff("check.write"),
@@ -158,6 +160,11 @@ POLICY: dict[str, Rule] = {
     "staff_checks.approve": staff("check.approve"),
     "staff_checks.publish": staff("check.publish"),
     "staff_checks.withdraw": staff("check.publish"),
+    # released numbers: of the divisions that the asker may see, whatever the organisation; asked in the view
+    "staff_statistics.index": staff("indicator.read"),
+    "staff_statistics.create": staff("check.publish", replay=False),  # the answer holds the codes
+    "staff_statistics.rounds_index": staff("check.read"),
+    "staff_statistics.show": staff("check.read"),
     # courses and sessions
     "courses.index": public(),
     "courses.show": public(),
@@ -311,17 +318,18 @@ def lanes() -> dict[str, Lane]:
 
 
 def enter(name: str) -> None:
-    """Take a place in a lane for this request; where there are no lanes a no-op."""
-    lane: Lane | None = current_app.extensions.get("lanes", {}).get(name)
-    if lane is not None:
-        lane.enter()
-        g.lane = lane
+    """Take a place in a lane for this request, and one in "slow"; where there are no lanes a no-op."""
+    there: dict[str, Lane] = current_app.extensions.get("lanes", {})
+    g.lanes = []
+    for each in dict.fromkeys((name, "slow")):
+        if each in there:
+            there[each].enter()
+            g.lanes.append(there[each])
 
 
 def leave(error: BaseException | None) -> None:
-    """Give the place back, however the request ended."""
-    lane: Lane | None = g.pop("lane", None)
-    if lane is not None:
+    """Give the places back, however the request ended."""
+    for lane in g.pop("lanes", ()):
         lane.free.release()
 
 

@@ -90,8 +90,10 @@ def problem(
     errors: Iterable[FieldError] = (),
     headers: dict[str, str] | None = None,
 ) -> Response:
-    """One problem response. A view that must answer with help whatever happens puts it into `g.beside_failure`."""
+    """One problem response. A view that must answer with help whatever happens puts it into `g.beside_failure`,
+    or what makes it."""
     language = "en" if prefers_english() else "zh-Hans"
+    beside = g.get("beside_failure", {})
     body: dict[str, Any] = {
         "type": f"urn:xinqiao:problem:{code}",
         "status": status,
@@ -99,7 +101,7 @@ def problem(
         "title": HTTPStatus(status).phrase,
         "detail": messages[language],
         "messages": messages,
-        **g.get("beside_failure", {}),
+        **(beside() if callable(beside) else beside),
     }
     rows = [{"field": e.field, "code": e.code, "messages": e.messages} for e in errors]
     if rows:

@@ -68,6 +68,9 @@ LEFT: Mapping[str, str] = {
     "comments": "talk between colleagues of this store about drafts",
     "previews": "rights to look at a draft, for some hours",
     "notices": "news of its day: sent from two stores it would reach families twice",
+    "releases": "numbers of this district's own weeks",
+    "rounds": "samples of this district, whose codes open nothing elsewhere",
+    "codes": "unused codes of rounds, as keyed hashes",
     "counters": "of this store; the published sequence goes along in the manifest",
 }
 # of published rows; all others belong to a record that is carried

@@ -1,0 +1,463 @@
+"""Counting without knowing who: a contribution is counted once and becomes part of a sum.
+
+A phone makes a nonce for one contribution: the local day and 128 random bits. Here stay, until the next local midnight, a keyed
+hash of it (`nonces`: no answer, no division) and, until it is released, one sealed tally a subject and week (`tallies`). A tally
+is one blob, padded, so whoever holds the store without the data key sees that some of a subject were counted that week.
+
+**Groups.** A process commits what has arrived, up to GROUP, in one transaction: nonces in, codes out, tallies read and written
+again. The first thread to come leads; those that come meanwhile wait and make the next group, led by the first of them. No
+thread of its own, nothing to start after a fork. Between processes the database decides: who meets a tally that another has just
+written runs again. Measured on the embedded server with 12 threads in two processes: see tests/bench/contributions.py.
+
+**Crash.** An answer goes out after a majority commit: what was acknowledged is counted, whatever dies afterwards. What was not
+acknowledged may be counted or not; the phone sends the same nonce again, and it counts once.
+"""
+
+import contextlib
+import fcntl
+import hmac
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from functools import partial
+from time import monotonic, sleep
+from typing import Any, ClassVar, NamedTuple
+from zoneinfo import ZoneInfo
+
+import mongoengine as me
+from pymongo import InsertOne, UpdateOne
+from pymongo.client_session import ClientSession
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+
+from content import divisions, sealed, store
+from content.definition import Definition
+from content.failures import FieldError, Invalid, NotFound, Unavailable, invalid
+from content.settings import Settings
+from content.vocabulary import STAGES, Stage
+
+GROUP = 64  # contributions in one transaction
+TRIES = 8  # of one group, when others keep bringing the same nonces
+TURN = 0.3  # seconds to wait for the other processes of this machine
+STEP = 2048  # bytes; a sealed tally is a multiple of it, so that its size tells little
+NONCE = re.compile("([0-9]{8})-[0-9a-f]{32}")
+DUPLICATE = 11000  # MongoDB's code
+
+
+class Menu(NamedTuple):
+    """All that may ever be counted of a subject, from its definition and never from data."""
+
+    groups: tuple[str, ...]
+    scales: Mapping[str, tuple[str, ...]]
+    """Columns by scale."""
+
+
+class Contribution(NamedTuple):
+    """One person's part: a group and, for some scales of the menu, a column; `sums` are added up beside."""
+
+    subject: str
+    division: str
+    group: str
+    columns: Mapping[str, str]
+    sums: Mapping[str, int]
+    menu: Menu
+
+
+class Tally(NamedTuple):
+    """A week's sums of one subject."""
+
+    id: str
+    subject: str
+    week: str
+    menu: Menu
+    rows: Mapping[str, Mapping[str, Any]]
+    """"division|group" -> {"n": persons, "cells": {"scale|column": n}, "sums": {name: n}}."""
+
+
+class Nonce(store.Row):
+    """`_id` is the keyed hash of a nonce that was counted. Written by `count` only."""
+
+    expires_at = me.DateTimeField(required=True)
+    """The next local midnight, the same for all of a day."""
+
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "nonces",
+        "indexes": [{"fields": ["expires_at"], "expireAfterSeconds": 0}],
+    }
+
+
+class TallyRow(store.Row):
+    """A tally as stored."""
+
+    subject = me.StringField(required=True)
+    week = me.StringField(required=True)
+    """ISO week of the nonces' local day: "2026-W47"."""
+    sealed = me.BinaryField(required=True)
+
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "tallies",
+        "indexes": [{"fields": ["subject", "week"], "unique": True}],
+    }
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def blind(settings: Settings, purpose: str, text: str) -> str:
+    """128 bits of a keyed hash as hex: without the data key nobody can try texts against it. Each purpose has its own key."""
+    return hmac.digest(sealed.derived(settings, purpose), text.encode(), "sha256")[:16].hex()
+
+
+def day_of(settings: Settings, nonce: str) -> date:
+    """The local day that a nonce names. Raises `Invalid` for another form and another day than today's."""
+    found = NONCE.fullmatch(nonce)
+    today = store.now().astimezone(ZoneInfo(settings.zone)).date()
+    if not found:
+        raise invalid("nonce", "bad_format", reason=f"{today:%Y%m%d}-0123456789abcdef0123456789abcdef")
+    if found[1] != f"{today:%Y%m%d}":
+        raise invalid("nonce", "other_day", today=f"{today:%Y%m%d}")
+    return today
+
+
+def week_of(day: date) -> str:
+    """ "2026-W47"."""
+    year, week, _ = day.isocalendar()
+    return f"{year}-W{week:02}"
+
+
+# --- one contribution ------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Part:
+    """A contribution on its way."""
+
+    nonce: str
+    expires_at: datetime
+    week: str
+    what: Contribution
+    code: str | None
+    outcome: bool | Exception | None = None
+    turn: threading.Event = field(default_factory=threading.Event)
+    """Set when it has its outcome, or, without one, when it is to lead the next group."""
+
+
+_lock = threading.Lock()
+_waiting: list[_Part] = []
+_led = False
+
+
+def count(settings: Settings, nonce: str, contribution: Contribution, code: str | None = None) -> bool:
+    """Count it. True: now; False: this nonce was counted before, so a repeat after a lost answer is safe, whatever else it says.
+
+    `code` is the one-time code of a sampled round, used up in the same transaction. Raises `Invalid` (the nonce's form, not
+    today's), `NotFound("unknown_code")`, `Unavailable`: then it may have been counted or not, and the same nonce may come again.
+    """
+    global _led
+    day = day_of(settings, nonce)
+    midnight = datetime.combine(day + timedelta(days=1), time(), ZoneInfo(settings.zone)).astimezone(UTC)
+    name = blind(settings, "nonce", nonce)
+    part = _Part(name, midnight, week_of(day), contribution, blind(settings, "code", code) if code else None)
+    with _lock:
+        _waiting.append(part)
+        leads, _led = not _led, True
+    if not leads:
+        part.turn.wait()
+    if part.outcome is None:
+        _lead(settings)
+    if isinstance(part.outcome, Exception):
+        raise part.outcome
+    return bool(part.outcome)
+
+
+@contextmanager
+def _turn(settings: Settings) -> Iterator[None]:
+    """The machine's processes commit in turn: two that meet at one tally write it for nothing, and while one waits its next group
+    grows. Nothing rests on it: after TURN seconds, and between machines, the database decides."""
+    with (settings.var / "counting.lock").open("w") as lock:
+        end = monotonic() + TURN
+        while monotonic() < end:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            sleep(0.0005)  # the system's own waiting has no end
+        yield
+
+
+def _lead(settings: Settings) -> None:
+    """Commit the oldest GROUP that wait, tell them, and hand the lead on. The leader is the oldest, so it is among them."""
+    global _led
+    group: list[_Part] = []
+    try:
+        with _turn(settings):
+            with _lock:
+                group = _waiting[:GROUP]
+                del _waiting[:GROUP]
+            _settle(group)
+    finally:
+        with _lock:
+            heir = _waiting[0] if _waiting else None
+            _led = heir is not None
+        for part in group:
+            if part.outcome is None:
+                part.outcome = Unavailable()
+            part.turn.set()
+        if heir:
+            heir.turn.set()
+
+
+def _settle(group: list[_Part]) -> None:
+    """Give each part its outcome. What is wrong with one of them is told to that one; the others count."""
+    first: dict[str, _Part] = {}
+    again = [part for part in group if first.setdefault(part.nonce, part) is not part]
+    try:
+        _commit(list(first.values()))
+    except Exception as error:
+        failure = store.failure_of(error) if isinstance(error, PyMongoError) else None
+        if isinstance(failure, Unavailable) or len(first) == 1:
+            for part in first.values():
+                part.outcome = part.outcome or failure or error
+        else:
+            for part in first.values():
+                if part.outcome is None:
+                    _settle([part])
+    for part in again:  # the same nonce twice in one group
+        outcome = first[part.nonce].outcome
+        part.outcome = False if isinstance(outcome, bool) else outcome
+
+
+def _commit(parts: list[_Part]) -> None:
+    """All of them in one transaction; those counted before or with an unknown code are told so and left out."""
+    # in the order of their hashes, so that what is written does not tell who came before whom
+    left = sorted(parts, key=lambda part: part.nonce)
+    for _ in range(TRIES):
+        if not left:
+            return
+        try:
+            unknown = store.transaction(partial(_write, parts=left))
+        except (BulkWriteError, DuplicateKeyError) as error:
+            if not _duplicate(error):
+                raise
+            # one of the nonces, or another process made the same tally: a failed write ends the transaction, so we look outside
+            known = _known([part.nonce for part in left])
+            for part in left:
+                part.outcome = False if part.nonce in known else None
+            left = [part for part in left if part.nonce not in known]
+            continue
+        known = _known([part.nonce for part in unknown])  # whose code was used by themselves, before the answer was lost
+        for part in left:
+            part.outcome = True
+        for part in unknown:
+            part.outcome = False if part.nonce in known else NotFound("unknown_code")
+        return
+    if left:
+        raise Unavailable()
+
+
+def _known(names: list[str]) -> set[str]:
+    """Those that were counted, by a majority."""
+    rows = Nonce.rows().with_options(read_concern=ReadConcern("majority"))
+    return {raw["_id"] for raw in rows.find({"_id": {"$in": names}}, {"_id": 1})} if names else set()
+
+
+def counted(settings: Settings, nonce: str) -> bool:
+    """Whether this nonce was counted."""
+    return bool(_known([blind(settings, "nonce", nonce)]))
+
+
+def _duplicate(error: PyMongoError) -> bool:
+    rows = (getattr(error, "details", None) or {}).get("writeErrors") or [{"code": getattr(error, "code", None)}]
+    return all(row["code"] == DUPLICATE for row in rows)
+
+
+def _write(session: ClientSession, *, parts: Sequence[_Part]) -> list[_Part]:
+    """Inside the transaction; returns the parts whose code is unknown, of which nothing was written."""
+    unknown: list[_Part] = []
+    if codes := {part.code for part in parts if part.code}:
+        rows = store.database()[CODES]
+        free = {raw["_id"] for raw in rows.find({"_id": {"$in": sorted(codes)}}, {"_id": 1}, session=session)}
+        used: set[str] = set()
+        for part in parts:
+            if part.code and (part.code not in free or part.code in used):
+                unknown.append(part)
+            elif part.code:
+                used.add(part.code)
+        if used:
+            rows.delete_many({"_id": {"$in": sorted(used)}}, session=session)
+    counted = [part for part in parts if part not in unknown]
+    if not counted:
+        return unknown
+    Nonce.rows().bulk_write([InsertOne({"_id": p.nonce, "expires_at": p.expires_at}) for p in counted], session=session)
+    touched: dict[tuple[str, str], list[Contribution]] = {}
+    for part in counted:
+        touched.setdefault((part.what.subject, part.week), []).append(part.what)
+    writes: list[Any] = []
+    for (subject, week), found in touched.items():
+        match = {"subject": subject, "week": week}
+        raw = TallyRow.rows().find_one(match, session=session)
+        put = _seal(_added(_open(raw["sealed"]) if raw else {}, found))
+        writes.append(
+            UpdateOne({"_id": raw["_id"]}, {"$set": {"sealed": put}})
+            if raw
+            else InsertOne({"_id": store.new_id(), **match, "sealed": put})
+        )
+    TallyRow.rows().bulk_write(writes, session=session)
+    return unknown
+
+
+CODES = "codes"
+
+
+def _added(tally: dict[str, Any], found: Iterable[Contribution]) -> dict[str, Any]:
+    """The sealed JSON's value with these added."""
+    menu = tally.setdefault("menu", {"groups": [], "scales": {}})
+    rows = tally.setdefault("rows", {})
+    for one in found:
+        # a menu may grow within a version: stages belong to the register, which is not hashed
+        menu["groups"] = list(dict.fromkeys([*menu["groups"], *one.menu.groups]))
+        for scale, columns in one.menu.scales.items():
+            menu["scales"][scale] = list(dict.fromkeys([*menu["scales"].get(scale, ()), *columns]))
+        row = rows.setdefault(f"{one.division}|{one.group}", {"n": 0, "cells": {}, "sums": {}})
+        row["n"] += 1
+        for part, added in (
+            ("cells", {f"{scale}|{column}": 1 for scale, column in one.columns.items()}),
+            ("sums", one.sums),
+        ):
+            for name, number in added.items():
+                row[part][name] = row[part].get(name, 0) + number
+    return tally
+
+
+def _seal(tally: Mapping[str, Any]) -> bytes:
+    text = json.dumps(tally, separators=(",", ":"))
+    return sealed.seal(text.ljust(-(-len(text) // STEP) * STEP))
+
+
+def _open(data: bytes) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(sealed.unseal(data))
+    return found
+
+
+# --- what was counted ------------------------------------------------------------------------------------------------
+
+
+def tallies(before_week: str) -> list[Tally]:
+    """Tallies of the weeks before this one, oldest first; for `statistics` alone."""
+    found = []
+    for raw in TallyRow.rows().find({"week": {"$lt": before_week}}).sort([("week", 1), ("subject", 1)]):
+        value = _open(raw["sealed"])
+        scales = {scale: tuple(columns) for scale, columns in value["menu"]["scales"].items()}
+        menu = Menu(tuple(value["menu"]["groups"]), scales)
+        found.append(Tally(raw["_id"], raw["subject"], raw["week"], menu, value["rows"]))
+    return found
+
+
+def take(session: ClientSession, ids: Iterable[str]) -> None:
+    """Delete these tallies inside the caller's transaction, in which what they said is released or carried on."""
+    TallyRow.rows().delete_many({"_id": {"$in": list(ids)}}, session=session)
+
+
+# --- what may be counted ---------------------------------------------------------------------------------------------
+
+ALL, UNTOLD, NONE = "all", "unknown", "none"
+"""Group of a subject without stages; of who does not tell theirs; column of who has no band."""
+HABITS = ("talk_15", "sport_60")  # 两个一: fifteen minutes of talk, one hour of sport
+DONE = ("did", "partly", "not_yet")
+AGES = (0, 1, 7, 30, 90)  # days: each bucket of an installation's age begins there
+CORE = "core"
+
+
+def groups_of(stages: Iterable[str]) -> tuple[str, ...]:
+    """The groups of a subject whose stages are these texts of `Stage`: stages without grades, and who does not tell."""
+    named = {Stage.parse(text).stage for text in stages}
+    return (*(stage for stage in STAGES if stage in named), UNTOLD) if named else (ALL,)
+
+
+def group_of(groups: Sequence[str], stage: str | None) -> str:
+    """The group of a person at this stage. Raises `Invalid` for one that the subject is not for."""
+    if groups == (ALL,):
+        return ALL
+    if stage is None:
+        return UNTOLD
+    if stage not in groups:
+        raise invalid("stage", "not_one_of", choices=", ".join(groups))
+    return stage
+
+
+def place(settings: Settings, division: str | None) -> str:
+    """The division to count for: a county in force within the service's reach (or what has no counties below it); the
+    service's own when none is told. Raises `Invalid`."""
+    if not division:
+        return settings.division or divisions.COUNTRY
+    code = divisions.check(division, "division")
+    if not divisions.within(code, settings.division) or divisions.children(code):
+        raise invalid("division", "not_counted", value=code, reach=settings.division or divisions.COUNTRY)
+    return code
+
+
+def of_check(
+    settings: Settings,
+    definition: Definition,
+    stages: Iterable[str],
+    bands: Mapping[str, str | None],
+    division: str | None,
+    stage: str | None,
+) -> Contribution:
+    """A self-check's bands by scale (None or absent: none). Raises `Invalid` that names every scale or band it does not know."""
+    scales = {scale.code: (*(band.code for band in scale.bands), NONE) for scale in definition.scales if scale.bands}
+    known = {"choices": ", ".join(scales)}
+    wrong = [FieldError(f"bands.{code[:80]}", "not_one_of", known) for code in bands if code not in scales]
+    wrong += [
+        FieldError(f"bands.{code}", "not_one_of", {"choices": ", ".join(scales[code])})
+        for code, band in bands.items()
+        if code in scales and (band or NONE) not in scales[code]
+    ]
+    if wrong:
+        raise Invalid(wrong)
+    groups = groups_of(stages)
+    columns = {code: bands.get(code) or NONE for code in scales}
+    subject = f"check:{definition.slug}@{definition.version[:16]}"
+    return Contribution(subject, place(settings, division), group_of(groups, stage), columns, {}, Menu(groups, scales))
+
+
+def of_quiz(
+    settings: Settings,
+    definition: Definition,
+    stages: Iterable[str],
+    correct: int,
+    answered: int,
+    division: str | None,
+    stage: str | None,
+) -> Contribution:
+    """An open quiz: how many core answers were right, of how many answered. Raises `Invalid`."""
+    most = len(list(definition.leaves(definition.total))) if definition.total else 0
+    if not 0 <= correct <= answered <= most:
+        raise invalid("core", "out_of_range", reason=f"0 ≤ correct ≤ answered ≤ {most}")
+    groups = groups_of(stages)
+    menu = Menu(groups, {CORE: tuple(str(number) for number in range(most + 1))})
+    subject, sums = f"quiz:{definition.slug}@{definition.version[:16]}", {"correct": correct, "answered": answered}
+    return Contribution(subject, place(settings, division), group_of(groups, stage), {CORE: str(correct)}, sums, menu)
+
+
+def of_round(round_id: str, division: str, groups: tuple[str, ...], quiz: Contribution) -> Contribution:
+    """A sampled round's quiz: the same answers under the round's subject, in the round's division and groups; whose stage is none
+    of these (ALL and UNTOLD stand last) is in the last."""
+    group = quiz.group if quiz.group in groups else groups[-1]
+    return quiz._replace(subject=f"round:{round_id}", division=division, group=group, menu=quiz.menu._replace(groups=groups))
+
+
+def of_habit(settings: Settings, what: str, answer: str, division: str | None, stage: str | None) -> Contribution:
+    """A check-in: of `HABITS`, or "lesson:<slug>" the day after a lesson's small thing to try. Raises `Invalid`."""
+    menu = Menu((*STAGES, UNTOLD), {"done": DONE})
+    subject = what if what.startswith("lesson:") else f"habit:{what}"
+    return Contribution(subject, place(settings, division), group_of(menu.groups, stage), {"done": answer}, {}, menu)
+
+
+def of_return(settings: Settings, age: int, division: str | None) -> Contribution:
+    """A phone was opened in this age bucket of its installation, told once a bucket: buckets over bucket 0 is who came back."""
+    menu = Menu((ALL,), {"age": tuple(map(str, AGES))})
+    return Contribution("return", place(settings, division), ALL, {"age": str(age)}, {}, menu)
