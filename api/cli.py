@@ -25,6 +25,7 @@ from content import (
     embedded,
     films,
     importing,
+    languages,
     lessons,
     objects,
     packs,
@@ -110,7 +111,8 @@ def dry(command: Any) -> Any:
 def report(rows: Iterable[dict[str, Any]], dry_run: bool, whole: bool = False) -> None:
     """The table at the end of an import; exit status 1 when anything was refused.
 
-    What was refused or skipped stands alone with its reason; one and the same warning of many files stands once, with how
+    What was read stands with what is in it where the row says so ("items", "languages", "scales": a questionnaire). What was
+    refused or skipped stands alone with its reason; one and the same warning of many files stands once, with how
     many and the first of them. A row is {"source", "line"?, "outcome": new|changed|unchanged|refused|skipped, "key"?,
     "messages"?: [{tag: text}]}. `whole`: one refused row kept all out. Not on a terminal, each line of the table is one line of
     text.
@@ -121,6 +123,8 @@ def report(rows: Iterable[dict[str, Any]], dry_run: bool, whole: bool = False) -
     for row in rows:
         row = {**row, "source": "".join(c if c.isprintable() else ascii(c)[1:-1] for c in row["source"])}
         counts[row["outcome"]] += 1
+        if "scales" in row:
+            alone.append((row["source"], "", row["outcome"], contents(row)))
         for text in row.get("messages") or []:
             reason = "  ".join(text[tag] for tag in ("zh-Hans", "en") if text.get(tag))
             if row["outcome"] in ("refused", "skipped"):
@@ -145,6 +149,20 @@ def report(rows: Iterable[dict[str, Any]], dry_run: bool, whole: bool = False) -
     console.print("  ".join(f"{name} {number}" for name, number in counts.items()) + end)
     if counts["refused"]:
         sys.exit(1)
+
+
+def contents(row: dict[str, Any]) -> str:
+    """What is in a questionnaire that was read: how many questions, scales with the least and the most, complete languages."""
+    scales = [f"{code} {low} … {high}" for code, (low, high) in row["scales"].items()]
+    tags = [tag for tag in languages.NAMES if tag in row["languages"]]
+    others = len(row["languages"]) - len(tags)
+    spoken = [*tags, *([f"+ {others}"] if others else [])]
+    parts = [
+        f"{row['items']} 题 items",
+        ", ".join(scales) or "没有分数 no scale",
+        ", ".join(spoken) or "没有完整语言 no language",
+    ]
+    return f"{row['key']}: {'; '.join(parts)}"
 
 
 @import_.command("lessons")
@@ -185,7 +203,7 @@ def import_one(one: Any, dry_run: bool) -> dict[str, Any]:
 @import_.command("checks")
 @dry
 def import_checks(path: Path, dry_run: bool) -> None:
-    """FHIR R4 Questionnaires, each with an optional register file beside it (NAME.yaml)."""
+    """FHIR R4 Questionnaires and ReproSchema activities, each with an optional register file beside it (NAME.yaml)."""
     opened()
     report(checkfiles.import_files(path, SYSTEM, dry_run), dry_run)
 

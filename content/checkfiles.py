@@ -3,54 +3,138 @@
 A questionnaire file brings the questions; NAME.yaml beside it is its register entry and its rules (`content.rules`).
 """
 
+import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from content import fhir, records, rules
+from content import fhir, records, reproschema, rules
 from content.checking import file_bytes, yaml_mapping
 from content.checks import Check, approve, by_slug, publish, put_draft, submit
-from content.failures import Failure, Invalid
+from content.definition import ANSWERED, Definition
+from content.failures import Failure, FieldError, Invalid
 from content.published import ANY
 from content.settings import Settings
 
 FILE_LIMIT = 4 * 1024 * 1024  # bytes; the largest real Questionnaire seen has 0.2 MB
 SIDECAR_LIMIT = 256 * 1024
+LEVELS = 6  # of folders
+SUFFIXES = (".json", ".jsonld", "")  # ReproSchema's own files often have no ending
+SHOWN = 6  # names in a list of what was skipped
 
 
 def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[str, Any]]:
-    """Read FHIR R4 Questionnaires (a file, or the *.json of a folder) into drafts, each with NAME.yaml beside it as its
-    register; ValueSets and CodeSystems beside them or in `support/` resolve by URL.
+    """Read questionnaires into drafts: a file, or all of a folder and of the folders in it, `LEVELS` deep. FHIR R4
+    Questionnaires find the ValueSets and CodeSystems of the same folders by URL; ReproSchema activities find their items by
+    path, none outside `path`. NAME.yaml beside a file is its register.
 
-    Yields {"source", "outcome": new|changed|unchanged|refused|skipped, "key", "messages": [{tag: text}]}, refusals and
-    warnings naming the path inside the file. One file refused changes nothing and stops no other. Without a register file
-    the check is a draft that cannot be submitted until staff complete it. A second run gives "unchanged".
+    Yields {"source", "outcome": new|changed|unchanged|refused|skipped, "key", "messages": [{tag: text}]}, refusals and warnings
+    naming the path inside the file, and of what was read "items" (that are answered), "languages" (complete) and "scales"
+    (code: least, most). One row at the end counts and names what is no questionnaire. One file refused changes nothing and
+    stops no other. Without a register file the check is a draft that cannot be submitted until staff complete it. A second run
+    gives "unchanged".
     """
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    folder = path if path.is_dir() else path.parent
-    others = [node for file in [*folder.glob("*.json"), *(folder / "support").glob("*.json")] if (node := _resource(file))]
-    valuesets = [node for node in others if node.get("resourceType") in ("ValueSet", "CodeSystem")]
+    root = path if path.is_dir() else path.parent
+    files = list(_walk(path)) if path.is_dir() else [path]
+    beside = [*root.glob("*.json"), *(root / "support").glob("*.json")] if path.is_file() else []
+    nodes = {file: _node(file) for file in [*files, *beside]}
+    valuesets = [node for node in nodes.values() if node and node.get("resourceType") in ("ValueSet", "CodeSystem")]
+    activities = any(node and reproschema.category(node) == "Activity" for node in nodes.values())
+    taken: dict[str, str] = {}
+    rest: dict[str, list[str]] = {}
     for file in files:
-        row: dict[str, Any] = {"source": file.name, "key": slug_of(file.stem)}
-        kind = (_resource(file) or {}).get("resourceType", "Questionnaire")
-        if kind != "Questionnaire" and path.is_dir():
-            yield row | {"outcome": "skipped", "messages": [_said(f"{kind}：不是问卷", f"{kind}: no questionnaire")]}
+        source = file.relative_to(root).as_posix()
+        kind = _kind(file, nodes[file])
+        read: Callable[[str, str], tuple[Definition, tuple[str, ...]]]
+        if kind == "Activity":
+            key = slug_of(file.stem.lower().removesuffix("_schema"))
+            read = functools.partial(_activity, file, root)
+        elif kind == "Questionnaire" or (kind == "JSON" and not (activities and path.is_dir())) or path.is_file():
+            key = slug_of(file.stem)
+            read = functools.partial(_questionnaire, file, valuesets)
+        elif "resourceType" in (nodes[file] or {}) and file.parent == path:
+            yield {"source": source, "outcome": "skipped", "messages": [_said(f"{kind}：不是问卷", f"{kind}: no questionnaire")]}
             continue
-        try:
-            outcome, warnings = _import_one(file, row["key"], valuesets, by, dry_run)
-            yield row | {"outcome": outcome, "messages": [_said("", text) for text in warnings]}
-        except Failure as failure:
-            found = [
-                {k: t if e.field in t else f"{e.field}: {t}" for k, t in e.messages.items()}
-                for e in getattr(failure, "errors", [])
-            ]
-            yield row | {"outcome": "refused", "messages": found or [failure.messages]}
-        except OSError as error:
-            yield row | {
-                "outcome": "refused",
-                "messages": [_said(f"读不了：{error.strerror}", f"cannot be read: {error.strerror}")],
-            }
+        else:
+            if kind != "yaml" or not any(file.with_suffix(end) in nodes for end in SUFFIXES):
+                rest.setdefault(kind, []).append(source)
+            continue
+        row: dict[str, Any] = {"source": source, "key": key}
+        if (first := taken.setdefault(key, source)) != source:
+            double = FieldError(source, "exists", {"what": f"{key} ({first})"})
+            yield row | {"outcome": "refused", "messages": [double.messages]}
+            continue
+        yield row | _told(file, key, read, by, dry_run)
+    if rest:
+        names = "; ".join(f"{len(found)} {kind} ({_places(found)})" for kind, found in sorted(rest.items()))
+        count = sum(map(len, rest.values()))
+        said = _said(f"{count} 个文件不是问卷：{names}", f"{count} files are no questionnaires: {names}")
+        yield {"source": root.name or str(root), "outcome": "skipped", "messages": [said]}
+
+
+def _told(
+    file: Path, key: str, read: Callable[[str, str], tuple[Definition, tuple[str, ...]]], by: str, dry_run: bool
+) -> dict[str, Any]:
+    """What became of one file."""
+    try:
+        outcome, definition, warnings = _import_one(file, key, read, by, dry_run)
+    except Failure as failure:
+        found = [
+            {k: t if e.field in t else f"{e.field}: {t}" for k, t in e.messages.items()} for e in getattr(failure, "errors", [])
+        ]
+        return {"outcome": "refused", "messages": found or [failure.messages]}
+    except OSError as error:
+        return {"outcome": "refused", "messages": [_said(f"读不了：{error.strerror}", f"cannot be read: {error.strerror}")]}
+    return {
+        "outcome": outcome,
+        "messages": [_said("", text) for text in warnings],
+        "items": sum(item.kind in ANSWERED for item in definition.index.values()),
+        "languages": list(definition.languages),
+        "scales": {scale.code: definition.reach(scale) for scale in definition.scales},
+    }
+
+
+def _walk(folder: Path, depth: int = 1) -> Iterator[Path]:
+    """Files in the order of their names, without those that begin with a dot; a folder too deep, or a link, stands for itself."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda one: one.name)
+    except OSError:
+        yield folder
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir() and not entry.is_symlink() and depth < LEVELS:
+            yield from _walk(entry, depth + 1)
+        else:
+            yield entry
+
+
+def _node(file: Path) -> dict[str, Any] | None:
+    """The JSON object in a file that may be one; None when there is none."""
+    if file.suffix not in SUFFIXES or file.is_dir():
+        return None
+    try:
+        return fhir.parse(file_bytes(file, FILE_LIMIT))
+    except Invalid:
+        return None  # told of when it is this file's turn
+
+
+def _kind(file: Path, node: dict[str, Any] | None) -> str:
+    """What a file is: a FHIR resourceType, a ReproSchema category, "JSON" for what looks so and is neither, else its ending."""
+    if node is not None:
+        said = node.get("resourceType") or reproschema.category(node)
+        return said[:40] if isinstance(said, str) and said else "JSON"
+    if file.is_dir():
+        return "folder"
+    return "JSON" if file.suffix in (".json", ".jsonld") else file.suffix[1:] or "file"
+
+
+def _places(sources: list[str]) -> str:
+    """Where files are, short: the first few, by folder where there are many."""
+    names = sources if len(sources) <= SHOWN else sorted({s.rpartition("/")[0] or "." for s in sources})
+    return ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
 
 
 def _said(zh: str, en: str) -> dict[str, str]:
@@ -62,24 +146,27 @@ def slug_of(stem: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:80] or "check"
 
 
-def _resource(file: Path) -> dict[str, Any] | None:
-    try:
-        return fhir.parse(file_bytes(file, FILE_LIMIT))
-    except Invalid:
-        return None  # told of when it is this file's turn
+def _questionnaire(file: Path, valuesets: list[dict[str, Any]], slug: str, language: str) -> tuple[Definition, tuple[str, ...]]:
+    return fhir.read_questionnaire(file_bytes(file, FILE_LIMIT), valuesets, slug=slug, language=language)
 
 
-def _import_one(file: Path, slug: str, valuesets: list[dict[str, Any]], by: str, dry_run: bool) -> tuple[str, tuple[str, ...]]:
+def _activity(file: Path, root: Path, slug: str, language: str) -> tuple[Definition, tuple[str, ...]]:
+    return reproschema.read_activity(file, root, slug=slug, language=language)
+
+
+def _import_one(
+    file: Path, slug: str, read: Callable[[str, str], tuple[Definition, tuple[str, ...]]], by: str, dry_run: bool
+) -> tuple[str, Definition, tuple[str, ...]]:
     sidecar = _sidecar(file.with_suffix(".yaml"))
     language = ""
     if sidecar is not None:
         language = str(sidecar.pop("language", "") or next(iter(sidecar.get("languages") or []), ""))
-    definition, warnings = fhir.read_questionnaire(file_bytes(file, FILE_LIMIT), valuesets, slug=slug, language=language)
+    definition, warnings = read(slug, language)
     if sidecar is None:
-        warnings = (*warnings, f"{slug}.yaml: 没有登记信息，不能发布 no register entry: cannot be published")
+        warnings = (*warnings, f"{file.stem}.yaml: 没有登记信息，不能发布 no register entry: cannot be published")
     else:
         definition = rules.laid(definition, {name: sidecar.pop(name) for name in rules.NAMES if name in sidecar})
-    return put_draft(slug, definition, sidecar, by, dry_run=dry_run), warnings
+    return put_draft(slug, definition, sidecar, by, dry_run=dry_run), definition, warnings
 
 
 def _sidecar(file: Path) -> dict[str, Any] | None:
@@ -95,7 +182,7 @@ def load_library(folder: Path, settings: Settings) -> int:
     for file in sorted((folder / "checks").glob("*.json")):
         slug = slug_of(file.stem)
         if Check.rows().find_one({"slug": slug}, {"_id": 1}) is None:
-            _import_one(file, slug, [], records.SYSTEM, False)
+            _import_one(file, slug, functools.partial(_questionnaire, file, []), records.SYSTEM, False)
         check = by_slug(slug)
         if check.missing(ANY):
             continue

@@ -20,11 +20,12 @@ from content import jsexpression, languages
 from content.checking import file_bytes
 from content.definition import TOTAL, Definition, EnableWhen, Item, Number, Option, Scale, number
 from content.failures import FieldError, Invalid
-from content.fhir import MAX_BYTES, MAX_ITEMS, parse
+from content.fhir import MAX_ITEMS, parse
 from content.jsexpression import NotRead
 from content.visibility import shown_when
 
 Json = dict[str, Any]
+MAX_BYTES = 4 * 1024 * 1024  # of one file
 SHOWN = ("static", "staticreadonly", "static readonly")
 CHOOSING = ("radio", "select", "slider", "dropdown", "checkbox", "radioautoadvance", "number", "text", "")
 COUNTING = ("slider", "number", "integer", "int", "float", "decimal")
@@ -47,20 +48,24 @@ RESPONSES = {
     "@context", "id", "category", "schemaVersion", "version", "description", "prefLabel", "choices", "minValue", "maxValue",
     "multipleChoice", "valueType", "unitCode",
 }  # fmt: skip
+NO = re.compile(r"(no|not|never|none|hardly|seldom)\b|不|没|從不|从不|从未|从来", re.IGNORECASE)
 OUTSIDE = "在导入的文件夹之外 outside the folder that is imported"
 PREAMBLE = "preamble"
 """Link id of what stands above the first question."""
 
 
-def read_activity(path: Path, root: Path | None = None, *, slug: str = "") -> tuple[Definition, tuple[str, ...]]:
+def read_activity(
+    path: Path, root: Path | None = None, *, slug: str = "", language: str = ""
+) -> tuple[Definition, tuple[str, ...]]:
     """The definition in an activity file, with warnings (each "path: reason").
 
     The files it names are looked for beside it, with their name, .json or .jsonld, and only inside `root` (its own folder
-    unless given). `slug` names the definition, else the activity's id does. Raises `Invalid` with every fault; the errors'
+    unless given). `slug` names the definition, else the activity's id does; `language` is that of texts that
+    do not say (English unless given). Raises `Invalid` with every fault; the errors'
     `field` is "file#path" with the file as seen from `root`, or "file#line n" when it is no JSON.
     """
     root = path.parent if root is None else root
-    reader = _Reader(Path(os.path.realpath(root)))
+    reader = _Reader(Path(os.path.realpath(root)), language or "en")
     file = Path(os.path.realpath(path))
     if not file.is_relative_to(reader.root):  # a link that leads out
         reader.refuse(path.name, path.name, OUTSIDE)
@@ -93,6 +98,8 @@ class _Reader:
     """One activity being read: what was found on the way."""
 
     root: Path
+    base: str
+    """Language of plain text."""
     errors: list[FieldError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: dict[Path, Json | None] = field(default_factory=dict)
@@ -185,13 +192,13 @@ class _Reader:
         return None
 
     def texts(self, value: Any, path: str) -> dict[str, str]:
-        """A text by language: a map, JSON-LD's {"@language", "@value"}, or a bare text, which counts as English."""
+        """A text by language: a map, JSON-LD's {"@language", "@value"}, or a bare text."""
         if isinstance(value, str):
-            value = {"en": value}
+            value = {self.base: value}
         if isinstance(value, dict) and "@value" in value:
             value = [value]
         if isinstance(value, list):
-            value = {str(v.get("@language", "en")): v.get("@value") for v in value if isinstance(v, dict)}
+            value = {str(v.get("@language", self.base)): v.get("@value") for v in value if isinstance(v, dict)}
         if not isinstance(value, dict | None):
             self.error(path, "wrong_type", reason="{language: text}")
             return {}
@@ -245,7 +252,7 @@ class _Reader:
         name = self.string(node.get("id"), f"{at}id") or file.stem
         title = self.texts(node.get("prefLabel"), f"{at}prefLabel") or self.texts(node.get("altLabel"), f"{at}altLabel")
         slug = slug or re.sub(r"[^a-z0-9]+", "-", name.lower().removesuffix("_schema")).strip("-")[:80] or "check"
-        definition = Definition(slug, title or {"en": name}, tuple(items))
+        definition = Definition(slug, title or {self.base: name}, tuple(items))
         spots = {one.name: one.at for one in asked}
         for link_id in definition.circular:
             self.error(spots.get(link_id, at), "circular")
@@ -253,6 +260,7 @@ class _Reader:
         definition = self.scales(definition, computes, at) if not self.errors else definition
         self.stop()
         self.reaches(definition, computes, file, ui)
+        self.directions(definition, at)
         self.gaps(definition)
         return definition
 
@@ -424,7 +432,7 @@ class _Reader:
                 self.warn(f"{at}.value", f"{code} 与前面的选项相同 the same value as an option before")
                 code = f"{code}_{same + 1}"
             made.append(Option(code, text, score))
-        if not made:
+        if given == []:
             self.error(f"{spot}.choices", "required")
         return tuple(made)
 
@@ -548,11 +556,26 @@ class _Reader:
                 where = f"{self.name(target)}#responseOptions"
                 self.warn(where, f"写的是 it says {ends[0]} … {ends[1]}，计分得 the sum has {own[0]} … {own[1]}")
 
+    def directions(self, definition: Definition, at: str) -> None:
+        """Warn of a sum in which "no" is worth least in one question and most in another and none is reversed: either the wording
+        is turned round, or the values ought to be (in the library's EPDS "never" is 3 throughout)."""
+        for scale in definition.scales:
+            found: dict[int, list[str]] = {}
+            for name in scale.of:
+                item = definition.index.get(name)
+                if item is not None and item.kind == "choice" and (way := _denied(item.options)):
+                    found.setdefault(way, []).append(name)
+            if len(found) > 1 and not scale.reverse:
+                ends = f"“不”得分最低 “no” is worth least: {', '.join(found[-1])}；最高 most: {', '.join(found[1])}"
+                self.warn(f"{at}compute", f"{ends}。请核对方向，需要时列入 total.reverse check which are to be reversed")
+
     def gaps(self, definition: Definition) -> None:
         """Warn which item lacks which language, of those that readers here may have; the others in one line."""
         lacking: dict[str, list[str]] = {}
         every: set[str] = set()
-        parts = [(i.link_id, text) for i in definition.index.values() for text in (i.text, *(o.text for o in i.options))]
+        parts: list[tuple[str, Mapping[str, str]]] = []
+        for item in definition.index.values():
+            parts += [(item.link_id, item.text), *((f"{item.link_id} (选项 options)", option.text) for option in item.options)]
         for _, text in parts:
             every |= text.keys()
         for tag in sorted(every):
@@ -577,6 +600,16 @@ class _Reader:
 def _spot(path: str) -> str:
     """The path as it is told: nothing between the file and the first name, no mark at its end."""
     return path.replace("#.", "#").rstrip("#")
+
+
+def _denied(options: Iterable[Option]) -> int:
+    """1 when the option that says no has the highest value, -1 when the lowest; 0 when neither or both do. By labels, since it
+    only leads to a warning."""
+    ends = sorted((o for o in options if o.score is not None), key=lambda o: o.score or 0)
+    if len(ends) < 2:
+        return 0
+    says = [any(NO.match(o.text.get(tag, "")) for tag in ("en", "zh-Hans")) for o in (ends[0], ends[-1])]
+    return says[1] - says[0]
 
 
 def _whole(sums: Mapping[str, Scale]) -> str | None:

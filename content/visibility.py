@@ -142,9 +142,7 @@ def _holds(score: Number | None, code: str, operator: str, value: Fraction | str
         other = Fraction(value) if not isinstance(own, str) else str(value)
     except ValueError:
         other = str(value)
-    if isinstance(own, str) != isinstance(other, str):
-        return operator == "!="  # a text that is no number against a number
-    if isinstance(own, str) and operator not in ("=", "!="):
+    if str in (type(own), type(other)) and operator not in ("=", "!="):
         raise NotRead(f"“{code}”：文字不分大小 texts have no order")
     match operator:
         case "=":
