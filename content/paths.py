@@ -62,7 +62,7 @@ class Path(Publishable):
     """[{"lesson": slug, "at": whole units after the pace's `from`}], ascending; each lesson once, so that a phone's progress,
     kept by lesson, outlives an editor's change."""
     begins_with = me.DictField()
-    """{"check": slug, "bands": [code]}, or absent: whose answers come out in one of these bands is offered this path."""
+    """{"check": slug, "bands": [code]}, or absent: whose total comes out in one of these bands is offered this path."""
     texts = me.MapField(me.EmbeddedDocumentField(PathText))
 
     NAME = "path"
@@ -406,7 +406,8 @@ def begins_with(snapshot: Snapshot, content: Mapping[str, Any]) -> dict[str, Any
     found = next(iter(snapshot.get("check", begin["check"]).values()), None) if begin else None
     if not begin or found is None or found.content is None:
         return None
-    known = {band["code"] for band in found.content["definition"]["bands"]}
+    whole = checks.published_check(snapshot, begin["check"])[1].total
+    known = {band.code for band in whole.bands} if whole else set()
     bands = [code for code in begin["bands"] if code in known]
     return {"check": begin["check"], "bands": bands} if bands else None
 

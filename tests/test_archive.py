@@ -22,7 +22,20 @@ from click.testing import CliRunner
 
 from api import bootstrap, guard
 from api.cli import cli  # which imports every collection too
-from content import archive, checks, directory, lessons, media, objects, paths, publishing, registrations, sealed, staff, store
+from content import (
+    archive,
+    checkfiles,
+    directory,
+    lessons,
+    media,
+    objects,
+    paths,
+    publishing,
+    registrations,
+    sealed,
+    staff,
+    store,
+)
 from content import archivefiles as files
 from content.failures import Conflict, Invalid
 from content.lessons import Lesson
@@ -123,7 +136,7 @@ def build(settings: Settings, folder: Path) -> str:
     publishing.submit(Lesson, later.id, "zh-Hans", author)
     publishing.approve(Lesson, later.id, "zh-Hans", second)
     publishing.publish(Lesson, later.id, "zh-Hans", second, at=store.now() + timedelta(days=30))
-    checks.load_library(small, settings)
+    checkfiles.load_library(small, settings)
     facts = {k: v for k, v in FACTS.items() if k in paths.FACTS} | {
         "pace": {"unit": "day", "from": "start"}, "steps": [{"lesson": "exam-week", "at": 0}, {"lesson": "gone", "at": 1}],
     }  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from content import checks, lessons, paths, publishing, store
+from content import checkfiles, checks, lessons, paths, publishing, store
 from content.failures import Conflict, Invalid
 from content.lessons import Lesson
 from content.paths import Path
@@ -266,7 +266,7 @@ def mood(clean: None, tmp_path: File) -> str:
         "critical": [{"item": "b", "codes": ["z"]}],
     }  # fmt: skip
     (tmp_path / "mood.yaml").write_text(json.dumps(entry), encoding="utf-8")
-    [row] = checks.import_files(tmp_path, SYSTEM)
+    [row] = checkfiles.import_files(tmp_path, SYSTEM)
     assert row["outcome"] == "new", row
     key = checks.by_slug("mood").id
     checks.submit(key, SYSTEM)
@@ -306,7 +306,7 @@ def test_a_score_offers_the_path_of_its_band_and_only_help_when_an_answer_is_cri
     text = {"en": "x"}
     renamed = [{"code": code, "min": low, "max": low + 2 - low // 3, "text": text, "next_steps": text} for code, low in
                (("calm", 0), ("high", 3))]  # fmt: skip
-    checks.edit(mood, SYSTEM, {}, bands=checks.bands_of(renamed))
+    checks.edit(mood, SYSTEM, {}, laid={"bands": renamed})
     for move in (checks.submit, checks.approve, checks.publish):
         move(mood, SYSTEM)
     site.refresh()
