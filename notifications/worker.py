@@ -19,7 +19,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from pymongo.errors import PyMongoError
 
-from content import archive, embedded, films, media, packs, published, publishing, store
+from content import archive, embedded, films, media, packs, published, publishing, sealed, statistics, store
 from content.failures import Failure
 from content.settings import Settings, SettingsError
 from notifications import fcm, notices
@@ -68,6 +68,7 @@ app.conf.update(
         "packs": {"task": "packs.build", "schedule": 600.0, "options": {"expires": 590}},
         "tombstones": {"task": "published.purge", "schedule": 86400.0, "options": {"expires": 3600}},
         "quarantine": {"task": "media.purge", "schedule": 3600.0, "options": {"expires": 3000}},
+        "statistics": {"task": "statistics.release", "schedule": 3600.0, "options": {"expires": 3000}},
         "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
     },
 )
@@ -178,6 +179,17 @@ def purge() -> None:
         media.purge_quarantine(settings, store.now())
     except (Failure, PyMongoError) as error:
         log.warning("purge of the quarantine put off: %s", type(error).__name__)
+
+
+@app.task(name="statistics.release")
+def release_statistics() -> None:
+    """Release what was counted in weeks that have ended."""
+    try:
+        sealed.configure(settings)
+        for subject, division, number in statistics.release(settings, store.now()):
+            log.info("released: %s of %s, number %s", subject, division, number)
+    except (Failure, PyMongoError, SettingsError) as error:
+        log.warning("release of statistics put off: %s", type(error).__name__)
 
 
 @app.task(name="packs.build")
