@@ -108,7 +108,7 @@ def test_parent_guidance_only_chooses_where_to_begin() -> None:
         (LIBRARY / "checks/parent-guidance.json").read_bytes(), [], slug="parent-guidance", language="zh-Hans"
     )
     definition = rules.laid(definition, {name: register[name] for name in rules.NAMES if name in register})
-    *everyday, yourself = definition.index
+    _, *everyday, yourself = definition.index
     assert warnings == () and yourself == "yourself"
     for chosen, (total, code) in GUIDANCE.items():
         answers = dict(zip(everyday, chosen.split(" "), strict=True))

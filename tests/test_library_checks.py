@@ -60,11 +60,16 @@ def test_a_check_is_whole_and_its_register_entry_fits(slug: str) -> None:
     assert (check["resourceType"], check["status"], check["version"]) == ("Questionnaire", "active", "1")
     assert check["url"] == f"urn:xinqiao:check:{slug}" and english(check, "title") == entry["name"]["en"]
     assert check["title"] == entry["name"]["zh-Hans"] and check["description"] and english(check, "description")
+    # of a file's head only the title reaches readers: what span of time is meant must be said on the page
+    first = check["item"][0]
+    assert (first["type"], first["text"], english(first, "text")) == (
+        "display", check["description"], english(check, "description")
+    )  # fmt: skip
     critical = {rule["item"]: set(rule["codes"]) for rule in entry.get("critical", [])}
     for item in flat(check["item"]):
         assert item["text"] and english(item, "text")
         if item["type"] != "choice":
-            assert item["type"] == "group" or item["required"]
+            assert item["type"] in ("group", "display") or item["required"]
             continue
         scores = [o["extension"][0]["valueDecimal"] for o in item["answerOption"] if "extension" in o]
         assert {o["extension"][0]["url"] for o in item["answerOption"] if "extension" in o} <= {ORDINAL}
@@ -208,7 +213,7 @@ def test_tired_parents_are_heard_and_joy_counts_the_other_way_round() -> None:
 
 def test_both_sides_of_a_talk_ask_the_same_and_listening_and_time_make_the_whole() -> None:
     child, parent = made("talk-with-my-parents"), made("talk-with-my-child")
-    themes = [item.link_id for item in parent.index.values()]
+    themes = [item.link_id for item in parent.index.values() if item.kind == "choice"]
     assert themes == [item.link_id for item in child.index.values() if item.scored] and len(themes) == 6
     chosen = dict(zip(themes, ["mostly", "sometimes", "often", "daily", "rarely", "mostly"], strict=True))
     for definition in (child, parent):
@@ -221,7 +226,7 @@ def test_both_sides_of_a_talk_ask_the_same_and_listening_and_time_make_the_whole
 def test_a_child_is_asked_four_signs_of_its_age_and_one_is_enough() -> None:
     definition = made(SIGNS)
     low, high = sidecar(SIGNS)["ages"]
-    groups = definition.items
+    groups = definition.items[1:]
     assert [group.ages for group in groups] == [
         (3, 5), (6, 7), (8, 11), (12, 17), (18, 23), (24, 29), (30, 35), (36, 47), (48, 59), (60, 71), (72, 83)
     ]  # fmt: skip
@@ -246,10 +251,11 @@ def test_a_child_is_asked_four_signs_of_its_age_and_one_is_enough() -> None:
 @pytest.mark.parametrize("slug", QUIZZES)
 def test_a_quiz_has_one_right_answer_and_says_why(slug: str) -> None:
     definition = made(slug)
-    right = {i.link_id: [o.code for o in i.options if o.score == 1] for i in definition.index.values()}
-    places = [[o.score for o in i.options].index(1) for i in definition.index.values()]
+    questions = [item for item in definition.index.values() if item.kind == "choice"]
+    right = {item.link_id: [o.code for o in item.options if o.score == 1] for item in questions}
+    places = [[o.score for o in item.options].index(1) for item in questions]
     assert all(2 <= places.count(place) <= 4 for place in range(3))  # the right one is not always at the same place
-    for item in definition.index.values():
+    for item in questions:
         assert len(right[item.link_id]) == 1 and set(item.explanation) == BOTH and all(item.explanation.values())
     core = definition.scale["core"].of
     assert 5 <= len(core) < len(right)
