@@ -19,6 +19,7 @@ prove: $(VENV)/.test programs
 bench: PROGRAMS = wrk
 bench: $(VENV)/.test programs
 	$(BIN)/python -m tests.bench.reads
+	$(BIN)/python -m tests.bench.contributions
 	$(BIN)/python -m tests.bench.sync
 	$(BIN)/python -m tests.bench.search $(LESSONS)
 

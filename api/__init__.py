@@ -29,7 +29,7 @@ from content.published import Reader
 from content.settings import Settings
 
 if TYPE_CHECKING:
-    from api.front import Front
+    from api.auth import Seats
 
 
 def create_app(settings: Settings, reader: Reader) -> Flask:
@@ -129,7 +129,7 @@ def set_up_logs(level: int = logging.INFO) -> None:
     logging.getLogger("pymongo").setLevel(logging.WARNING)
 
 
-def create_wsgi() -> "Front":
+def create_wsgi() -> "Seats":
     """What each granian worker calls: connect, start the reader's thread, and put the front before Flask."""
     from content import embedded, sealed, store
 
@@ -149,7 +149,8 @@ def create_wsgi() -> "Front":
     front = Front(app, reader)
     reader.start()
     app.extensions["index"].start(reader)
-    return front
+    app.extensions["seats"] = seats = auth.Seats(front)
+    return seats
 
 
 def metrics_folder(settings: Settings) -> "os.PathLike[str]":

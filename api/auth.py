@@ -5,11 +5,13 @@ POLICY answers "may this person do this anywhere?". Whether it may be done to th
 `actor().may(permission, organisation=…, division=…)`.
 """
 
+import queue
 import re
 import threading
 import time
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from flask import Flask, Response, current_app, g, request
 
@@ -19,12 +21,16 @@ from content.failures import Forbidden, NotFound, NotSignedIn, Unavailable
 from content.publishing import Publishable
 from content.staff import Actor
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 P = TypeVar("P", bound=Publishable)
 PUBLIC = "public"
 SIGNED_IN = "signed in"
-THREADS = 6  # of a worker; goodput at 512 connections is that of 4, granian's default loses half
-# How many of them these may hold at once, all together no more than "slow": one is always left for reading.
-LANES = {"slow": THREADS - 1, "database": 3, "body": 2}
+SEATS = 6  # threads of a worker that work at once; goodput at 512 connections is that of 4, granian's default loses half
+ASIDE = 40  # further ones that only wait for their group's commit; a group is as large as what waits, so this is its size
+THREADS = SEATS + ASIDE
+LANES = {"database": 3, "body": 2, "counting": ASIDE}  # how many these may hold at once: one seat is always left for reading
 LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
 # Born without a kept file while the database is away, a worker knows nothing: what it would call empty or missing here would be
 # taken for the truth. Self-checks, search and help answer with the card in any case.
@@ -42,8 +48,8 @@ class Rule(NamedTuple):
     sensitive: bool = False
     """Leaves hourly counts only, never a line in the log."""
     lane: str = "database"
-    """Which of LANES it takes when it needs the database. "slow" alone for what only waits for its group's commit: the group's one
-    transaction is what the database sees."""
+    """Which of LANES it takes when it needs the database. "counting" for what waits aside for its group's commit: the database
+    sees one transaction a group."""
     replay: bool = False
     """A POST takes Idempotency-Key. Off where the body or the answer holds a secret, or where a key would be a trace."""
 
@@ -150,9 +156,9 @@ POLICY: dict[str, Rule] = {
     "results.show": public(store=True, sensitive=True),
     "results.erase": public(store=True, sensitive=True),
     # counted without a trace
-    "contributions.contribute": public(store=True, sensitive=True, lane="slow"),
-    "contributions.check_in": public(store=True, sensitive=True, lane="slow"),
-    "contributions.come_back": public(store=True, sensitive=True, lane="slow"),
+    "contributions.contribute": public(store=True, sensitive=True, lane="counting"),
+    "contributions.check_in": public(store=True, sensitive=True, lane="counting"),
+    "contributions.come_back": public(store=True, sensitive=True, lane="counting"),
     "staff_checks.index_staff": staff("check.read"),
     "staff_checks.show_staff": staff("check.read"),
     "staff_checks.edit": staff("check.write"),
@@ -312,24 +318,55 @@ class Lane:
             raise Unavailable("overloaded")
 
 
+class Seats:
+    """The outermost WSGI callable of a worker with few seats and more threads: who only waits gives up the seat meanwhile, so
+    many may wait and few compete for the interpreter. Tokens in a queue, which costs far less than a semaphore."""
+
+    def __init__(self, app: "WSGIApplication") -> None:
+        self.app = app
+        self.free: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(SEATS):
+            self.free.put(None)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        self.free.get()
+        try:
+            return self.app(environ, start_response)
+        finally:
+            self.free.put(None)
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Wait in here without a seat; where there are no seats a no-op."""
+    seats: Seats | None = current_app.extensions.get("seats")
+    if seats is None:
+        yield
+        return
+    seats.free.put(None)
+    try:
+        yield
+    finally:
+        seats.free.get()
+
+
 def lanes() -> dict[str, Lane]:
     """A worker's lanes, to be put into `app.extensions["lanes"]` where threads are few (granian)."""
     return {name: Lane(size) for name, size in LANES.items()}
 
 
 def enter(name: str) -> None:
-    """Take a place in a lane for this request, and one in "slow"; where there are no lanes a no-op."""
-    there: dict[str, Lane] = current_app.extensions.get("lanes", {})
-    g.lanes = []
-    for each in dict.fromkeys((name, "slow")):
-        if each in there:
-            there[each].enter()
-            g.lanes.append(there[each])
+    """Take a place in a lane for this request; where there are no lanes a no-op."""
+    lane: Lane | None = current_app.extensions.get("lanes", {}).get(name)
+    if lane is not None:
+        lane.enter()
+        g.lane = lane
 
 
 def leave(error: BaseException | None) -> None:
-    """Give the places back, however the request ended."""
-    for lane in g.pop("lanes", ()):
+    """Give the place back, however the request ended."""
+    lane: Lane | None = g.pop("lane", None)
+    if lane is not None:
         lane.free.release()
 
 
