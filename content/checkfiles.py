@@ -4,6 +4,7 @@ A questionnaire file brings the questions; NAME.yaml beside it is its register e
 """
 
 import functools
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,11 @@ SIDECAR_LIMIT = 256 * 1024
 LEVELS = 6  # of folders
 SUFFIXES = (".json", ".jsonld", "")  # ReproSchema's own files often have no ending
 SHOWN = 6  # names in a list of what was skipped
+FHIR = "FHIR "
+
+Found = tuple[Definition, tuple[str, ...]]
+Reader = Callable[[str, str, str], Found]
+"""Reads a questionnaire by (slug, language that the register gives it, first of the register's languages)."""
 
 
 def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[str, Any]]:
@@ -38,26 +44,32 @@ def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[st
     root = path if path.is_dir() else path.parent
     files = list(_walk(path)) if path.is_dir() else [path]
     beside = [*root.glob("*.json"), *(root / "support").glob("*.json")] if path.is_file() else []
-    nodes = {file: _node(file) for file in [*files, *beside]}
-    valuesets = [node for node in nodes.values() if node and node.get("resourceType") in ("ValueSet", "CodeSystem")]
-    activities = any(node and reproschema.category(node) == "Activity" for node in nodes.values())
+    kinds: dict[Path, str] = {}
+    valuesets = []
+    for file in dict.fromkeys([*files, *beside]):
+        node = _node(file)
+        kinds[file] = _kind(file, node)
+        if node is not None and kinds[file] in (f"{FHIR}ValueSet", f"{FHIR}CodeSystem"):
+            valuesets.append(node)
+    activities = "Activity" in kinds.values()
     taken: dict[str, str] = {}
     rest: dict[str, list[str]] = {}
     for file in files:
-        source = file.relative_to(root).as_posix()
-        kind = _kind(file, nodes[file])
-        read: Callable[[str, str], tuple[Definition, tuple[str, ...]]]
+        source = os.fsencode(file.relative_to(root)).decode("utf-8", "replace")
+        kind = kinds[file]
+        read: Reader
         if kind == "Activity":
             key = slug_of(file.stem.lower().removesuffix("_schema"))
             read = functools.partial(_activity, file, root)
-        elif kind == "Questionnaire" or (kind == "JSON" and not (activities and path.is_dir())) or path.is_file():
+        elif kind == f"{FHIR}Questionnaire" or (kind == "JSON" and not (activities and path.is_dir())) or path.is_file():
             key = slug_of(file.stem)
             read = functools.partial(_questionnaire, file, valuesets)
-        elif "resourceType" in (nodes[file] or {}) and file.parent == path:
+        elif kind.startswith(FHIR) and file.parent == path:
+            kind = kind.removeprefix(FHIR)
             yield {"source": source, "outcome": "skipped", "messages": [_said(f"{kind}：不是问卷", f"{kind}: no questionnaire")]}
             continue
         else:
-            if kind != "yaml" or not any(file.with_suffix(end) in nodes for end in SUFFIXES):
+            if kind != "yaml" or not any(file.with_suffix(end) in kinds for end in SUFFIXES):
                 rest.setdefault(kind, []).append(source)
             continue
         row: dict[str, Any] = {"source": source, "key": key}
@@ -70,12 +82,10 @@ def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[st
         names = "; ".join(f"{len(found)} {kind} ({_places(found)})" for kind, found in sorted(rest.items()))
         count = sum(map(len, rest.values()))
         said = _said(f"{count} 个文件不是问卷：{names}", f"{count} files are no questionnaires: {names}")
-        yield {"source": root.name or str(root), "outcome": "skipped", "messages": [said]}
+        yield {"source": os.fsencode(root.name or ".").decode("utf-8", "replace"), "outcome": "skipped", "messages": [said]}
 
 
-def _told(
-    file: Path, key: str, read: Callable[[str, str], tuple[Definition, tuple[str, ...]]], by: str, dry_run: bool
-) -> dict[str, Any]:
+def _told(file: Path, key: str, read: Reader, by: str, dry_run: bool) -> dict[str, Any]:
     """What became of one file."""
     try:
         outcome, definition, warnings = _import_one(file, key, read, by, dry_run)
@@ -122,10 +132,14 @@ def _node(file: Path) -> dict[str, Any] | None:
 
 
 def _kind(file: Path, node: dict[str, Any] | None) -> str:
-    """What a file is: a FHIR resourceType, a ReproSchema category, "JSON" for what looks so and is neither, else its ending."""
+    """What a file is: "FHIR " with its resourceType, a ReproSchema category, "JSON" for what looks so and is neither, else its
+    ending."""
     if node is not None:
-        said = node.get("resourceType") or reproschema.category(node)
-        return said[:40] if isinstance(said, str) and said else "JSON"
+        resource = node.get("resourceType")
+        if isinstance(resource, str) and resource.isalnum():
+            return f"{FHIR}{resource[:40]}"
+        said = reproschema.category(node)
+        return said if said in ("Activity", "Item", "ResponseOption", "Protocol") else "JSON"
     if file.is_dir():
         return "folder"
     return "JSON" if file.suffix in (".json", ".jsonld") else file.suffix[1:] or "file"
@@ -146,22 +160,21 @@ def slug_of(stem: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:80] or "check"
 
 
-def _questionnaire(file: Path, valuesets: list[dict[str, Any]], slug: str, language: str) -> tuple[Definition, tuple[str, ...]]:
-    return fhir.read_questionnaire(file_bytes(file, FILE_LIMIT), valuesets, slug=slug, language=language)
+def _questionnaire(file: Path, valuesets: list[dict[str, Any]], slug: str, language: str, first: str) -> Found:
+    return fhir.read_questionnaire(file_bytes(file, FILE_LIMIT), valuesets, slug=slug, language=language or first)
 
 
-def _activity(file: Path, root: Path, slug: str, language: str) -> tuple[Definition, tuple[str, ...]]:
+def _activity(file: Path, root: Path, slug: str, language: str, first: str) -> Found:
+    # its texts name their languages; the few that do not are English, whatever the register lists first
     return reproschema.read_activity(file, root, slug=slug, language=language)
 
 
-def _import_one(
-    file: Path, slug: str, read: Callable[[str, str], tuple[Definition, tuple[str, ...]]], by: str, dry_run: bool
-) -> tuple[str, Definition, tuple[str, ...]]:
+def _import_one(file: Path, slug: str, read: Reader, by: str, dry_run: bool) -> tuple[str, Definition, tuple[str, ...]]:
     sidecar = _sidecar(file.with_suffix(".yaml"))
-    language = ""
+    language = first = ""
     if sidecar is not None:
-        language = str(sidecar.pop("language", "") or next(iter(sidecar.get("languages") or []), ""))
-    definition, warnings = read(slug, language)
+        language, first = str(sidecar.pop("language", "") or ""), str(next(iter(sidecar.get("languages") or []), ""))
+    definition, warnings = read(slug, language, first)
     if sidecar is None:
         warnings = (*warnings, f"{file.stem}.yaml: 没有登记信息，不能发布 no register entry: cannot be published")
     else:

@@ -17,7 +17,7 @@ Node = tuple[Any, ...]
 ("*" or "/", left, right), ("compare", operator, left, right), ("&&" or "||", (nodes…)), ("?", test, then, else)."""
 
 TOKEN = re.compile(
-    r"""(?P<blank>\s+) | (?P<number>(\d+\.?\d*|\.\d+)(?![\w$.])) | (?P<text>"[^"\\\n]*"|'[^'\\\n]*')
+    r"""(?P<blank>\s+) | (?P<number>\d{1,12}(\.\d{1,12})?(?![\w$.])) | (?P<text>"[^"\\\n]*"|'[^'\\\n]*')
     | (?P<sign>===|!==|==|!=|<=|>=|&&|\|\||[!<>()+\-*/?:]) | (?P<word>[A-Za-z_$][\w$]*)""",
     re.VERBOSE,
 )
@@ -191,7 +191,7 @@ class _Parser:
         self.at += 1
         match kind:
             case "number":
-                return ("number", Fraction(text.rstrip(".") if text != "." else "0"))
+                return ("number", Fraction(text))
             case "text":
                 return ("text", text[1:-1])
             case "word":

@@ -26,6 +26,8 @@ from content.visibility import shown_when
 
 Json = dict[str, Any]
 MAX_BYTES = 4 * 1024 * 1024  # of one file
+MAX_SCALES = 30
+NESTED = 4  # sums of sums of sums
 SHOWN = ("static", "staticreadonly", "static readonly")
 CHOOSING = ("radio", "select", "slider", "dropdown", "checkbox", "radioautoadvance", "number", "text", "")
 COUNTING = ("slider", "number", "integer", "int", "float", "decimal")
@@ -105,13 +107,15 @@ class _Reader:
     files: dict[Path, Json | None] = field(default_factory=dict)
 
     def error(self, path: str, code: str, **params: Any) -> None:
-        self.errors.append(FieldError(_spot(path), code, params))
+        self.errors.append(
+            FieldError(_spot(path), code, {k: _written(v) if isinstance(v, str) else v for k, v in params.items()})
+        )
 
     def refuse(self, path: str, what: str, reason: str) -> None:
         self.error(path, "unsupported", what=what[:200], where=_spot(path), reason=reason)
 
     def warn(self, path: str, reason: str) -> None:
-        line = f"{_spot(path)}: {reason}"
+        line = f"{_spot(path)}: {_written(reason)}"
         if line not in self.warnings:
             self.warnings.append(line)
 
@@ -129,7 +133,8 @@ class _Reader:
         if re.match(r"[A-Za-z][\w+.-]*:", reference):
             self.refuse(path, reference, "不从网络取文件 nothing is fetched: put the file beside it")
             return None
-        if not reference or "\\" in reference or "\0" in reference or reference.startswith("/") or len(reference) > 500:
+        sound = 0 < len(reference) <= 500 and reference == _written(reference) and not {"\\", "\0"} & set(reference)
+        if not sound or reference.startswith("/"):
             self.error(path, "bad_format", reason="相对路径 a relative path")
             return None
         plain = os.path.normpath(start.parent / reference)
@@ -138,7 +143,7 @@ class _Reader:
             if not file.is_relative_to(self.root):
                 self.refuse(path, reference, OUTSIDE)
                 return None
-            if file.is_file():
+            if os.path.isfile(file):  # false, and no failure, for a name that is too long  # noqa: PTH113
                 return file
         self.error(path, "unknown_reference", value=reference)
         return None
@@ -248,7 +253,10 @@ class _Reader:
         items = self.shown(items, asked, set(computes))
         preamble = self.texts(node.get("preamble"), f"{at}preamble")
         if preamble and items:
-            items.insert(0, Item(PREAMBLE, "display", preamble))
+            above = PREAMBLE
+            while above in {one.name for one in asked}:
+                above += "_"
+            items.insert(0, Item(above, "display", preamble))
         name = self.string(node.get("id"), f"{at}id") or file.stem
         title = self.texts(node.get("prefLabel"), f"{at}prefLabel") or self.texts(node.get("altLabel"), f"{at}altLabel")
         slug = slug or re.sub(r"[^a-z0-9]+", "-", name.lower().removesuffix("_schema")).strip("-")[:80] or "check"
@@ -291,7 +299,9 @@ class _Reader:
         found: list[_Asked] = []
         for n, one in enumerate(order):
             where = f"{at}ui.order[{n}]"
-            about = os.path.normpath(self.string(one, where, required=True))
+            if not (about := self.string(one, where, required=True)):
+                continue
+            about = os.path.normpath(about)
             own = properties.get(about)
             stem = about.rpartition("/")[2].removesuffix(".jsonld").removesuffix(".json")
             if own is None and stem in loose:
@@ -306,8 +316,9 @@ class _Reader:
             name = self.string(row.get("variableName"), f"{spot}.variableName") or stem
             visible = row.get("isVis", True)
             if name in computed:
-                continue  # its value is what we compute
-            if visible is False:
+                if visible is not False:
+                    self.warn(f"{spot}.isVis", f"{name}：计算得出，不作答 computed, not asked")
+            elif visible is False:
                 self.warn(f"{spot}.isVis", f"{name}：隐藏，不作答 hidden, not asked")
             elif stem.endswith("schema"):
                 self.refuse(where, about, "活动中的活动 an activity within an activity: import it by itself")
@@ -484,6 +495,9 @@ class _Reader:
         if not computes:
             self.warn(f"{at}compute", "没有计分规则，不算总分 no compute: there is no total")
             return definition
+        if len(computes) > MAX_SCALES:
+            self.error(f"{at}compute", "out_of_range", reason=f"≤ {MAX_SCALES}")
+            return definition
         names = definition.index.keys() | computes.keys()
         sums: dict[str, Scale] = {}
         for name, (where, expression) in computes.items():
@@ -495,6 +509,8 @@ class _Reader:
                     sums[name] = self.sum(definition, name, tree, computes.keys())
             except NotRead as reason:
                 self.refuse(where, f"compute “{expression[:120]}”", str(reason))
+        for name in _tangled(sums):
+            self.error(computes[name][0], "circular")
         for name, scale in sums.items():
             for missing in [one for one in scale.of if one in computes and one not in sums]:
                 self.refuse(computes[name][0], missing, "不是分数 no score")
@@ -545,7 +561,7 @@ class _Reader:
             about, name = str(row.get("isAbout", "")), row.get("variableName")
             plain = Path(os.path.normpath(file.parent / about)) if about and "\0" not in about else file
             places = [Path(os.path.realpath(f"{plain}{end}")) for end in ("", ".json", ".jsonld")]
-            target = next((one for one in places if one.is_relative_to(self.root) and one.is_file()), None)
+            target = next((one for one in places if one.is_relative_to(self.root) and os.path.isfile(one)), None)  # noqa: PTH113
             if name not in computes or target is None or total is None or len(definition.scales) > 1:
                 continue
             told = (self.load(target) or {}).get("responseOptions")
@@ -554,7 +570,9 @@ class _Reader:
             own = definition.reach(total)
             if None not in ends and ends != own:
                 where = f"{self.name(target)}#responseOptions"
-                self.warn(where, f"写的是 it says {ends[0]} … {ends[1]}，计分得 the sum has {own[0]} … {own[1]}")
+                self.warn(
+                    where, f"写的是 it says {str(ends[0])[:20]} … {str(ends[1])[:20]}，计分得 the sum has {own[0]} … {own[1]}"
+                )
 
     def directions(self, definition: Definition, at: str) -> None:
         """Warn of a sum in which "no" is worth least in one question and most in another and none is reversed: either the wording
@@ -598,8 +616,13 @@ class _Reader:
 
 
 def _spot(path: str) -> str:
-    """The path as it is told: nothing between the file and the first name, no mark at its end."""
-    return path.replace("#.", "#").rstrip("#")
+    """The path as it is told: nothing between the file and the first name, no mark at its end, nothing that cannot be written."""
+    return _written(path.replace("#.", "#").rstrip("#"))
+
+
+def _written(text: str) -> str:
+    """The text with half characters spelled out, which JSON can hold and no file or terminal takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _denied(options: Iterable[Option]) -> int:
@@ -612,14 +635,22 @@ def _denied(options: Iterable[Option]) -> int:
     return says[1] - says[0]
 
 
+def _tangled(sums: Mapping[str, Scale]) -> list[str]:
+    """Names of sums that lead back to themselves, or lie over more than `NESTED` others."""
+    waiting = {name: {one for one in scale.of if one in sums} for name, scale in sums.items()}
+    for _ in range(NESTED):
+        done = {name for name, needs in waiting.items() if not needs}
+        waiting = {name: needs - done for name, needs in waiting.items() if needs}
+    return list(waiting)
+
+
 def _whole(sums: Mapping[str, Scale]) -> str | None:
     """The name of the sum that every item of every other is in; None when there is none, or several."""
 
-    def leaves(name: str, above: tuple[str, ...]) -> set[str]:
-        below = [leaves(one, (*above, name)) if one in sums and one not in above else {one} for one in sums[name].of]
-        return set().union(*below)
+    def leaves(name: str) -> set[str]:
+        return set().union(*(leaves(one) if one in sums else {one} for one in sums[name].of))
 
-    held = {name: leaves(name, ()) for name in sums}
+    held = {name: leaves(name) for name in sums}
     every = set().union(*held.values()) if held else set()
     found = [name for name in sums if held[name] == every]
     return found[0] if len(found) == 1 else None

@@ -5,11 +5,12 @@ is a set of its options and whether it holds without an answer (`_Some`), and `!
 operations. What remains must be all && or all ||: enableWhen holds no mix, and none is approximated.
 """
 
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import NamedTuple
 
-from content.definition import CHOICES, NUMBERS, Clause, EnableWhen, Item, Number, number
+from content.definition import CHOICES, NUMBERS, Clause, EnableWhen, Item, Number, Option, number
 from content.jsexpression import FLIPPED, Node, NotRead
 
 OPPOSITE = {"=": "!=", "!=": "=", "<": ">=", ">": "<=", "<=": ">", ">=": "<"}
@@ -115,17 +116,15 @@ def _value(node: Node) -> Fraction | str | bool:
 def _test(item: Item, operator: str, value: Fraction | str | bool | int, negated: bool, truth: bool = False) -> Part:
     """One comparison. `truth`: the bare name, which JavaScript takes as false for 0, "" and no answer."""
     if item.kind in CHOICES:
-        codes = frozenset(o.code for o in item.options if _holds(o.score, o.code, operator, value))
+        codes = frozenset(o.code for o in item.options if _holds(o, operator, value))
         empty = operator == "!=" and not truth
         if negated:
             codes, empty = frozenset(o.code for o in item.options) - codes, not empty
         return empty if len(codes) in (0, len(item.options)) and bool(codes) is empty else _Some(item, codes, empty)
-    if isinstance(value, str | bool):
-        try:
-            value = Fraction(value)
-        except ValueError:
-            raise NotRead(f"“{item.link_id}”：应与数字比较 is a number") from None
-    whole = number(float(value))
+    of = _number(value) if isinstance(value, str) else Fraction(value)
+    if isinstance(of, str):
+        raise NotRead(f"“{item.link_id}”：应与数字比较 is a number")
+    whole = number(float(of))
     if truth:
         if not negated:
             raise NotRead(f"“{item.link_id}”：请写出比较 write the comparison out")
@@ -134,28 +133,20 @@ def _test(item: Item, operator: str, value: Fraction | str | bool | int, negated
     return _Number(item, OPPOSITE[operator] if negated else operator, whole, empty)
 
 
-def _holds(score: Number | None, code: str, operator: str, value: Fraction | str | bool | int) -> bool:
-    """Whether an option with this value compares so, as JavaScript's loose comparison has it."""
-    own: Fraction | str = code if score is None else Fraction(str(score))
-    other: Fraction | str
-    try:
-        other = Fraction(value) if not isinstance(own, str) else str(value)
-    except ValueError:
-        other = str(value)
-    if str in (type(own), type(other)) and operator not in ("=", "!="):
-        raise NotRead(f"“{code}”：文字不分大小 texts have no order")
-    match operator:
-        case "=":
-            return own == other
-        case "!=":
-            return own != other
-        case "<":
-            return own < other  # type: ignore[operator]
-        case ">":
-            return own > other  # type: ignore[operator]
-        case "<=":
-            return own <= other  # type: ignore[operator]
-    return own >= other  # type: ignore[operator]
+def _holds(option: Option, operator: str, value: Fraction | str | bool | int) -> bool:
+    """Whether an option with this value compares so, as JavaScript's loose comparison has it: a text that is a number is one."""
+    own = Fraction(str(option.score)) if option.score is not None else _number(option.code)
+    other = _number(value) if isinstance(value, str) else Fraction(value)
+    if isinstance(other, str) and (not isinstance(own, str) or operator not in ("=", "!=")):
+        raise NotRead(f"“{other[:40]}”：与数字或按大小比较 a text is compared with a number, or by size")
+    if isinstance(own, str) or isinstance(other, str):
+        return (own == other) is (operator == "=") if operator in ("=", "!=") else False
+    orders = {"=": own == other, "!=": own != other, "<": own < other, ">": own > other, "<=": own <= other, ">=": own >= other}
+    return orders[operator]
+
+
+def _number(text: str) -> Fraction | str:
+    return Fraction(text) if re.fullmatch(r"-?\d{1,12}(\.\d{1,12})?", text) else text
 
 
 def _joined(tree: Tree) -> Tree:

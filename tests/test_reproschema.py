@@ -230,7 +230,8 @@ def test_visibility_means_what_javascript_does(
 @pytest.mark.parametrize(
     "rule",
     [
-        "q1 > 0 || (q2 > 0 && q1 < 2)", "q1 + q2 > 2", "q1 > q2", "total_score > 3", "new Date().getDay() === 1", "q9 == 1",
+        "q1 > 0 || (q2 > 0 && q1 < 2)", "q1 == 'x'", "q1 == " + "9" * 5000,
+        "q1 + q2 > 2", "q1 > q2", "total_score > 3", "new Date().getDay() === 1", "q9 == 1",
         "q1 = 1", "q1 > 0; alert(1)", "(q1 > 0", "q1 > 'a'", "", "q1 ? q2 : q3", "words == 1", "[1].includes(q1)",
         "(" * 200 + "q1" + ")" * 200, "q1 > 0 || " * 4000 + "q1", "q1.constructor", "__proto__ == 1", "several == 1",
     ],
@@ -403,6 +404,60 @@ def test_older_spellings(tmp_path: Path) -> None:
     assert [item.required for item in definition.items] == [False, True, False]
     assert score(definition, {"q1": "1", "q2": "1"}).total == 2
     assert {line.partition(":")[0] for line in warnings} >= {f"{file.name}#cronbach", f"{file.name}#ui.addProperties[0].limit"}
+
+
+ODD: list[Any] = [
+    None, True, 0, -1, 1e9, 2**70, 1.5, "", "x", "q1", "../../x", "items/q1", "\ud800", "\0", "a" * 600, [], [[]], {}, {"en": 1},
+    {"\ud800": "x"}, {"en": "\ud800"}, [None], [{}], ["items/q1"], {"@list": [{}]}, {"@value": 1}, "9" * 5000 + " + q1",
+    "q1 > 1e400",
+]  # fmt: skip
+
+
+def test_whatever_stands_anywhere_is_read_or_refused(tmp_path: Path) -> None:
+    """Values of a sound activity and its item replaced by odd ones, each by a third of them: no failure but `Invalid`."""
+    item: Any = {
+        "category": "Item",
+        "question": {"en": "?"},
+        "ui": {"inputType": "radio"},
+        "responseOptions": CHOICES,
+        "preamble": {},
+    }
+    file = activity(tmp_path, {"q1": item, "q2": CHOICES}, {"q2": "q1 > 0"}, preamble={"en": "x"}, scoringLogic=[])
+    counts = {"read": 0, "refused": 0}
+
+    def spots(node: Any) -> list[tuple[Any, Any]]:
+        pairs = list(node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else [])
+        return [(node, key) for key, _ in pairs] + [spot for _, below in pairs for spot in spots(below)]
+
+    for target in (file, tmp_path / "items" / "q1"):
+        sound = target.read_text(encoding="utf-8")
+        for n, (k, odd) in itertools.product(range(len(spots(json.loads(sound)))), enumerate(ODD)):
+            if (n + k) % 3:
+                continue  # a third of them, spread evenly
+            node = json.loads(sound)
+            place, key = spots(node)[n]
+            place[key] = odd
+            target.write_text(json.dumps(node), encoding="utf-8")
+            try:
+                definition, warnings = told(file)
+                text = repr(warnings) + definition.version
+                counts["read"] += 1
+            except Invalid as failure:
+                text = "".join(t for error in failure.errors for t in (error.field, *error.messages.values()))
+                counts["refused"] += 1
+            text.encode()
+        target.write_text(sound, encoding="utf-8")
+    assert counts["read"] > 100 and counts["refused"] > 200, counts
+
+
+@pytest.mark.parametrize(
+    "compute", [[("a", "b + q1"), ("b", "a + q2")], [(f"s{n}", f"s{n - 1} + q1" if n else "q1 + q2") for n in range(7)]]
+)
+def test_sums_in_a_circle_or_a_tower_are_refused(compute: list[tuple[str, str]], tmp_path: Path) -> None:
+    faults = refused(activity(tmp_path, THREE, compute=computing(*compute)))
+    assert faults and {code for _, code in faults} == {"circular"}
+    many = computing(*((f"s{n}", "q1 + q2") for n in range(31)))
+    assert refused(activity(tmp_path, THREE, compute=many)) == {("mood_schema#compute", "out_of_range")}
 
 
 # --- import ----------------------------------------------------------------------------------------------------------
