@@ -281,7 +281,7 @@ class Definition:
 
     def reach(self, scale: Scale, asked: Iterable[str] | None = None) -> tuple[Number, Number]:
         """The least and the most that a scale can be once all of it that is asked is answered: of `asked` only where that is
-        given, otherwise of whatever ages and answers can lead to (a sum is less where an item is not asked, a mean may be more)."""
+        given, otherwise of whatever ages and answers can lead to (where less is asked, a sum is less and a mean may be more)."""
         known = None if asked is None else set(asked)
         parts: dict[tuple[str, ...], list[tuple[float, float]]] = {}  # by gates; () is always asked
         for name in scale.of:
