@@ -51,7 +51,7 @@ def corpus(size: int) -> None:
         store.transaction(write)
 
 
-def granian(target: str, port: int, env: dict[str, str], log: Path, url: str) -> embedded.Child:
+def granian(target: str, port: int, env: dict[str, str], log: Path, url: str, *more: str) -> embedded.Child:
     """One granian with two workers, ready to answer."""
     argv = [
         sys.executable,
@@ -66,7 +66,7 @@ def granian(target: str, port: int, env: dict[str, str], log: Path, url: str) ->
         "--port",
         str(port),
     ]
-    argv += ["--workers", "2", "--blocking-threads", str(THREADS), "--no-access-log", "--log-level", "warning"]
+    argv += ["--workers", "2", "--blocking-threads", str(THREADS), "--no-access-log", "--log-level", "warning", *more]
     child = embedded.Child(target, argv, log, env={**os.environ, **env}, ready=lambda: answers(url))
     embedded.start(child)
     embedded.wait_ready(child, 60)
