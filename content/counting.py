@@ -7,10 +7,15 @@ is one blob, padded, so whoever holds the store without the data key sees that s
 **Groups.** A process commits what has arrived, up to GROUP, in one transaction: nonces in, codes out, tallies read and written
 again. The first thread to come leads; those that come meanwhile wait and make the next group, led by the first of them. No
 thread of its own, nothing to start after a fork. Between processes the database decides: who meets a tally that another has just
-written runs again. Measured on the embedded server with 12 threads in two processes: see tests/bench/contributions.py.
+written runs again. Processes of one machine take turns (`_turn`): see tests/bench/contributions.py for what it reaches.
 
 **Crash.** An answer goes out after a majority commit: what was acknowledged is counted, whatever dies afterwards. What was not
 acknowledged may be counted or not; the phone sends the same nonce again, and it counts once.
+
+**The oplog** (a change stream shows the same; measured): each group is one transaction at one moment, in milliseconds: its nonces'
+hashes, in their own order, and of each subject that it touches the whole new tally, always a multiple of STEP and all its bytes
+others. So it tells when how many were counted together and of which subjects, not which band, division or group, nor which nonce
+went with which subject, unless a group holds one contribution alone: then its subject and moment show, and nothing else.
 """
 
 import contextlib

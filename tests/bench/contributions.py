@@ -183,11 +183,13 @@ def killed(
     for thread in threads:
         thread.start()
     assert api.process
-    for n in range(kills):
-        time.sleep(1.5)
-        alive = [one for one in psutil.Process(api.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
-        workers = [one for one in alive if "resource_tracker" not in " ".join(one.cmdline())]
-        os.kill(workers[n % len(workers)].pid, signal.SIGKILL)
+    for _ in range(kills):
+        workers: list[psutil.Process] = []
+        while len(workers) < 2:  # granian takes some seconds to start another
+            time.sleep(1.5)
+            alive = [one for one in psutil.Process(api.process.pid).children() if one.status() != psutil.STATUS_ZOMBIE]
+            workers = [one for one in alive if "resource_tracker" not in " ".join(one.cmdline())]
+        workers[0].kill()
     time.sleep(1.5)
     stop.set()
     for thread in threads:
