@@ -9,6 +9,7 @@ in the shape of `content.rules` (total, bands, norms, subscales, critical, valid
 file that it was first read from, "" for none}. Whoever does not know it still asks and adds the same.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from content.published import canonical
 BASE = "http://hl7.org/fhir/StructureDefinition/"
 SDC = "http://hl7.org/fhir/uv/sdc/StructureDefinition/sdc-questionnaire-"
 CANONICAL = "urn:xinqiao:check:"
+ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
 LONGEST = 5000  # characters of an expression; longer ones are left out (`fhirpath.MAX_EXPRESSION`)
 TYPES = {"choice": "choice", "multiple": "choice", "text": "string"}
 CONTROLS = {"page": "page", "slider": "slider", "table": "gtable"}
@@ -56,7 +58,7 @@ def write_questionnaire(definition: Definition, register: Mapping[str, Any] | No
         "status": "active" if register else "draft",
         "experimental": not entry.get("validated"),
     }
-    if len(definition.slug) <= 64:
+    if ID.fullmatch(definition.slug):
         made["id"] = definition.slug
     for key, value in (
         ("date", str(entry.get("published_at") or "")[:10]),
@@ -181,7 +183,7 @@ class _Page:
                 if (below := self.definition.scale.get(name)) and name not in self.definition.index and name not in made:
                     put(below)
                     if formula := _formula(self.definition, below):
-                        made[name] = {"name": _variable(below), **_expression(formula)}
+                        made[name] = {"name": _variable(self.definition, below), **_expression(formula)}
 
         for scale in self.definition.scales:
             if _formula(self.definition, scale):
@@ -215,8 +217,9 @@ def _expression(formula: str) -> Json:
     return {"language": "text/fhirpath", "expression": formula}
 
 
-def _variable(scale: Scale) -> str:
-    return f"scale_{scale.code}"
+def _variable(definition: Definition, scale: Scale) -> str:
+    """A name both FHIR's `id` and FHIRPath allow."""
+    return f"scale{definition.scales.index(scale) + 1}"
 
 
 def _formula(definition: Definition, scale: Scale) -> str:
@@ -247,10 +250,10 @@ def _formula(definition: Definition, scale: Scale) -> str:
         if item.link_id in scale.reverse:
             turns.setdefault(sum(item.reach), []).append(item)
     terms += [("", f"{_real(turn)} * {of(some, ' and answer.exists()')}.count()") for turn, some in turns.items() if turn]
-    terms += [("", f"%{_variable(below)}.sum()") for below in scales]
+    terms += [("", f"%{_variable(definition, below)}.sum()") for below in scales]
     sums = "".join(f" {sign or '+'} {term}" for sign, term in sorted(terms)).removeprefix(" + ")
     counts = [f"{of(items, ' and answer.exists()')}.count()"] if items else []
-    count = " + ".join([*counts, *(f"%{_variable(below)}.count()" for below in scales)])
+    count = " + ".join([*counts, *(f"%{_variable(definition, below)}.count()" for below in scales)])
     if not terms:
         return ""
     if scale.method == "mean":
