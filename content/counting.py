@@ -12,7 +12,7 @@ written runs again. Processes of one machine take turns (`_turn`): see tests/ben
 **Crash.** An answer goes out after a majority commit: what was acknowledged is counted, whatever dies afterwards. What was not
 acknowledged may be counted or not; the phone sends the same nonce again, and it counts once.
 
-**The oplog** (a change stream shows the same; measured): each group is one transaction at one moment, in milliseconds: its nonces'
+**The oplog** (as a change stream tells it; measured): each group is one transaction at one moment, in milliseconds: its nonces'
 hashes, in their own order, and of each subject that it touches the whole new tally, always a multiple of STEP and all its bytes
 others. So it tells when how many were counted together and of which subjects, not which band, division or group, nor which nonce
 went with which subject, unless a group holds one contribution alone: then its subject and moment show, and nothing else.

@@ -11,9 +11,7 @@ API's processes, with a client that sends again whatever was not acknowledged.
 import argparse
 import http.client
 import json
-import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
