@@ -12,7 +12,7 @@ from content import (
     archive,
     checkfiles,
     courses,
-    directory,
+    directoryfiles,
     importing,
     lessons,
     objects,
@@ -91,7 +91,7 @@ def load_library(settings: Settings, say: Callable[[str], None]) -> None:
         ("checks", checkfiles.load_library),
         ("paths", paths.load_library),
         ("courses", courses.load_library),
-        ("services", directory.load_library),
+        ("services", directoryfiles.load_library),
     ):
         try:
             count[name] = load(LIBRARY, settings)

@@ -16,7 +16,7 @@ from api.auth import POLICY
 from api.guard import Blueprint, page
 from api.shapes import Paging, Real, Regexp, reader, settings
 from api.support import Card
-from content import catalogue, checks, directory, languages, paths, rules, scoring, store
+from content import catalogue, checks, helpcard, languages, paths, rules, scoring, store
 from content.checks import PURPOSES
 from content.definition import KINDS, METHODS, OLDEST, SEXES, TOTAL, Definition
 from content.failures import Conflict, FieldError, Invalid
@@ -287,7 +287,7 @@ CRITICAL_PARENT = {
 def card(division: str | None = None, language: str = "") -> dict[str, Any]:
     """The help card for this reader, now."""
     tag = language or next(iter(front.wanted()), "zh-Hans")
-    return directory.help_card(reader().current, division, store.now(), tag)
+    return helpcard.card(reader().current, division, store.now(), tag)
 
 
 def help_beside() -> None:

@@ -21,7 +21,7 @@ from content import (
     archive,
     archivefiles,
     checkfiles,
-    directory,
+    directoryfiles,
     embedded,
     films,
     importing,
@@ -221,7 +221,7 @@ def import_paths(path: Path, dry_run: bool) -> None:
 def import_directory(path: Path, dry_run: bool) -> None:
     """Help directory as JSON or CSV (HSDS field names)."""
     opened()
-    report(directory.import_file(path, SYSTEM, dry_run), dry_run, whole=True)
+    report(directoryfiles.import_file(path, SYSTEM, dry_run), dry_run, whole=True)
 
 
 def print_template(context: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -15,7 +15,7 @@ from api.guard import Blueprint, make_cursor, open_cursor
 from api.lessons import Both, Brief, CatalogueQuery
 from api.shapes import reader, settings
 from api.support import Card
-from content import directory, languages, search, store, words
+from content import helpcard, languages, search, store, words
 from content.failures import FieldError
 
 blp = Blueprint("search", __name__, url_prefix="/v1", description="Search over lessons and paths")
@@ -80,7 +80,7 @@ def help_beside() -> None:
 def card(division: str) -> dict[str, Any]:
     """The help card for this reader, now."""
     language = next(iter(front.wanted()), settings().language)
-    return directory.help_card(reader().current, division or settings().division or None, store.now(), language)
+    return helpcard.card(reader().current, division or settings().division or None, store.now(), language)
 
 
 @blp.get("/search")

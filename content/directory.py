@@ -1,22 +1,21 @@
 """The help directory: hotlines and services, with the field names of HSDS (Human Services Data Specification) 3.
 
-Staff put entries as records and publish them; readers get them from the published snapshot through three pure functions:
-`services` (what serves a division), `open_now` (by the hours as recorded) and `help_card`, the card that stands beside
-every risk. Hours that are not recorded are unknown, never assumed. The card never fails: with an empty snapshot, an unknown
-division or a damaged entry it still names 12356, 110 and 120.
+Staff put entries as records and publish them; readers get them from the published snapshot: `services` (what serves a division)
+with `open_now` (by the hours as recorded). The card beside every risk is `helpcard`, files come in by `directoryfiles`. Hours
+that are not recorded are unknown, never assumed, and nothing unknown is ever filtered away: see `left_out`.
 
 Hours are RFC 5545 rules without a start date: FREQ=DAILY, or FREQ=WEEKLY with BYDAY, perhaps UNTIL. Anything else (INTERVAL,
 COUNT, BYSETPOS) would need an anchor that a directory does not have, and is refused when put.
+
+Where a service is stands in the entry (`latitude`, `longitude`), so that a phone sorts its division's list by nearness itself:
+nothing here takes the coordinates of a person.
 """
 
-import csv
-import io
-import json
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
+from functools import lru_cache
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -25,21 +24,16 @@ from dateutil.rrule import rrulestr
 from pymongo.client_session import ClientSession
 
 from content import divisions, languages, records
-from content.checking import Check, file_bytes
-from content.failures import Conflict, Failure, Forbidden, Invalid, NotFound
+from content.checking import Check
+from content.failures import Conflict, Failure, Forbidden, NotFound
 from content.published import ANY, Item, Snapshot, release
 from content.records import SYSTEM
-from content.settings import Settings
 from content.staff import independent
 
 log = logging.getLogger("xinqiao.directory")
 
 KINDS = ("hotline", "text", "clinic", "counselling")
 STALE_AFTER = timedelta(days=180)  # issue 4: an entry not checked for so long is marked to readers and flagged to staff
-CARD_KINDS = ("hotline", "text", "counselling")
-FILE_LIMIT = 16 * 1024 * 1024  # bytes of an imported directory
-CARD_LINES = 8  # someone in distress reads a few lines, not a list
-EMERGENCY = ("110", "120")
 
 
 class Service(records.Record):
@@ -49,6 +43,8 @@ class Service(records.Record):
     name = me.DictField(required=True)
     """Language tag -> text."""
     description = me.DictField()
+    organization = me.DictField()
+    """Who provides it, by language."""
     phones = me.ListField()
     """[{"number": "12356", "languages": ["zh-Hans"]}], the first to call first."""
     schedules = me.ListField()
@@ -58,7 +54,14 @@ class Service(records.Record):
     divisions = me.ListField()
     """GB/T 2260 codes that it serves, with all below them; empty: the whole country."""
     cost = me.DictField()
-    """Language tag -> text; empty: not known."""
+    """Language tag -> text; empty: not known (HSDS fees_description)."""
+    appointment = me.DictField()
+    """Language tag -> how to make one, or that none is needed; empty: not known (HSDS application_process)."""
+    address = me.DictField()
+    """Language tag -> where it is, as one writes it there."""
+    latitude = me.FloatField()
+    """Degrees, WGS 84, of the door; both or none."""
+    longitude = me.FloatField()
     urgent = me.BooleanField(required=True, default=False)
     """May be called in an emergency."""
     url = me.StringField()
@@ -80,10 +83,12 @@ class Service(records.Record):
 
 
 FIELDS = (
-    "kind", "name", "description", "phones", "schedules", "ages", "divisions", "cost", "urgent", "url", "order",
-    "assured_date", "assured_by", "sources",
+    "kind", "name", "description", "organization", "phones", "schedules", "ages", "divisions", "cost", "appointment", "address",
+    "latitude", "longitude", "urgent", "url", "order", "assured_date", "assured_by", "sources",
 )  # fmt: skip
 PUBLIC = tuple(name for name in FIELDS if name != "assured_by")
+TEXTS = {"name": 120, "description": 2000, "organization": 200, "cost": 200, "appointment": 300, "address": 300}
+"""Fields in several languages, with the most characters of a text."""
 
 
 # --- what may be put -------------------------------------------------------------------------------------------------
@@ -135,6 +140,15 @@ def _ages(check: Check, raw: Any) -> dict[str, int]:
     return {name: value for name, value in pair.items() if value is not None}
 
 
+def _degrees(check: Check, field: str, value: Any, most: int) -> float | None:
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:  # NaN is in no range
+        check.fail(field, "out_of_range", reason=f"-{most} … {most}")
+        return None
+    return round(float(value), 6)  # ten centimetres
+
+
 def checked(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The id and all fields of an entry in their one stored form. Raises `Invalid` with every error at once."""
     check = Check()
@@ -157,16 +171,19 @@ def checked(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     phones = [_phone(check, f"phones.{n}", raw) for n, raw in enumerate(check.rows("phones", values.get("phones")))]
     hours = [_schedule(check, f"schedules.{n}", raw) for n, raw in enumerate(check.rows("schedules", values.get("schedules")))]
     order = check.whole("order", values.get("order"), 0, 100_000)
+    place = {name: _degrees(check, name, values.get(name), most) for name, most in (("latitude", 90), ("longitude", 180))}
+    for name, other in (("latitude", "longitude"), ("longitude", "latitude")):
+        if values.get(name) in (None, "") and place[other] is not None:
+            check.fail(name, "required")
     sources = [check.text(f"sources.{n}", raw) for n, raw in enumerate(check.rows("sources", values.get("sources")))]
     fields = {
         "kind": check.coded("kind", values.get("kind"), KINDS),
-        "name": check.texts("name", values.get("name"), 120, required=True),
-        "description": check.texts("description", values.get("description"), 2000),
+        **{name: check.texts(name, values.get(name), most, required=name == "name") for name, most in TEXTS.items()},
         "phones": [row for row in phones if row],
         "schedules": [row for row in hours if row],
         "ages": _ages(check, values.get("ages")),
         "divisions": sorted(set(codes)),
-        "cost": check.texts("cost", values.get("cost"), 200),
+        **place,
         "urgent": bool(values.get("urgent", False)),
         "url": url,
         "order": 100 if order is None else order,
@@ -208,9 +225,7 @@ def put(values: Mapping[str, Any], by: str, revision: int | None = None) -> str:
         return "new"
 
     def decide(service: Service) -> dict[str, Any]:
-        before = values_of(service)
-        empty: tuple[Any, ...] = (None, [], {})
-        changed = {k: v for k, v in fields.items() if v != before[k] and not (v in empty and before[k] in empty)}
+        changed = _changed(values_of(service), fields)
         if not changed:
             return {}
         authors = [] if service.published_revision == service.revision else service.authors
@@ -218,6 +233,18 @@ def put(values: Mapping[str, Any], by: str, revision: int | None = None) -> str:
 
     changed = records.change(Service, key, by, "edit", decide, revision=revision)
     return "unchanged" if changed.revision == present["revision"] else "changed"
+
+
+def outcome(key: str, fields: Mapping[str, Any]) -> str:
+    """What `put` of checked fields would say."""
+    raw = Service.rows().find_one({"_id": key})
+    return "new" if raw is None else "changed" if _changed(raw, fields) else "unchanged"
+
+
+def _changed(before: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that differ; an empty value equals a missing one."""
+    empty: tuple[Any, ...] = (None, [], {})
+    return {k: v for k, v in fields.items() if v != before.get(k) and not (v in empty and before.get(k) in empty)}
 
 
 def publish(key: str, by: str, revision: int | None = None, *, second_person: bool = True) -> Service:
@@ -252,110 +279,6 @@ def withdraw(key: str, by: str, revision: int | None = None) -> Service:
     return records.change(Service, key, by, "withdraw", decide, revision=revision, also=also)
 
 
-# --- import ----------------------------------------------------------------------------------------------------------
-
-
-def import_file(path: Path, by: str, dry_run: bool = False) -> list[dict[str, Any]]:
-    """Put every entry of a JSON list or a CSV file; nothing is published. One refused entry keeps the whole file out.
-
-    CSV columns are field names; `name`, `description` and `cost` carry a language (name_zh-Hans); lists are parted by "|",
-    phones as `12356[zh-Hans en]`, schedules as `FREQ=DAILY 08:00-22:00 Asia/Shanghai`. A second run gives "unchanged".
-
-    Returns a row an entry: {"source", "line" (CSV) or entry number (JSON), "outcome": new|changed|unchanged|refused, "key",
-    "messages": [{language: text}]}. After a refusal the other outcomes are what would have been.
-    """
-    path = Path(path)
-    rows: list[dict[str, Any]] = []
-    good: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    try:
-        entries = list(_csv(path) if path.suffix.lower() == ".csv" else _json(path))
-    except (Invalid, ValueError, csv.Error) as error:
-        reason = {"zh-Hans": "无法读取。", "en": f"Cannot be read: {error}"}
-        return [{"source": path.name, "outcome": "refused", "key": "", "messages": [reason]}]
-    seen: set[str] = set()
-    for line, raw in entries:
-        row: dict[str, Any] = {"source": path.name, "line": line, "key": str(raw.get("id", ""))[:64], "messages": []}
-        rows.append(row)
-        try:
-            key, fields = checked(raw)
-            if key in seen:
-                raise Conflict("exists", what=key)
-            seen.add(key)
-            row["outcome"] = _outcome(key, fields)
-            good.append((row, {"id": key, **fields}))
-        except Failure as failure:
-            row["outcome"] = "refused"
-            row["messages"] = [e.messages for e in failure.errors] if isinstance(failure, Invalid) else [failure.messages]
-    if not dry_run and len(good) == len(rows):
-        for row, values in good:
-            row["outcome"] = put(values, by)
-    return rows
-
-
-def load_library(folder: Path, settings: Settings) -> int:
-    """Put and publish the starter library's entries; returns how many. A second call changes nothing. Raises `Invalid`."""
-    values = [entry for _, entry in _json(folder / "directory.json")]
-    for entry in values:
-        put(entry, records.SYSTEM)
-        publish(entry["id"], records.SYSTEM)
-    return len(values)
-
-
-def _outcome(key: str, fields: Mapping[str, Any]) -> str:
-    raw = Service.rows().find_one({"_id": key})
-    if raw is None:
-        return "new"
-    same = all((raw.get(name) or None) == (value or None) for name, value in fields.items())
-    return "unchanged" if same else "changed"
-
-
-def _json(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    data = json.loads(file_bytes(path, FILE_LIMIT).decode("utf-8-sig"))
-    if isinstance(data, dict):
-        data = data.get("services")
-    if not isinstance(data, list) or not all(isinstance(raw, dict) for raw in data):
-        raise ValueError("expected a list of objects, or {services: […]}")
-    yield from enumerate(data, 1)
-
-
-def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with io.StringIO(file_bytes(path, FILE_LIMIT).decode("utf-8-sig"), newline="") as file:
-        reader = csv.DictReader(file)
-        for row in reader:
-            entry: dict[str, Any] = {}
-            for column, text in row.items():
-                if text is None or column is None:
-                    raise ValueError(f"line {reader.line_num}: a cell too many or too few")
-                name, _, language = column.strip().partition("_")
-                cells = [cell.strip() for cell in text.split("|") if cell.strip()]
-                if name in {"name", "description", "cost"} and language:
-                    entry.setdefault(name, {})[language] = text
-                elif column == "phones":
-                    entry[column] = [_csv_phone(cell) for cell in cells]
-                elif column == "schedules":
-                    entry[column] = [_csv_hours(cell) for cell in cells]
-                elif column in {"divisions", "sources"}:
-                    entry[column] = cells
-                elif column == "urgent":
-                    entry[column] = {"": False, "false": False, "0": False, "true": True, "1": True}.get(text.lower(), text)
-                elif column == "order":
-                    entry[column] = int(text) if text.isascii() and text.isdigit() else text or None
-                else:
-                    entry[column] = text or None
-            yield reader.line_num, entry
-
-
-def _csv_phone(cell: str) -> dict[str, Any]:
-    number, _, rest = cell.partition("[")
-    return {"number": number.strip(), "languages": rest.rstrip("]").split()}
-
-
-def _csv_hours(cell: str) -> dict[str, Any]:
-    rule, span, zone = (cell.split(" ", 2) + ["", ""])[:3]
-    opens, _, closes = span.partition("-")
-    return {"rrule": rule, "opens_at": opens, "closes_at": closes, "timezone": zone.strip()}
-
-
 # --- what readers get ------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +286,7 @@ def _clock(text: str) -> time:
     return time.min if text == "24:00" else time.fromisoformat(text)
 
 
+@lru_cache(4096)
 def _holds(rule: str, day: date) -> bool:
     """Whether the rule has an occurrence on this day: a rule without an anchor begins on the day asked about."""
     start = datetime.combine(day, time.min)
@@ -380,9 +304,16 @@ def _within(schedule: Mapping[str, Any], at: datetime) -> bool:
     )
 
 
+def _ended(schedule: Mapping[str, Any], at: datetime) -> bool:
+    """Whether its UNTIL lies before this local day."""
+    _, _, until = schedule["rrule"].partition(";UNTIL=")
+    return bool(until) and f"{at.astimezone(ZoneInfo(schedule['timezone'])):%Y%m%d}" > until
+
+
 def open_now(service: Mapping[str, Any], at: datetime) -> bool | None:
     """Whether it answers at this aware moment, by its recorded hours; None when they are not known. Never raises.
 
+    Hours recorded until a day that has passed say nothing about today: once the last of them ended, it is None.
     Public holidays are not looked at: what a service does on them stands in the note of its schedule.
     """
     known = False
@@ -390,7 +321,7 @@ def open_now(service: Mapping[str, Any], at: datetime) -> bool | None:
         try:
             if _within(schedule, at):
                 return True
-            known = True
+            known = known or not _ended(schedule, at)
         except Exception as error:  # an entry that cannot be read is unknown: a wrong "closed" would turn someone away
             log.warning("hours of service %s cannot be read: %s", service.get("id"), type(error).__name__)
             return None
@@ -418,9 +349,7 @@ def spoken(service: Mapping[str, Any], language: str) -> dict[str, Any]:
     schedules = [{**row, "note": _text(row.get("note"), language)} for row in service.get("schedules") or ()]
     return {
         **{name: service.get(name) for name in ("id", *PUBLIC)},
-        "name": _text(service.get("name"), language),
-        "description": _text(service.get("description"), language),
-        "cost": _text(service.get("cost"), language),
+        **{name: _text(service.get(name), language) for name in TEXTS},
         "schedules": schedules,
     }
 
@@ -429,7 +358,7 @@ def _shown(service: Mapping[str, Any], at: datetime, language: str) -> dict[str,
     return {**spoken(service, language), "open_now": open_now(service, at), "stale": stale(service, at)}
 
 
-_RANK = {True: 0, None: 1, False: 2}  # open, unknown, closed
+RANK = {True: 0, None: 1, False: 2}  # open, unknown, closed
 
 
 def services(
@@ -461,102 +390,34 @@ def services(
 def order(service: Mapping[str, Any]) -> list[Any]:
     """The sort key of what `services` gives."""
     place = service["order"]
-    return [_RANK[service["open_now"]], place if isinstance(place, int) else 100, str(service["id"])]
+    return [RANK[service["open_now"]], place if isinstance(place, int) else 100, str(service["id"])]
 
 
-# The card's own words. They are read by a child in distress: short, warm, nothing to decide, no name for what is felt.
-_CARD: dict[str, dict[str, Any]] = {
-    "zh-Hans": {
-        "title": "现在就可以找人说说",
-        "lead": "心里难受的时候，不用一个人扛着。接电话的人会认真听你说，不会怪你。",
-        "tonight": [
-            "找一个让你安心的人陪着：家人、老师、同学、邻居都可以。今晚尽量不要一个人待着。",
-            "如果担心自己会伤害自己，请把这件事直接告诉身边的大人，请他们陪着你，让周围安全一些。",
-            "喝点温水，慢慢呼几口气，先安稳地过好今晚。别的事，明天和大人一起想办法。",
-            "电话占线，就拨下一个，或过几分钟再拨。你没有打扰任何人。",
-        ],
-        "message": "我现在心里很难受，想有人陪陪我。你能给我打个电话，或者过来一下吗？不用马上想办法，听我说说就好。",
-        "emergency": {
-            "110": "有人正受到伤害或威胁，或觉得马上会有危险",
-            "120": "有人受伤，或身体很不舒服，需要马上就医",
-        },
-        "12356": "全国统一心理援助热线",
-        "hours": "服务时间未登记，可以直接拨打试试；占线请过一会儿再拨。",
-        "stale": "此信息已半年以上没有核对。",
-    },
-    "en": {
-        "title": "You can talk to someone now",
-        "lead": "When things hurt, you need not carry them alone. Whoever answers will listen and will not blame you.",
-        "tonight": [
-            "Be with someone who makes you feel safe: family, a teacher, a friend, a neighbour. Try not to be alone tonight.",
-            "If you are afraid you might hurt yourself, tell an adult near you plainly; ask them to stay and make things safe.",
-            "Drink some warm water, breathe out slowly, just get through tonight. The rest can be sorted out together tomorrow.",
-            "If a line is busy, call the next one, or try again in a few minutes. You are not a bother to anyone.",
-        ],
-        "message": "I feel really bad right now and would like someone with me. Could you call me, or come over? "
-        "You need not solve anything, just listen.",
-        "emergency": {
-            "110": "Someone is being hurt or threatened, or danger feels close (police)",
-            "120": "Someone is injured or feels very ill and needs a doctor now (ambulance)",
-        },
-        "12356": "National psychological support line",
-        "hours": "Hours are not recorded; you can simply call. If it is busy, try again a little later.",
-        "stale": "Not checked for more than half a year.",
-    },
-}
+def answers_in(service: Mapping[str, Any], language: str) -> bool | None:
+    """Whether someone there speaks it, as recorded with its telephones; None when no language is recorded. A script is written,
+    not spoken: mn-Mong and mn-Cyrl are one here, zh and yue are two."""
+    tags = {str(tag).partition("-")[0] for phone in service["phones"] or () for tag in phone.get("languages") or ()}
+    return language.partition("-")[0] in tags if tags else None
 
 
-def card_words(language: str) -> dict[str, Any]:
-    """What of the help card does not depend on place and moment, for a phone that keeps it: {"title", "language", "lead",
-    "tonight", "message", "emergency": [{"number", "name"}], "line" (12356, for when it knows no other), "hours", "stale"
-    (words for lines without hours, and for those long unchecked)}. With the help lines it holds, the card stands without a
-    network too."""
-    own = languages.pick(_CARD, [language])
-    words = _CARD[own]
-    return {
-        **{name: words[name] for name in ("title", "lead", "tonight", "message", "hours", "stale")},
-        "language": own,
-        "emergency": [{"number": number, "name": words["emergency"][number]} for number in EMERGENCY],
-        "line": {"number": "12356", "name": words["12356"]},
-    }
+def takes(service: Mapping[str, Any], age: int) -> bool:
+    """Whether it is for someone of this age in years; one that records no age is for all."""
+    ages = service["ages"] or {}
+    low, high = ages.get("min"), ages.get("max")
+    return (low is None or low <= age) and (high is None or age <= high)
 
 
-def help_card(snapshot: Snapshot, division: str | None, at: datetime, language: str) -> dict[str, Any]:
-    """The help card for a place and a moment:
+def left_out(
+    service: Mapping[str, Any], *, open_only: bool = False, answering: str | None = None, age: int | None = None
+) -> bool:
+    """Whether someone who asks for what is open, for someone who speaks a language, or for an age is not shown this one.
 
-    {"title", "language", "lines": [{"id", "kind", "name", "phones", "open_now", "note", "stale", "url"}],
-     "text": {"lead", "tonight": [...], "message"}, "emergency": [{"number": "110", "name"}, {"number": "120", "name"}]}
-
-    Lines are at most CARD_LINES: open first, then unknown, then closed; there is always at least one hotline (12356 when the
-    directory has none). `message` is ready to be sent to a trusted adult. The card's language is the nearest of zh-Hans and
-    en; names come in the reader's own where the directory has it. Never raises.
+    Left out is only what is known not to fit: recorded as closed at this moment, answering in other languages alone, for other
+    ages. What nobody recorded stays. An urgent entry (12356, 110, 120) is left out for no language and no age: there is more
+    help in it, in whatever language, than in an empty list.
     """
-    own = languages.pick(_CARD, [language])
-    words = _CARD[own]
-    lines: list[dict[str, Any]] = []
-    try:
-        for service in services(snapshot, division, at, language, CARD_KINDS):
-            if any(phone["number"] in EMERGENCY for phone in service["phones"] or ()):
-                continue  # these stand in `emergency`, always
-            notes = [row["note"] for row in service["schedules"] if row["note"]]
-            note = notes[0] if notes else words["hours"] if service["open_now"] is None else ""
-            lines.append(
-                {k: service[k] for k in ("id", "kind", "name", "phones", "open_now", "stale", "url")}
-                | {"note": " ".join(filter(None, [note, words["stale"] if service["stale"] else ""]))}
-            )
-    except Exception:  # whoever reads this card must get it
-        log.exception("the help card fell back to its constant lines")
-        lines = []
-    lines = lines[:CARD_LINES]
-    if not any(line["kind"] == "hotline" for line in lines):
-        phone = {"number": "12356", "languages": ["zh-Hans"]}
-        line = {"id": "12356", "kind": "hotline", "name": words["12356"], "phones": [phone], "open_now": None}
-        lines.insert(0, line | {"stale": False, "url": None, "note": words["hours"]})
-        lines.sort(key=lambda row: _RANK[row["open_now"]])
-    return {
-        "title": words["title"],
-        "language": own,
-        "lines": lines,
-        "text": {"lead": words["lead"], "tonight": words["tonight"], "message": words["message"]},
-        "emergency": [{"number": number, "name": words["emergency"][number]} for number in EMERGENCY],
-    }
+    if open_only and service["open_now"] is False:
+        return True
+    if service["urgent"] is True:
+        return False
+    return (answering is not None and answers_in(service, answering) is False) or (age is not None and not takes(service, age))

@@ -22,13 +22,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from content import catalogue, checks, directory, languages, paths
+from content import catalogue, checks, directory, helpcard, languages, paths
 from content.failures import Failure, Unavailable
 from content.published import ANY, Item, Snapshot, canonical
 from content.vocabulary import Stage
 
 KINDS = ("card", "check", "lesson", "path", "service")
-SHAPE = 2  # raised when what an item holds changes: every phone then starts over
+SHAPE = 3  # raised when what an item holds changes: every phone then starts over
 CARD = Item("card", "help", ANY, {})  # the help card's own words, which no release changes: sent to who holds nothing
 MOST = 200  # keys in a page
 AHEAD = 10_000  # releases; no worker is so far behind another, so a cursor that is comes from no history of ours
@@ -87,7 +87,7 @@ def line(snapshot: Snapshot, selection: Selection, item: Item) -> bytes:
     elif item.kind == "service":
         shown = directory.spoken(content, language)
     elif item.kind == "card":
-        shown = directory.card_words(language)
+        shown = helpcard.words(language)
     else:
         language = languages.parts(item.language)[0]
         written = languages.written(language)

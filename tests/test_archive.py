@@ -26,6 +26,7 @@ from content import (
     archive,
     checkfiles,
     directory,
+    directoryfiles,
     lessons,
     media,
     objects,
@@ -143,7 +144,7 @@ def build(settings: Settings, folder: Path) -> str:
     path = paths.create("calm", facts, {"zh-Hans": {"title": "稳住", "summary": "两天"}}, author)
     for verb, by in ((publishing.submit, author), (publishing.approve, second), (publishing.publish, second)):
         verb(paths.Path, path.id, "zh-Hans", by)
-    directory.import_file(small / "directory.json", author)
+    directoryfiles.import_file(small / "directory.json", author)
     for raw in list(directory.Service.rows().find({}, {"_id": 1})):
         directory.publish(raw["_id"], second)
     session = published_session(online_link=LINK)

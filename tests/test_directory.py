@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from content import directory, records, staff
+from content import directory, directoryfiles, helpcard, records, staff
 from content.failures import Conflict, Forbidden, Invalid, NotFound, Stale
 from content.published import ANY, Item, Reader, Snapshot
 from content.settings import Settings
@@ -51,7 +51,10 @@ DAILY, WEEKDAYS, FRIDAY = "FREQ=DAILY", "FREQ=WEEKLY;BYDAY=MO,TU,WE,TH,FR", "FRE
         ([line(WEEKDAYS, "09:00", "12:00"), line(WEEKDAYS, "14:00", "17:00")], "2026-11-23T13:00", False),
         ([line(WEEKDAYS, "09:00", "12:00"), line(WEEKDAYS, "14:00", "17:00")], "2026-11-23T15:00", True),
         ([line(DAILY, "09:00", "17:00", "Asia/Urumqi")], "2026-11-23T10:00", False),  # 08:00 there
-        ([line(f"{DAILY};UNTIL=20261101", "00:00", "24:00")], "2026-11-23T10:00", False),
+        ([line(f"{DAILY};UNTIL=20261122", "08:00", "22:00")], "2026-11-22T23:00", False),  # its last day
+        ([line(f"{DAILY};UNTIL=20261101", "00:00", "24:00")], "2026-11-23T10:00", None),  # what holds since nobody recorded
+        ([line(f"{FRIDAY};UNTIL=20261127", "22:00", "02:00")], "2026-11-28T01:00", True),  # the night goes on past its last day
+        ([line(f"{DAILY};UNTIL=20261101", "00:00", "24:00"), line(FRIDAY, "09:00", "17:00")], "2026-11-23T10:00", False),
         ([line("FREQ=SOMETIMES", "09:00", "17:00")], "2026-11-23T10:00", None),  # damaged: unknown, not closed
     ],
 )
@@ -108,22 +111,22 @@ def test_an_entry_nobody_checked_for_180_days_says_so() -> None:
         "old": True,
         "never": True,
     }
-    card = directory.help_card(published, None, NOON, "en")
+    card = helpcard.card(published, None, NOON, "en")
     assert {s["id"]: "half a year" in s["note"] for s in card["lines"]} == {"fresh": False, "old": True, "never": True}
 
 
 def test_the_card_with_an_empty_directory_still_helps() -> None:
     for division in (None, "", "500114", "nonsense", "000000"):
-        card = directory.help_card(Snapshot(), division, NOON, "zh-CN")
+        card = helpcard.card(Snapshot(), division, NOON, "zh-CN")
         assert [row["phones"][0]["number"] for row in card["lines"]] == ["12356"]
         assert [row["number"] for row in card["emergency"]] == ["110", "120"]
         assert card["text"]["message"] and len(card["text"]["tonight"]) >= 3
-    assert directory.help_card(Snapshot(), None, NOON, "en-US")["language"] == "en"
-    assert directory.help_card(Snapshot(), None, NOON, "not a tag")["language"] == "zh-Hans"
+    assert helpcard.card(Snapshot(), None, NOON, "en-US")["language"] == "en"
+    assert helpcard.card(Snapshot(), None, NOON, "not a tag")["language"] == "zh-Hans"
 
 
 def test_the_card_names_12356_when_only_a_chat_is_listed() -> None:
-    card = directory.help_card(
+    card = helpcard.card(
         snapshot(entry("chat", kind="text", phones=[], schedules=[line(DAILY, "00:00", "24:00")])), None, NOON, "zh-Hans"
     )
     assert [(row["id"], row["open_now"]) for row in card["lines"]] == [("chat", True), ("12356", None)]
@@ -166,12 +169,12 @@ def test_whatever_the_directory_holds_the_card_has_110_and_120_and_a_hotline(
     entries: list[Any], division: str | None, at: datetime, language: str
 ) -> None:
     published = Snapshot().after(1, [Item("service", str(n), ANY, one) for n, one in enumerate(entries)])
-    card = directory.help_card(published, division, at, language)
+    card = helpcard.card(published, division, at, language)
     assert [row["number"] for row in card["emergency"]] == ["110", "120"]
     assert any(row["kind"] == "hotline" for row in card["lines"])
     assert card["title"] and card["text"]["message"] and card["text"]["tonight"]
     ranks = [{True: 0, None: 1, False: 2}[row["open_now"]] for row in card["lines"]]
-    assert ranks == sorted(ranks) and len(card["lines"]) <= directory.CARD_LINES + 1
+    assert ranks == sorted(ranks) and len(card["lines"]) <= helpcard.LINES + 1
     json.dumps(card)
 
 
@@ -231,15 +234,15 @@ def outcomes(rows: list[dict[str, Any]]) -> list[str]:
 def test_import_twice_changes_nothing_and_one_bad_entry_keeps_all_out(clean: None, tmp_path: Path) -> None:
     file = tmp_path / "help.json"
     file.write_text(json.dumps([entry("a"), entry("b", kind="fax"), entry("c")]), encoding="utf-8")
-    assert outcomes(directory.import_file(file, "staff1")) == ["new", "refused", "new"]
+    assert outcomes(directoryfiles.import_file(file, "staff1")) == ["new", "refused", "new"]
     assert directory.Service.rows().count_documents({}) == 0
     file.write_text(json.dumps([entry("a"), entry("c")]), encoding="utf-8")
-    assert outcomes(directory.import_file(file, "staff1", dry_run=True)) == ["new", "new"]
+    assert outcomes(directoryfiles.import_file(file, "staff1", dry_run=True)) == ["new", "new"]
     assert directory.Service.rows().count_documents({}) == 0
-    assert outcomes(directory.import_file(file, "staff1")) == ["new", "new"]
-    assert outcomes(directory.import_file(file, "staff1")) == ["unchanged", "unchanged"]
+    assert outcomes(directoryfiles.import_file(file, "staff1")) == ["new", "new"]
+    assert outcomes(directoryfiles.import_file(file, "staff1")) == ["unchanged", "unchanged"]
     file.write_text("{", encoding="utf-8")
-    assert outcomes(directory.import_file(file, "staff1")) == ["refused"]
+    assert outcomes(directoryfiles.import_file(file, "staff1")) == ["refused"]
 
 
 def test_csv_and_json_say_the_same(clean: None, tmp_path: Path) -> None:
@@ -250,7 +253,7 @@ def test_csv_and_json_say_the_same(clean: None, tmp_path: Path) -> None:
     file = tmp_path / "help.csv"
     with file.open("w", encoding="utf-8-sig", newline="") as out:
         csv.writer(out).writerows([columns, row])
-    assert outcomes(directory.import_file(file, "staff1")) == ["new"]
+    assert outcomes(directoryfiles.import_file(file, "staff1")) == ["new"]
     same = {
         "id": "youth", "kind": "hotline", "name": {"zh-Hans": "青少年热线", "en": "youth line"}, "urgent": True, "order": 7,
         "phones": [{"number": "12355", "languages": ["zh-Hans", "en"]}, "010-1234"], "ages": {"min": 6, "max": 18},
@@ -261,12 +264,12 @@ def test_csv_and_json_say_the_same(clean: None, tmp_path: Path) -> None:
 
 
 def test_the_starter_directory_loads_once_and_makes_a_card(clean: None) -> None:
-    count = directory.load_library(LIBRARY, Settings())
-    assert count >= 7 and directory.load_library(LIBRARY, Settings()) == count
+    count = directoryfiles.load_library(LIBRARY, Settings())
+    assert count >= 7 and directoryfiles.load_library(LIBRARY, Settings()) == count
     assert directory.Service.rows().count_documents({"revision": 2}) == count  # made, published, and nothing since
     reader = Reader()
     reader.refresh()
-    card = directory.help_card(reader.current, "150603", NOON, "zh-Hans")
+    card = helpcard.card(reader.current, "150603", NOON, "zh-Hans")
     numbers = [row["phones"][0]["number"] for row in card["lines"]]
     assert numbers[:2] == ["12356", "12355"] and not {"110", "120"} & set(numbers)
     assert [row["number"] for row in card["emergency"]] == ["110", "120"]
