@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import quickjs
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from api.bootstrap import LIBRARY
@@ -347,19 +347,58 @@ def asked_and_answered(draw: st.DrawFn) -> tuple[Definition, list[tuple[dict[str
     return made, calls
 
 
-@given(asked_and_answered())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_both_scorers_agree_on_anything(made: tuple[Definition, list[tuple[dict[str, Any], dict[str, Any]]]]) -> None:
+Made = tuple[Definition, list[tuple[dict[str, Any], dict[str, Any]]]]
+
+
+def agree(made: Made) -> None:
+    """Both scorers tell the same of each of some answers."""
     definition, calls = made
     for (answers, about), told in zip(calls, on_phone(definition, calls, "en"), strict=True):
         agreed(on_server(definition, answers, about), told, definition)
 
 
-@given(st.lists(REAL | WORTH | st.floats(-1e12, 1e12), min_size=1, max_size=12), st.sampled_from([1, 6]))
-def test_sums_and_roundings_are_pythons(values: list[float], places: int) -> None:
-    told = json.loads(phone().eval(f"JSON.stringify([sum({json.dumps(values)}), round(sum({json.dumps(values)}), {places})])"))
+@given(asked_and_answered())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_both_scorers_agree_on_anything(made: Made) -> None:
+    agree(made)
+
+
+@pytest.mark.slow
+@given(asked_and_answered())
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_both_scorers_agree_on_much_of_anything(made: Made) -> None:
+    agree(made)
+
+
+@given(st.lists(REAL | WORTH | st.floats(-1e12, 1e12), max_size=12), st.integers(-(10**7), 10**7))
+@example([1e16, 1, 1e-16], 1)  # half-way between two doubles, decided by the smallest
+@example([-1e-9], -1)  # never -0
+def test_sums_and_roundings_are_pythons(values: list[float], odd: int) -> None:
+    total, halves = f"sum({json.dumps(values)})", (odd / 128, odd / 4)  # some end in a 5 at the place that is dropped
+    rounded = f"[{total}, {halves[0]}, {halves[1]}].flatMap((v) => [round(v, 6), round(v, 1)])"
+    told = json.loads(phone().eval(f"JSON.stringify([{total}, ...{rounded}, {rounded}.some((v) => Object.is(v, -0))])"))
     exact = math.fsum(values)
-    assert told == [exact, round(exact, places)]
+    assert told == [exact, *(round(value, places) for value in (exact, *halves) for places in (6, 1)), False]
+
+
+def test_several_answers_to_one_question() -> None:
+    """Their order says nothing, and none of them is no answer, however many there have to be."""
+    options = tuple(Option(code, {"en": code}, n) for n, code in enumerate("abc"))
+    page = tuple(Item(link_id, "multiple", {"en": "?"}, minimum=2, maximum=2, options=options) for link_id in ("x", "y", "z"))
+    total = Scale("total", ("x", "y", "z"))
+    made = Definition("several", {}, page, (total,), validity=(Validity("straight_line", items=("x", "y", "z")),))
+    assert rules.faults(made) == []
+    calls: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"x": ["a", "b"], "y": ["b", "a"], "z": ["a", "b"]}, {}),
+        ({"x": ["a", "b"], "y": ["b", "c"], "z": []}, {}),
+        ({"x": ["a"], "y": ["b", "b"], "z": ["a", "b", "c"]}, {}),
+    ]
+    same, less, wrong = on_phone(made, calls, "en")
+    assert (same["scales"][0]["value"], same["validity"]) == (3, ["straight_line"])
+    assert (less["scales"][0]["value"], less["missing"], less["validity"]) == (4, ["z"], [])
+    assert [error["code"] for error in wrong["errors"]] == ["out_of_range"] * 3
+    for (answers, about), told in zip(calls, (same, less, wrong), strict=True):
+        agreed(on_server(made, answers, about), told, made)
 
 
 def test_it_is_a_module_for_a_page() -> None:
