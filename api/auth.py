@@ -133,6 +133,7 @@ POLICY: dict[str, Rule] = {
     "staff_desk.media_used_in": staff("media.read"),
     "staff_desk.aging": staff("lesson.read"),
     "staff_desk.stale": staff("lesson.read"),
+    "staff_desk.recalls": staff("check.read"),
     # media
     "media.show": public(),
     "media.file": public(),
@@ -152,6 +153,8 @@ POLICY: dict[str, Rule] = {
     "checks.index": public(sensitive=True),
     "checks.show": public(sensitive=True),
     "checks.score": public(sensitive=True),
+    "fhir.show": public(sensitive=True),
+    "fhir.score": public(sensitive=True),
     "results.keep": public(store=True, sensitive=True),
     "results.show": public(store=True, sensitive=True),
     "results.erase": public(store=True, sensitive=True),

@@ -1,4 +1,5 @@
-"""The desk around what is published: comments on drafts, previews, where a thing is used, what has aged or fallen behind.
+"""The desk around what is published: comments on drafts, previews, where a thing is used, what has aged, fallen behind or been
+recalled.
 
 `add` puts the same routes beside lessons and paths. Whoever may read a draft may comment on it; open comments block nothing, the
 approver is told how many there are.
@@ -17,7 +18,7 @@ from api.auth import actor, allowed, own
 from api.errors import Messages
 from api.guard import Blueprint, cursor_of, if_match, moment_of, next_page, page
 from api.media import readable as media_readable
-from api.shapes import ID, Edition, Paging, reader, settings
+from api.shapes import ID, Edition, Paging, Word, listed, reader, settings
 from content import media, reviewing, upkeep
 from content import staff as people
 from content.failures import Conflict, Forbidden, NotFound
@@ -439,3 +440,59 @@ def stale(query: dict[str, Any]) -> dict[str, Any]:
         return allowed("lesson.read", raw.get("organisation", ""), raw.get("divisions", []))
 
     return next_page(filter(mine, found), query["limit"], lambda raw: [raw["behind_since"].isoformat(), raw["slug"]], line)
+
+
+# --- recalls ---------------------------------------------------------------------------------------------------------
+
+
+class RecallOut(ma.Schema):
+    slug = ma.fields.String(metadata={"description": "of the self-check"})
+    name = ma.fields.List(ma.fields.Nested(Word))
+    at = ma.fields.String()
+    by = ma.fields.String(metadata={"description": "id"})
+    by_name = ma.fields.String(allow_none=True)
+    note = ma.fields.String(metadata={"description": "why, in the words of who recalled it; may be empty"})
+    published = ma.fields.Boolean(metadata={"description": "readers have it again"})
+    paths = ma.fields.List(ma.fields.Nested(UseOut), metadata={"description": "that begin with it; nobody is asked it there"})
+    seasons = ma.fields.List(ma.fields.String(), metadata={"description": "codes of seasons that name it"})
+    lessons = ma.fields.List(ma.fields.String(), metadata={"description": "slugs of the lessons that it led to"})
+    hidden = ma.fields.Integer(metadata={"description": "drafts of paths that are not the asker's to read"})
+
+
+class RecallPage(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(RecallOut))
+    next_cursor = ma.fields.String(allow_none=True)
+
+
+@staff.get("/recalls")
+@staff.arguments(Paging, location="query")
+@staff.response(200, RecallPage)
+def recalls(query: dict[str, Any]) -> dict[str, Any]:
+    """Self-checks that were recalled, newest first: who, when, why, and what still leads to them
+
+    Phones drop a recalled check at their next request or sync. One published again since stays in the list, as `published`.
+    """
+    snapshot = reader().current
+    calendar = sorted(seasons.calendar().seasons.items())
+    mine = (one for one in upkeep.recalls(moment_of(query)) if allowed("check.read", one.check.organisation))
+    result = next_page(mine, query["limit"], lambda one: [one.at.isoformat(), one.id], lambda one: one)
+    names = people.names([one.by for one in result["items"]])
+
+    def line(one: upkeep.Recall) -> dict[str, Any]:
+        slug = one.check.slug
+        items, hidden = told(upkeep.uses_of_check(snapshot, slug))
+        return {
+            "slug": slug,
+            "name": listed(one.check.values()["name"] or {}),
+            "at": one.at.isoformat(),
+            "by": one.by,
+            "by_name": names.get(one.by),
+            "note": one.note,
+            "published": any(stand.version for stand in one.check.stands.values()),
+            "paths": items,
+            "seasons": [code for code, season in calendar if slug in season.checks],
+            "lessons": list(one.check.lessons),
+            "hidden": hidden,
+        }
+
+    return {**result, "items": [line(one) for one in result["items"]]}

@@ -1,4 +1,5 @@
-"""What published things still need: where they are used, which have aged, which translations have fallen behind.
+"""What published things still need: where they are used, which have aged, which translations have fallen behind, and which
+self-checks were recalled.
 
 Readers' side is asked of the snapshot, in memory; only what is nobody's to read yet is asked of the database.
 """
@@ -12,8 +13,9 @@ from content.checks import Check
 from content.lessons import Lesson
 from content.markdown import LINK
 from content.paths import Path
-from content.published import Snapshot
+from content.published import ANY, Snapshot
 from content.publishing import Publishable, Version
+from content.records import Audit
 
 YEAR = 365  # days after which a lesson without a review date is to be looked at again
 
@@ -178,3 +180,48 @@ def behind(raw: dict[str, Any]) -> list[dict[str, Any]]:
 def _numbers(slug: str, language: str) -> dict[str, tuple[int, datetime]]:
     rows = Version.rows().find({"kind": Lesson.NAME, "key": slug, "language": language}, {"number": 1, "at": 1})
     return {raw["_id"]: (raw["number"], raw["at"]) for raw in rows}
+
+
+# --- recalls ---------------------------------------------------------------------------------------------------------
+
+
+class Recall(NamedTuple):
+    """One recall of a self-check."""
+
+    id: str
+    """Of its line in the trail."""
+    at: datetime
+    by: str
+    note: str
+    """Why, in the words of who recalled it."""
+    check: Check
+    """As it now is."""
+
+
+def recalls(before: tuple[datetime, str] | None = None) -> Iterator[Recall]:
+    """Every recall of a self-check that still has a record, newest first; those before `before` (moment, id). It is read from the
+    trail: a check that was published again since is in it too."""
+    match: dict[str, Any] = {"kind": Check.NAME, "action": f"{Check.NAME}.withdraw"}
+    if before:
+        match["at"] = {"$lte": before[0]}
+    found: dict[str, Check | None] = {}
+    for raw in Audit.rows().find(match).sort([("at", -1), ("_id", -1)]):
+        if before and (raw["at"], raw["_id"]) >= before:
+            continue
+        key = raw["key"]
+        if key not in found:
+            row = Check.rows().find_one({"_id": key})
+            found[key] = Check.of(row) if row else None
+        if (check := found[key]) is not None:
+            note = raw.get("note", "")  # a withdrawal without a word is noted under its edition, of which a check has one
+            yield Recall(raw["_id"], raw["at"], raw["actor"], "" if note == ANY else note, check)
+
+
+def uses_of_check(snapshot: Snapshot, slug: str) -> list[Use]:
+    """Paths that begin with a self-check, for readers or in a working copy. Seasons are not this room's to know."""
+    found = {
+        ("path", key)
+        for key, texts in snapshot.entries("path").items()
+        if any(((item.content or {}).get("begins_with") or {}).get("check") == slug for item in texts.values())
+    }
+    return _uses(found, _drafts(Path, {"begins_with.check": slug}))

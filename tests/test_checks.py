@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from content import checkfiles, checks, store
+from content import checkfiles, checks, staff, store
 from content.checks import Check
 from content.failures import Conflict, Forbidden
 from content.records import SYSTEM
@@ -89,6 +89,13 @@ def test_from_file_to_student_and_back(site: Site, tmp_path: Path) -> None:
     gone = site.post("/v1/staff/checks/mood/withdraw", {"note": "wording hurt"}, by=reviewer, match=out.headers["ETag"])
     assert gone.json()["state"] == "withdrawn"
     assert site.get("/v1/checks/mood").status_code == 404
+    assert site.get("/v1/staff/recalls").status_code == 401
+    [told] = site.get("/v1/staff/recalls", by=editor).json()["items"]  # staff are told who, when, why
+    assert (told["slug"], told["by_name"], told["note"], told["published"]) == ("mood", "reviewer", "wording hurt", False)
+    assert (told["lessons"], told["paths"], told["hidden"]) == (["how-to-ask-for-help"], [], 0)
+    federation = staff.create_organisation("federation", "federation", "150603", SYSTEM).id
+    elsewhere = site.person("elsewhere", "editor", organisation=federation)  # the check belongs to none
+    assert site.get("/v1/staff/recalls", by=elsewhere).json() == {"items": [], "next_cursor": None}
     late = site.post("/v1/checks/mood/score", body)
     assert (late.status_code, late.json()["help"]["emergency"][0]["number"]) == (404, "110")
 

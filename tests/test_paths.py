@@ -320,6 +320,16 @@ def test_a_score_offers_the_path_of_its_band_and_only_help_when_an_answer_is_cri
     site.refresh()
     assert site.get("/v1/paths/together").json()["begins_with"] is None  # recalled: it is nowhere begun with
     assert site.get("/v1/paths?check=mood").json()["items"] == []
+    checks.submit(mood, SYSTEM)
+    checks.approve(mood, SYSTEM)
+    checks.publish(mood, SYSTEM)
+    checks.withdraw(mood, SYSTEM, note="again")
+    site.person("reads", "counsellor")
+    first = site.get("/v1/staff/recalls?limit=1", by="reads").json()
+    second = site.get(f"/v1/staff/recalls?limit=1&cursor={first['next_cursor']}", by="reads").json()
+    assert [one["note"] for one in (*first["items"], *second["items"])] == ["again", ""] and second["next_cursor"] is None
+    told = {use["key"]: use["published"] for use in first["items"][0]["paths"]}
+    assert (told["gentle"], told["together"], told["draft"]) == (True, True, False)
 
 
 def test_no_path_route_takes_a_date_an_answer_or_a_band(site: Site) -> None:
