@@ -350,10 +350,12 @@ def _open(data: bytes) -> dict[str, Any]:
 # --- what was counted ------------------------------------------------------------------------------------------------
 
 
-def tallies(before_week: str) -> list[Tally]:
-    """Tallies of the weeks before this one, oldest first; for `statistics` alone."""
+def tallies(before_week: str, subject: str = "", session: ClientSession | None = None) -> list[Tally]:
+    """Tallies of the weeks before this one, of one subject or of all, oldest first; for `statistics` alone, which reads them inside
+    the transaction that takes what it releases."""
+    match: dict[str, Any] = {"week": {"$lt": before_week}} | ({"subject": subject} if subject else {})
     found = []
-    for raw in TallyRow.rows().find({"week": {"$lt": before_week}}).sort([("week", 1), ("subject", 1)]):
+    for raw in TallyRow.rows().find(match, session=session).sort([("week", 1), ("subject", 1)]):
         value = _open(raw["sealed"])
         scales = {scale: tuple(columns) for scale, columns in value["menu"]["scales"].items()}
         menu = Menu(tuple(value["menu"]["groups"]), scales)
@@ -361,9 +363,14 @@ def tallies(before_week: str) -> list[Tally]:
     return found
 
 
-def take(session: ClientSession, ids: Iterable[str]) -> None:
-    """Delete these tallies inside the caller's transaction, in which what they said is released or carried on."""
-    TallyRow.rows().delete_many({"_id": {"$in": list(ids)}}, session=session)
+def leave(session: ClientSession, tally: Tally, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    """Keep only these rows of a tally, inside the caller's transaction; without any the tally is deleted."""
+    match = {"_id": tally.id}
+    if rows:
+        menu = {"groups": tally.menu.groups, "scales": tally.menu.scales}
+        TallyRow.rows().update_one(match, {"$set": {"sealed": _seal({"menu": menu, "rows": rows})}}, session=session)
+    else:
+        TallyRow.rows().delete_one(match, session=session)
 
 
 # --- what may be counted ---------------------------------------------------------------------------------------------
@@ -438,8 +445,10 @@ def of_quiz(
     division: str | None,
     stage: str | None,
 ) -> Contribution:
-    """An open quiz: how many core answers were right, of how many answered. Raises `Invalid`."""
-    most = len(list(definition.leaves(definition.total))) if definition.total else 0
+    """An open quiz: how many core answers were right, of how many answered. Core questions are those of the scale "core", without
+    one those of the total. Raises `Invalid`."""
+    core = definition.scale.get(CORE) or definition.total
+    most = len({item.link_id for item in definition.leaves(core)}) if core else 0
     if not 0 <= correct <= answered <= most:
         raise invalid("core", "out_of_range", reason=f"0 ≤ correct ≤ answered ≤ {most}")
     groups = groups_of(stages)

@@ -44,6 +44,7 @@ from content.failures import FieldError, Invalid
 NAMES = ("total", "bands", "norms", "subscales", "critical", "validity", "items")
 CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 DOUBTS = ("too_fast", "straight_line")
+DEPTH = 4  # scales within scales; every path through them is walked, so their number must not grow without end
 
 
 def laid(definition: Definition, values: Mapping[str, Any]) -> Definition:
@@ -78,11 +79,16 @@ def laid(definition: Definition, values: Mapping[str, Any]) -> Definition:
 
 
 def kept(definition: Definition, old: Definition) -> Definition:
-    """A questionnaire imported anew without its rules, with the rules that staff laid over the old one: theirs go before what the
-    file says of scales, but for what the total is made of. Raises `Invalid` where they no longer fit."""
+    """A questionnaire imported anew without its rules, with those that stand over the old one. Raises `Invalid` where they no
+    longer fit: also when the total is of other items now and how it was counted (method, reverse) differs from what the file
+    says, since nobody can know which of both is meant."""
     total, was = definition.total, old.total
     if total and was:
-        total = replace(total, bands=was.bands, norms=was.norms, name=was.name or total.name)
+        if set(total.of) != set(was.of) and (total.method, total.reverse) != (was.method, was.reverse):
+            reason = "题目变了，请在 NAME.yaml 写明 the items have changed: say it in NAME.yaml"
+            raise Invalid([FieldError("total.of", "unsupported", {"what": "total", "where": "total.of", "reason": reason})])
+        of, name = total.of if set(total.of) != set(was.of) else was.of, was.name or total.name
+        total = replace(was, of=of, name=name, link_id=total.link_id)
     subscales = [s for s in old.scales if s.code != TOTAL] or [s for s in definition.scales if s.code != TOTAL]
 
     def item(one: Item) -> Item:
@@ -285,8 +291,10 @@ def faults(definition: Definition) -> list[FieldError]:
     codes = [scale.code for scale in definition.scales]
     found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in set(codes) if codes.count(c) > 1]
     found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in codes if c in definition.index]
-    circular = _circular(definition)
+    circular, depth = _nested(definition)
     found += [FieldError(f"subscales.{code}.of", "circular") for code in sorted(circular)]
+    if depth > DEPTH:
+        return [*found, FieldError("subscales", "out_of_range", {"reason": f"嵌套 nested ≤ {DEPTH}"})]
     for scale in definition.scales:
         at = "" if scale.code == TOTAL else f"subscales.{scale.code}."
         found += _members(definition, scale, at)
@@ -310,15 +318,17 @@ def faults(definition: Definition) -> list[FieldError]:
     return found
 
 
-def _circular(definition: Definition) -> set[str]:
-    """Codes of scales that lead back to themselves."""
+def _nested(definition: Definition) -> tuple[set[str], int]:
+    """Codes of scales that lead back to themselves, and how deep scales stand in each other."""
     done: set[str] = set()
+    depth = 0
     waiting = {scale.code: {name for name in scale.of if name in definition.scale} for scale in definition.scales}
     while ready := [code for code, needs in waiting.items() if needs <= done]:
         done.update(ready)
+        depth += 1
         for code in ready:
             del waiting[code]
-    return set(waiting)
+    return set(waiting), depth
 
 
 def _members(definition: Definition, scale: Scale, at: str) -> Iterable[FieldError]:

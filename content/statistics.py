@@ -35,7 +35,7 @@ import mongoengine as me
 from pymongo.client_session import ClientSession
 
 from content import counting, rounds, store
-from content.counting import NONE, Menu, Tally, TallyRow, week_of
+from content.counting import NONE, Menu, TallyRow, week_of
 from content.settings import Settings
 
 CELL = 10  # persons; the least that any number told is about
@@ -266,7 +266,7 @@ def release(settings: Settings, now: datetime) -> list[tuple[str, str, int]]:
 
 def _release(subject: str, before: str, today: date, session: ClientSession) -> list[tuple[str, str, int]]:
     """Inside the transaction."""
-    tallies = _tallies(session, subject, before)
+    tallies = counting.tallies(before, subject, session)
     places: dict[str, list[Week]] = {}
     for tally in tallies:
         for place in dict.fromkeys(name.partition("|")[0] for name in tally.rows):
@@ -286,23 +286,9 @@ def _release(subject: str, before: str, today: date, session: ClientSession) -> 
     gone, released = week_of(today - KEEP), {place for _, place, _ in done}
     for tally in tallies:
         left = {name: row for name, row in tally.rows.items() if name.partition("|")[0] not in released}
-        if not left or tally.week < gone:
-            counting.take(session, [tally.id])
-        elif len(left) < len(tally.rows):
-            menu = {"groups": tally.menu.groups, "scales": tally.menu.scales}
-            put = counting._seal({"menu": menu, "rows": left})
-            TallyRow.rows().update_one({"_id": tally.id}, {"$set": {"sealed": put}}, session=session)
+        if len(left) < len(tally.rows) or tally.week < gone:
+            counting.leave(session, tally, left if tally.week >= gone else {})
     return done
-
-
-def _tallies(session: ClientSession, subject: str, before: str) -> list[Tally]:
-    """A subject's tallies of the weeks before, oldest first, read inside the transaction: what is released is what is taken."""
-    found = []
-    for raw in TallyRow.rows().find({"subject": subject, "week": {"$lt": before}}, session=session).sort("week", 1):
-        value = counting._open(raw["sealed"])
-        scales = {scale: tuple(columns) for scale, columns in value["menu"]["scales"].items()}
-        found.append(Tally(raw["_id"], subject, raw["week"], Menu(tuple(value["menu"]["groups"]), scales), value["rows"]))
-    return found
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
