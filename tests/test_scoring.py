@@ -455,6 +455,9 @@ def test_a_doubt_changes_nothing_else() -> None:
     [
         ({"subscales": [{"code": "x", "of": ["y"]}, {"code": "y", "of": ["x"]}]}, "subscales.x.of", "circular"),
         ({"subscales": [{"code": "x", "of": ["x"]}]}, "subscales.x.of", "circular"),
+        ({"subscales": [{"code": "s0", "of": ["q0"]}, {"code": "s1", "of": ["s0", "q1"]},
+                        *({"code": f"s{n}", "of": [f"s{n - 1}", f"s{n - 2}"]} for n in range(2, 30))]},
+         "subscales", "out_of_range"),
         ({"subscales": [{"code": "x", "of": ["nobody"]}]}, "subscales.x.of", "unknown_reference"),
         ({"subscales": [{"code": "x", "of": []}]}, "subscales.x.of", "required"),
         ({"subscales": [{"code": "q0", "of": ["q1"]}]}, "subscales.q0", "exists"),
