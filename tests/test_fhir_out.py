@@ -45,6 +45,7 @@ def test_the_library_goes_out_and_comes_back_the_same(file: Path) -> None:
     assert again(made).version == made.version
 
 
+@pytest.mark.slow  # 13 s: every total is proved anew
 def test_what_real_files_give_goes_out_and_comes_back_the_same() -> None:
     if not REAL.is_dir():
         pytest.skip(f"no real questionnaires: {REAL} is not there")
