@@ -12,7 +12,7 @@ A phone without a network makes the same card from what it holds (`words` and th
 3. no hotline that may answer: `line` is added, as one of unknown hours, unless its number is there;
 4. `if_busy`: see `next_call`.
 
-`tests/phone.py` does it, and is compared with this.
+`tests/phonecard.py` does it, and is compared with this.
 """
 
 import logging
