@@ -299,6 +299,8 @@ def faults(definition: Definition) -> list[FieldError]:
         at = "" if scale.code == TOTAL else f"subscales.{scale.code}."
         found += _members(definition, scale, at)
         if not circular:  # what leads in a circle has no ends
+            leaves = [leaf.link_id for leaf in definition.leaves(scale)]
+            found += [FieldError(f"{at}of", "exists", {"what": one}) for one in sorted(set(leaves)) if leaves.count(one) > 1]
             found += _cover(scale, at, definition)
     for rule in definition.critical:
         item = definition.index.get(rule.item)
