@@ -233,7 +233,7 @@ def _formula(definition: Definition, scale: Scale) -> str:
         return ""
 
     def of(chosen: Iterable[Item], more: str = "") -> str:
-        return f"%resource.descendants().where(linkId in ({' | '.join(_quoted(i.link_id) for i in chosen)}){more})"
+        return _those(definition, [item.link_id for item in chosen], more)
 
     terms = []
     for sign, side in (("", [i for i in items if i.link_id not in scale.reverse]), (
@@ -264,6 +264,17 @@ def _formula(definition: Definition, scale: Scale) -> str:
         ids = list({leaf.link_id: leaf for leaf in leaves}.values())
         made = f"iif({of(ids, ' and answer.exists()')}.count() = {len(ids)} and ({count}) > 0, {sums})"
     return made if len(made) <= LONGEST else ""
+
+
+def _those(definition: Definition, link_ids: Sequence[str], more: str) -> str:
+    """The response's items with these linkIds. They are looked up in one text: a list after `in` is worked out anew for every
+    item by the engines tried (0.6 s instead of 0.01 s for 44 questions)."""
+    used = set("".join(definition.index))
+    mark = next(sign for sign in ("|", *map(chr, range(0xA1, 0x3000))) if sign not in used)
+    flat = all(parent is None or definition.index[parent].kind == "group" for parent in definition.parents.values())
+    every, some = ("repeat(item)", "") if flat else ("descendants()", "linkId.exists() and ")
+    known = _quoted(mark + mark.join(link_ids) + mark)
+    return f"%resource.{every}.where({some}{known}.contains({_quoted(mark)} + linkId + {_quoted(mark)}){more})"
 
 
 def _conditional(definition: Definition, item: Item) -> bool:
