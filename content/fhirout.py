@@ -272,9 +272,9 @@ def _those(definition: Definition, link_ids: Sequence[str], more: str) -> str:
     used = set("".join(definition.index))
     mark = next(sign for sign in ("|", *map(chr, range(0xA1, 0x3000))) if sign not in used)
     flat = all(parent is None or definition.index[parent].kind == "group" for parent in definition.parents.values())
-    every, some = ("repeat(item)", "") if flat else ("descendants()", "linkId.exists() and ")
+    every = "repeat(item)" if flat else "descendants().where(linkId.exists())"
     known = _quoted(mark + mark.join(link_ids) + mark)
-    return f"%resource.{every}.where({some}{known}.contains({_quoted(mark)} + linkId + {_quoted(mark)}){more})"
+    return f"%resource.{every}.where({known}.contains({_quoted(mark)} + linkId + {_quoted(mark)}){more})"
 
 
 def _conditional(definition: Definition, item: Item) -> bool:

@@ -117,6 +117,16 @@ def test_whatever_is_made_up_goes_out_and_comes_back_the_same(made: Definition) 
     assert again(made).version == made.version
 
 
+def test_questions_below_questions_and_odd_link_ids_count_too() -> None:
+    options = tuple(Option(code, {"en": code}, n) for n, code in enumerate("xyz"))
+    below = Item("in|n'er", "choice", {"en": "I"}, options=options)
+    above = Item("out", "choice", {"en": "O"}, options=options, items=(below,))
+    part = Scale("p", ("out", "in|n'er"), "sum_if_complete", {"en": "P"}, reverse=("in|n'er",))
+    whole = Scale("total", ("p", "b"), "mean", reverse=("b",))
+    made = Definition("n", {"en": "T"}, (above, Item("b", "boolean", {"en": "B"})), (whole, part))
+    assert again(made).version == made.version
+
+
 def test_an_expression_that_contradicts_the_rules_is_refused() -> None:
     out = write_questionnaire(laid_out(LIBRARY / "exam-stress.json"))
     total = out["item"][-1]["extension"][0]["valueExpression"]
