@@ -85,7 +85,10 @@ def own(raw: Mapping[str, Any]) -> dict[str, Any]:
     entry = dict(raw)
 
     def move(name: str, value: Any) -> None:
-        if entry.get(name) not in (None, "", [], {}):
+        present = entry.get(name)
+        if isinstance(present, dict) and isinstance(value, dict) and not present.keys() & value.keys():
+            value = {**present, **value}  # other languages of the same text
+        elif present not in (None, "", [], {}):
             raise invalid(name, "exists", what=name)
         entry[name] = value
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,56 @@ def test_csv_and_json_say_the_same(clean: None, tmp_path: Path) -> None:
     assert directory.put(same, "staff1") == "unchanged"
 
 
+def test_files_in_the_names_of_hsds_say_the_same(clean: None, tmp_path: Path) -> None:
+    ours = {
+        "id": "clinic", "kind": "clinic", "name": "心理门诊", "organization": "区人民医院", "cost": "挂号费",
+        "appointment": "电话预约", "ages": {"min": 6, "max": 18}, "phones": [{"number": "0477-8500,12", "languages": ["mn-CN"]}],
+        "schedules": [{**line("FREQ=WEEKLY;BYDAY=MO,TU;UNTIL=20271231", "09:00", "17:00"), "note": "周末休息"}],
+        "address": "内蒙古鄂尔多斯市康巴什区团结路1号", "latitude": 39.6, "longitude": 109.79,
+    }  # fmt: skip
+    directory.put(ours, "staff1")
+    theirs: dict[str, Any] = {
+        "id": "clinic", "kind": "clinic", "name": "心理门诊", "organization": {"name": "区人民医院"}, "minimum_age": 6,
+        "maximum_age": 18, "fees_description": "挂号费", "application_process": "电话预约",
+        "phones": [{"number": "0477-8500", "extension": 12, "languages": [{"code": "mn-Mong"}]}],
+        "schedules": [{"freq": "WEEKLY", "byday": "MO,TU", "until": "2027-12-31", "interval": 1, "opens_at": "09:00",
+                       "closes_at": "17:00", "description": "周末休息"}],
+        "location": {"latitude": 39.6, "longitude": 109.79, "addresses": [
+            {"state_province": "内蒙古", "city": "鄂尔多斯市", "address_1": "康巴什区团结路1号"}]},
+    }  # fmt: skip
+    file = tmp_path / "help.json"
+    file.write_text(json.dumps({"services": [theirs]}), encoding="utf-8")
+    assert outcomes(directoryfiles.import_file(file, "staff1")) == ["unchanged"]
+    theirs["schedules"][0]["interval"] = 2  # every other week of an unknown week is no hours
+    wrong = [theirs, {**theirs, "id": "b", "eligibility_description": "x"}, {**theirs, "id": "c", "cost": "free"}, 7]
+    file.write_text(json.dumps(wrong), encoding="utf-8")
+    rows = directoryfiles.import_file(file, "staff1")
+    assert [(row["line"], row["outcome"]) for row in rows] == [(n, "refused") for n in (1, 2, 3, 4)]
+    for row, name in zip(rows, ("schedules.0.rrule", "eligibility_description", "cost", "services"), strict=True):
+        assert name in str(row["messages"])
+
+
+def test_a_table_from_a_spreadsheet_names_the_rows_that_it_refuses(clean: None, tmp_path: Path) -> None:
+    file = tmp_path / "help.csv"
+    head = "id,kind,name_zh-Hans,phones,latitude,longitude,appointment_zh-Hans,application_process_en,minimum_age\n"
+    good = "a,counselling,心理辅导室,0477-1,39.6,109.79,不用预约,none needed,6\n"
+    file.write_bytes((head + good).encode("gb18030"))  # as Excel saves it here
+    assert outcomes(directoryfiles.import_file(file, "staff1")) == ["new"]
+    put = directory.get("a")
+    assert (put.latitude, put.longitude, put.ages) == (39.6, 109.79, {"min": 6})
+    assert put.appointment == {"zh-Hans": "不用预约", "en": "none needed"}
+    rows = "b,hotline,线,0477-2,39.6,,,,\n" + "c,hotline,线\n\n" + "d,fax,线,,north,1,,,six\n"
+    file.write_text(head + good + rows, encoding="utf-8")
+    told = directoryfiles.import_file(file, "staff1")
+    assert [(row["line"], row["outcome"]) for row in told] == [(2, "unchanged"), (3, "refused"), (4, "refused"), (6, "refused")]
+    assert [sorted({*re.findall(r"kind|latitude|longitude|ages|CSV", str(row["messages"]))}) for row in told] == [
+        [], ["longitude"], ["CSV"], ["ages", "kind", "latitude"],
+    ]  # fmt: skip
+    assert directory.Service.rows().count_documents({}) == 1
+    file.write_text("id,id\na,b\n", encoding="utf-8")
+    assert outcomes(directoryfiles.import_file(file, "staff1")) == ["refused"]
+
+
 def test_the_starter_directory_loads_once_and_makes_a_card(clean: None) -> None:
     count = directoryfiles.load_library(LIBRARY, Settings())
     assert count >= 7 and directoryfiles.load_library(LIBRARY, Settings()) == count
@@ -302,7 +353,17 @@ def test_from_the_desk_to_the_card_over_http(site: Site) -> None:
     assert (bad.status_code, bad.json()["errors"][0]["field"]) == (422, "schedules.0.rrule")
     assert site.post(f"{path}/publish", by="edna", match=edited.headers["ETag"]).status_code == 403
     assert site.post(f"{path}/publish", by="rev", match=edited.headers["ETag"]).status_code == 200
+    half = site.call("PATCH", path, by="edna", match=edited.headers["ETag"], json={"latitude": 29.53})
+    assert (half.status_code, half.json()["errors"][0]["field"]) == (422, "longitude")
     assert [one["stale"] for one in site.get("/v1/staff/services", by="edna").json()["items"]] == [False]
+    old = {**body, "assured_date": "2020-01-01", "latitude": 29.53, "longitude": 108.77, "address": words}
+    old |= {"appointment": words, "organization": words}
+    kept = site.call("PUT", "/v1/staff/services/old-line", by="edna", json=old).json()
+    assert kept["stale"] and (kept["latitude"], kept["longitude"]) == (29.53, 108.77)
+    assert kept["address"] == kept["appointment"] == kept["organization"] == words[::-1]  # by language
+    to_do = site.get("/v1/staff/services?stale=true", by="edna").json()  # what staff have to telephone
+    assert ([one["id"] for one in to_do["items"]], to_do["stale"]) == (["old-line"], 1)
+    assert [one["id"] for one in site.get("/v1/staff/services?stale=false", by="edna").json()["items"]] == ["qianjiang-line"]
 
     (line,) = site.get("/v1/hotlines?division=500114").json()["items"]
     assert (line["name"], line["open_now"], line["stale"]) == ("黔江热线", True, False) and "小李" not in str(line)
