@@ -19,11 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from content import embedded, languages, lessons, objects, packs, published, store, sync
+from content.definition import TOTAL, Band, Definition, Scale, to_json
 from content.failures import Failure, Unavailable
 from content.published import ANY, Item, Reader, Snapshot
 from content.settings import Settings, SettingsError
 from content.sync import Selection
 from content.vocabulary import VOICES, Stage
+from tests import phonecard
 from tests.phone import Forged, Held, Phone, unbase
 from tests.site import Clock, Site
 
@@ -122,7 +124,8 @@ def test_a_phones_year(site: Site, phone: Phone, clock: Clock) -> None:
     assert phone.held[PARENT]["service", "line"]["content"]["name"] == "心理援助热线"
     card = phone.held[PARENT]["card", "help"]["content"]  # with the services it is the help card, offline too
     assert (card["emergency"][0]["number"], len(card["tonight"]), card["line"]["number"]) == ("110", 4, "12356")
-    assert card["message"] == site.get("/v1/help-card").json()["text"]["message"]
+    services = [item["content"] for (kind, _), item in phone.held[PARENT].items() if kind == "service"]
+    assert phonecard.made(card, services, [], store.now()) == site.get("/v1/help-card").json()
     described = phone.held[PARENT]["lesson", "calm"]["media"]
     assert [(one["sha256"], one["bytes"], one["alt"]) for one in described] == [(name, 300, "两个人在走路")]
     phone.fetch_media(PARENT)
@@ -744,7 +747,8 @@ def test_a_path_begins_with_its_self_check_only_while_that_is_there(site: Site, 
         "begins_with": {"check": "talk", "bands": ["low"]}, "media": [],
     })  # fmt: skip
     register = {"audiences": ["student"], "stages": ["senior"], "languages": ["zh-Hans"]}  # not held by who holds the path
-    check = Item("check", "talk", ANY, {"definition": {"bands": [{"code": "low"}]}, "register": register})
+    whole = Scale(TOTAL, (), bands=(Band("low", 0, 0, {}, {}),))
+    check = Item("check", "talk", ANY, {"definition": to_json(Definition("talk", {}, (), (whole,))), "register": register})
     release(site, path)
     phone.sync(PARENT)
     content = phone.held[PARENT]["path", "ours"]["content"]
