@@ -164,6 +164,7 @@ POLICY: dict[str, Rule] = {
     "contributions.come_back": public(store=True, sensitive=True, lane="counting"),
     "staff_checks.index_staff": staff("check.read"),
     "staff_checks.show_staff": staff("check.read"),
+    "staff_checks.put_questionnaire": staff("check.write"),
     "staff_checks.edit": staff("check.write"),
     "staff_checks.submit": staff("check.write"),
     "staff_checks.approve": staff("check.approve"),

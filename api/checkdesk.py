@@ -1,22 +1,24 @@
-"""The desk of self-checks: review, approve, publish and recall them, and what lies over their questions.
+"""The desk of self-checks: import, review, approve, publish and recall them, and what lies over their questions.
 
-Questions come by import (`xinqiao import checks`); the register entry, scales, bands, norms, critical answers, ages and
-explanations are edited here. A second person always approves.
+Questions come from questionnaire files (here, or with `xinqiao import checks`); the register entry, scales, bands, norms,
+critical answers, ages and explanations are edited here. A second person always approves.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import marshmallow as ma
-from flask import Response
+from flask import Response, request
 from marshmallow import validate
+from werkzeug.exceptions import UnsupportedMediaType
 
 from api.auth import actor, allowed, own
 from api.guard import Blueprint, cursor_of, if_match, next_page, tagged
-from api.shapes import Paging, Real, by_language, reader
-from content import checks, rules
+from api.shapes import Paging, Real, Regexp, Tag, by_language, reader
+from content import checking, checks, fhir, rules
 from content.checks import PURPOSES, RIGHTS, Check
 from content.definition import CONTROLS, METHODS, OLDEST, SEXES, to_json
+from content.failures import Forbidden
 from content.published import ANY
 from content.publishing import STATES
 from content.vocabulary import AUDIENCES
@@ -137,6 +139,12 @@ class NoteIn(ma.Schema):
         unknown = ma.RAISE
 
 
+class ImportOut(ma.Schema):
+    outcome = ma.fields.String(validate=validate.OneOf(("new", "changed", "unchanged")))
+    slug = ma.fields.String()
+    messages = ma.fields.List(ma.fields.String(), metadata={"description": "what was missing and harmless: path: reason"})
+
+
 class StaffQuery(Paging):
     state = ma.fields.String(validate=validate.OneOf(STATES))
 
@@ -186,6 +194,44 @@ def show_staff(slug: str) -> Response:
     """The working copy: questions, register entry, what is still missing"""
     check = own(Check, slug, "check.read")
     return tagged(working_copy(check), check.revision)
+
+
+class ImportQuery(ma.Schema):
+    organisation = ma.fields.String(
+        load_default="", validate=Regexp("^([0-9a-f]{32})?$"), metadata={"description": "owner of a new check; empty: of none"}
+    )
+    language = Tag(metadata={"description": "of texts where the file does not say"})
+
+    class Meta:
+        unknown = ma.RAISE
+
+
+@blp.put("/checks/<string:slug>/questionnaire")
+@blp.arguments(ImportQuery, location="query")
+@blp.doc(requestBody={"required": True, "content": {"application/fhir+json": {"schema": {"type": "object"}}}})
+@blp.alt_response(200, schema=ImportOut, description="Laid over the working copy, or unchanged")
+@blp.alt_response(201, schema=ImportOut, description="A new draft")
+def put_questionnaire(query: dict[str, Any], slug: str) -> Response:
+    """Import an R4 Questionnaire as a draft
+
+    Over a check that is there its register entry and rules stay, readers keep the published version, and If-Match is needed.
+    What decides a score is read or refused with its path; what is merely missing is told in `messages`.
+    """
+    if request.mimetype not in ("application/fhir+json", "application/json"):
+        raise UnsupportedMediaType()
+    checking.slug(slug)
+    there = Check.rows().find_one({"slug": slug}, {"_id": 1})
+    revision = None
+    if there:
+        revision = if_match()
+        own(Check, slug, "check.write")
+    elif not allowed("check.write", query["organisation"]):
+        raise Forbidden()
+    raw = request.get_data(cache=True)
+    definition, messages = fhir.read_questionnaire(raw, slug=slug, language=query.get("language", ""))
+    outcome = checks.put_draft(slug, definition, None, actor().id, query["organisation"], revision=revision)
+    check = checks.by_slug(slug)
+    return tagged({"outcome": outcome, "messages": list(messages), "slug": slug}, check.revision, 200 if there else 201)
 
 
 def laid_of(payload: dict[str, Any]) -> dict[str, Any]:

@@ -189,13 +189,20 @@ def by_slug(slug: str) -> Check:
 
 
 def put_draft(
-    slug: str, definition: Definition, values: Mapping[str, Any] | None, by: str, organisation: str = "", *, dry_run: bool = False
+    slug: str,
+    definition: Definition,
+    values: Mapping[str, Any] | None,
+    by: str,
+    organisation: str = "",
+    *,
+    revision: int | None = None,
+    dry_run: bool = False,
 ) -> str:
     """Lay an imported questionnaire into the working copy: "new", "changed" or "unchanged".
 
     `values` are register fields, lessons and expiry; None (a file without its register) keeps what staff have entered, `rules`
-    too. What readers see stays. A second identical call is "unchanged" and writes nothing. Raises
-    `Invalid`. With `dry_run` the same answers and failures, and nothing written.
+    too. What readers see stays. A second identical call is "unchanged" and writes nothing. Raises `Invalid`, and `Stale` where
+    another `revision` of it stands. With `dry_run` the same answers and failures, and nothing written.
     """
     checking.slug(slug)
     raw = Check.rows().find_one({"slug": slug})
@@ -216,7 +223,9 @@ def put_draft(
         return "new"
     changed = _fields(old, put, text)
     if changed and not dry_run:
-        records.change(Check, old.id, by, "edit", lambda c: _fields(c, put, text) | publishing.edited(c, [ANY], by))
+        records.change(
+            Check, old.id, by, "edit", lambda c: _fields(c, put, text) | publishing.edited(c, [ANY], by), revision=revision
+        )
     return "changed" if changed else "unchanged"
 
 

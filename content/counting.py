@@ -351,8 +351,8 @@ def _open(data: bytes) -> dict[str, Any]:
 
 
 def tallies(before_week: str, subject: str = "", session: ClientSession | None = None) -> list[Tally]:
-    """Tallies of the weeks before this one, of one subject or of all, oldest first; for `statistics` alone, which reads them inside
-    the transaction that takes what it releases."""
+    """Tallies of the weeks before this one, of one subject or of all, oldest first; for `statistics` alone, which reads them
+    inside the transaction that takes what it releases."""
     match: dict[str, Any] = {"week": {"$lt": before_week}} | ({"subject": subject} if subject else {})
     found = []
     for raw in TallyRow.rows().find(match, session=session).sort([("week", 1), ("subject", 1)]):

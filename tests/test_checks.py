@@ -43,6 +43,27 @@ def codes(answers: dict[str, str]) -> list[dict[str, str]]:
     return [{"item": item, "code": code} for item, code in answers.items()]
 
 
+def test_an_editor_brings_a_questionnaire_without_a_shell(site: Site) -> None:
+    editor, reader = site.person("editor", "editor"), site.person("reader", "counsellor")
+    path, first = "/v1/staff/checks/mood/questionnaire", page({"required": True}, {})
+    assert site.call("PUT", path, json=first, by=reader).status_code == 403
+    made = site.call("PUT", path, json=first, by=editor)
+    assert (made.status_code, made.json()["outcome"]) == (201, "new"), made.text
+    assert site.call("PUT", path, json=first, by=editor).status_code == 428  # it is there now
+    same = site.call("PUT", path, json=first, by=editor, match=made.headers["ETag"])
+    assert (same.status_code, same.json()["outcome"], same.headers["ETag"]) == (200, "unchanged", made.headers["ETag"])
+    laid = site.call("PATCH", "/v1/staff/checks/mood", json=REGISTER, by=editor, match=made.headers["ETag"])
+    assert site.call("PUT", path, json=page({}, {}), by=editor, match=made.headers["ETag"]).status_code == 412
+    other = site.call("PUT", path, json=page({"required": True}, {"required": True}), by=editor, match=laid.headers["ETag"])
+    assert other.json()["outcome"] == "changed"
+    kept = site.get("/v1/staff/checks/mood", by=editor).json()
+    assert (kept["missing"], kept["definition"]["critical"][0]["codes"]) == ([], ["z"])  # register and rules stayed
+    bad = site.call("PUT", path, json={"resourceType": "Questionnaire", "item": [{"type": "date"}]}, by=editor,
+                    match=other.headers["ETag"])  # fmt: skip
+    assert (bad.status_code, {e["field"] for e in bad.json()["errors"]}) == (422, {"item[0].linkId", "item[0].type"})
+    assert site.get("/v1/staff/checks/mood", by=editor).headers["ETag"] == other.headers["ETag"]
+
+
 def test_from_file_to_student_and_back(site: Site, tmp_path: Path) -> None:
     write(tmp_path, "mood.json", page({"required": True}, {"required": True}))
     assert outcomes(tmp_path) == {"mood.json": "new"}
