@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from content import directory, divisions, helpcard, store
 from content.failures import Invalid
 from content.published import Snapshot, release
+from content.records import SYSTEM
 from tests import phonecard
 from tests.site import Site
 from tests.test_directory import DAILY, FRIDAY, NOON, SHANGHAI, WEEKDAYS, entry, line, snapshot
+from tests.test_openapi import Walk
 
 ALWAYS = [line(DAILY, "00:00", "24:00")]
 CLOSED = [line(FRIDAY, "09:00", "10:00")]
@@ -190,3 +192,23 @@ def test_lists_over_http_say_how_many_a_filter_left_out_and_take_no_place(site: 
     assert ([one["open_now"] for one in still["items"]], still["left_out"]) == ([None] * 3, 1)
     for name in ("latitude", "longitude", "near"):
         assert site.get(f"{ask}&{name}=39.6").status_code == 422
+
+
+def test_help_answers_what_is_documented(site: Site) -> None:
+    by, walk = site.person("edna", "editor"), Walk(site)
+    noted = {**line(DAILY, "08:00", "22:00"), "note": {"zh-Hans": "节假日照常", "en": "on holidays too"}}
+    texts = {name: {"zh-Hans": "一", "en": "one"} for name in directory.TEXTS}
+    whole = entry(
+        "whole", **texts, schedules=[noted], ages={"min": 6, "max": 18}, latitude=1.5, longitude=2, url="https://a.example"
+    )
+    directory.put(whole | {"sources": ["a"], "assured_by": "小李", "divisions": ["150603"]}, SYSTEM)
+    directory.publish("whole", SYSTEM)
+    site.refresh()
+    for language in ("zh-Hans", "mn-Mong"):
+        for rule in ("/v1/hotlines", "/v1/services", "/v1/help-card"):
+            assert walk.get(rule, "?division=150603", language=language)
+    assert walk.get("/v1/staff/services", by=by)["items"][0] == walk.get(
+        "/v1/staff/services/{service_id}", by=by, service_id="whole"
+    )
+    assert walk.document.untold() == []
+    assert {"SupportCard", "SupportNextCall", "SupportServiceStaff"} <= walk.document.seen.keys()

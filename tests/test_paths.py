@@ -17,6 +17,7 @@ from content.records import SYSTEM
 from tests.site import Clock, Site
 from tests.test_fhir import page
 from tests.test_library import LABELS, LIBRARY, METHODS, PROMISES
+from tests.test_openapi import Walk
 
 CHECK_IN = {"question": "昨天试了吗？", "did": "真好，再来一次。", "partly": "一小步也算。", "not_yet": "不着急，今天五分钟。"}
 CHECK_IN_EN = {
@@ -325,7 +326,7 @@ def test_a_score_offers_the_path_of_its_band_and_only_help_when_an_answer_is_cri
     checks.publish(mood, SYSTEM)
     checks.withdraw(mood, SYSTEM, note="again")
     site.person("reads", "counsellor")
-    first = site.get("/v1/staff/recalls?limit=1", by="reads").json()
+    first = Walk(site).get("/v1/staff/recalls", "?limit=1", "reads")
     second = site.get(f"/v1/staff/recalls?limit=1&cursor={first['next_cursor']}", by="reads").json()
     assert [one["note"] for one in (*first["items"], *second["items"])] == ["again", ""] and second["next_cursor"] is None
     told = {use["key"]: use["published"] for use in first["items"][0]["paths"]}
