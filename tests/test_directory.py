@@ -159,9 +159,9 @@ damaged = st.dictionaries(st.sampled_from(("id", *directory.FIELDS)), anything, 
 )
 
 
-@hypothesis_settings(max_examples=300, deadline=None)
+@hypothesis_settings(max_examples=200, deadline=None)
 @given(
-    entries=st.lists(damaged, max_size=12),
+    entries=st.lists(damaged, max_size=8),
     division=st.none() | st.text(max_size=8) | st.sampled_from(["500114", "150603", "422127"]),
     at=st.datetimes(datetime(2020, 1, 1), datetime(2040, 1, 1), timezones=st.sampled_from([UTC, SHANGHAI])),  # noqa: DTZ001
     language=st.text(max_size=12) | st.sampled_from(["zh-Hans", "en", "mn-Mong", "zh-TW", ""]),
