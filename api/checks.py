@@ -151,6 +151,9 @@ class Detail(Brief):
     approver = ma.fields.String(allow_none=True)
     evidence = ma.fields.String()
     parental_notice = ma.fields.String()
+    critical_message = ma.fields.String(
+        metadata={"description": "say it first when an answer is critical, in the reader's language"}
+    )
     items = ma.fields.List(ma.fields.Nested(ItemOut))
     scales = ma.fields.List(ma.fields.Nested(ScaleOut))
     critical = ma.fields.List(ma.fields.Nested(CriticalOut), metadata={"description": "show the help card at once on these"})
@@ -184,7 +187,8 @@ def show(slug: str) -> Response:
     """
     item, definition = checks.published_check(reader().current, slug)
     front.keep()
-    return jsonify(checks.detail(item, definition, language_of(item)))
+    language = language_of(item)
+    return jsonify(checks.detail(item, definition, language, own_language(language)))
 
 
 class AnswerIn(ma.Schema):
@@ -248,6 +252,11 @@ class DoubtOut(ma.Schema):
     text = ma.fields.String()
 
 
+class ContributionOut(ma.Schema):
+    scale = ma.fields.String()
+    band = ma.fields.String(allow_none=True)
+
+
 class ScoreOut(ma.Schema):
     slug = ma.fields.String()
     version = ma.fields.String()
@@ -259,6 +268,9 @@ class ScoreOut(ma.Schema):
         BandOut, allow_none=True, metadata={"description": "null while a counted answer is missing, and when `critical`"}
     )
     scales = ma.fields.List(ma.fields.Nested(ReadingOut), metadata={"description": "all of them; no bands when `critical`"})
+    contribution = ma.fields.List(
+        ma.fields.Nested(ContributionOut), metadata={"description": "`bands` of a contribution, should it be wanted"}
+    )
     validity = ma.fields.List(ma.fields.Nested(DoubtOut))
     message = ma.fields.String(allow_none=True, metadata={"description": "when `critical`: show it first, with the help card"})
     critical = ma.fields.Boolean(metadata={"description": "an answer calls for help at once"})
@@ -270,24 +282,14 @@ class ScoreOut(ma.Schema):
     help = ma.fields.Nested(Card)
 
 
-CRITICAL = {
-    "zh-Hans": "谢谢你愿意说出来。现在最要紧的，是有人陪着你。请先看看下面的电话，或者告诉身边一位让你安心的大人。",
-    "en": "Thank you for telling us. What matters now is that someone is with you. Please look at the numbers below first, "
-    "or tell an adult you feel safe with.",
-}
-# a parent who is afraid of hurting someone needs another hand beside the child, first of all
-CRITICAL_PARENT = {
-    "zh-Hans": "谢谢您愿意说出来，这很不容易。现在最要紧的，是有人来搭把手：请一位家人或邻居来接手，您先离开几步，缓一缓，再看看"
-    "下面的电话。如果有人正有危险，请马上打 110 或 120。",
-    "en": "Thank you for telling us; that is not easy. What matters now is another pair of hands: ask someone in the family or a "
-    "neighbour to take over, step away for a moment, then look at the numbers below. If anyone is in danger, call 110 or 120.",
-}
+def own_language(otherwise: str = "zh-Hans") -> str:
+    """The reader's own language, whatever the questions are in: help is read in it."""
+    return next(iter(front.wanted()), otherwise)
 
 
-def card(division: str | None = None, language: str = "") -> dict[str, Any]:
-    """The help card for this reader, now."""
-    tag = language or next(iter(front.wanted()), "zh-Hans")
-    return helpcard.card(reader().current, division, store.now(), tag)
+def card(division: str | None = None, otherwise: str = "zh-Hans") -> dict[str, Any]:
+    """The help card for this reader, now; in the language `otherwise` where the reader names none."""
+    return helpcard.card(reader().current, division, store.now(), own_language(otherwise))
 
 
 def help_beside() -> None:
@@ -340,34 +342,37 @@ def scored(payload: Mapping[str, Any], slug: str) -> Scored:
     item, definition = checks.published_check(reader().current, slug)
     language = language_of(item)
     answers, twice = answers_of(payload)
-    help_card = card(payload.get("division"), language)
-    g.beside_failure = {"help": help_card, "critical": scoring.is_critical(definition, answers)}
+    g.beside_failure = alarm = beside(definition, item, answers, card(payload.get("division"), language))
     if payload.get("version", definition.version) != definition.version:
         raise Conflict("old_version")
     if twice:
         raise Invalid(twice)
     about = scoring.About(**{name: payload.get(name) for name in ("age_months", "sex", "seconds")})
     result = scoring.score(definition, answers, about)
-    answer = _answer(result, definition, item, language, payload.get("division"), help_card)
+    answer = _answer(result, definition, item, language, payload.get("division"), alarm)
     return Scored(answer, result, definition, item, language)
 
 
+def beside(definition: Definition, item: Item, answers: Mapping[str, Any], help_card: dict[str, Any]) -> dict[str, Any]:
+    """What stands beside an answer and beside any failure: the card, and what is said first where an answer calls for help."""
+    critical = scoring.is_critical(definition, answers)
+    words = checks.critical_words((item.content or {})["register"], own_language(language_of(item)))
+    return {"help": help_card, "critical": critical, "message": words if critical else None}
+
+
 def _answer(
-    result: scoring.Result, definition: Definition, item: Item, language: str, near: str | None, help_card: dict[str, Any]
+    result: scoring.Result, definition: Definition, item: Item, language: str, near: str | None, alarm: dict[str, Any]
 ) -> dict[str, Any]:
     """A result in the reader's language, with what to read and where help is."""
     snapshot, content = reader().current, dict(item.content or {})
     ears, last = content["register"]["audiences"], settings().language
-    said = CRITICAL_PARENT if ears == ["parent"] else CRITICAL
     offered = []
     for name in content["lessons"]:
         texts, audience = snapshot.get("lesson", name), ears[0] if len(ears) == 1 else None
         one = catalogue.choose(texts, audience, (language,), last, store.now())
         if one:
             offered.append({"slug": name, "title": (one.content or {})["title"]})
-    # whoever says "now" is not told beside it how well things are going, and is offered help and nothing to work on
-    shown = {r.scale.code: None if result.critical else r.band for r in result.readings}
-    whole, band = result.reading(TOTAL), shown.get(TOTAL)
+    whole, band = result.reading(TOTAL), result.band
     return {
         "slug": item.key,
         "version": definition.version,
@@ -375,9 +380,7 @@ def _answer(
         "validated": content["register"]["validated"],
         "total": result.total,
         "maximum": whole.maximum if whole else None,
-        "critical": result.critical,
-        "message": said["en" if language == "en" else "zh-Hans"] if result.critical else None,
-        "help": help_card,
+        **alarm,
         "band": checks.band(band, language) if band else None,
         "scales": [
             {
@@ -387,9 +390,12 @@ def _answer(
                 "minimum": r.minimum,
                 "maximum": r.maximum,
                 "standard": r.standard,
-                "band": checks.band(own, language) if (own := shown[r.scale.code]) else None,
+                "band": checks.band(r.band, language) if r.band else None,
             }
             for r in result.readings
+        ],
+        "contribution": [
+            {"scale": r.scale.code, "band": r.counts_as.code if r.counts_as else None} for r in result.readings if r.scale.bands
         ],
         "validity": [{"kind": kind, "text": checks.doubt(kind, language)} for kind in result.validity],
         "missing": list(result.missing),

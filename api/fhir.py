@@ -14,7 +14,7 @@ from api import checks as readers
 from api import front
 from api.guard import Blueprint, strict_json
 from api.shapes import reader
-from content import checks, fhirout, fhirresponse, scoring
+from content import checks, fhirout, fhirresponse
 from content.definition import OLDEST
 from content.failures import invalid
 
@@ -81,9 +81,9 @@ def score(query: dict[str, Any], slug: str) -> Response:
     resource = strict_json(request.get_data(cache=True))
     if not isinstance(resource, dict):
         raise invalid("body", "wrong_type", reason="QuestionnaireResponse")
-    _, definition = checks.published_check(reader().current, slug)
+    item, definition = checks.published_check(reader().current, slug)
     seen, _ = fhirresponse.look(definition, resource)
-    g.beside_failure = {**g.beside_failure, "critical": scoring.is_critical(definition, seen.answers)}
+    g.beside_failure = readers.beside(definition, item, seen.answers, g.beside_failure["help"])
     found = fhirresponse.read_response(definition, resource)
     rows = [{"item": link_id, **_row(value)} for link_id, value in found.answers.items()]
     done = readers.scored({**query, "answers": rows}, slug)

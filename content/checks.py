@@ -40,6 +40,7 @@ PURPOSES: Mapping[str, Label] = {
     "knowledge": Label("知识问答", "knowledge"),
     "parent_guidance": Label("家长指导", "parent guidance"),
 }
+ASKS_OF_ONESELF = frozenset({"self_check", "screening", "parent_guidance"})
 
 
 class Register(me.EmbeddedDocument):  # type: ignore[misc]
@@ -64,6 +65,10 @@ class Register(me.EmbeddedDocument):  # type: ignore[misc]
     approval_number = me.StringField()
     parental_notice = me.DictField()
     """Language tag -> text."""
+    critical_message = me.DictField()
+    """Language tag -> what is said first beside a critical answer; where it is empty, the general words (`critical_words`)."""
+    no_critical = me.StringField()
+    """Why no answer of it calls for help at once, where it has no critical rule."""
     evidence = me.StringField()
 
 
@@ -122,6 +127,8 @@ class Check(Publishable):
         # what the project wrote for looking at oneself names no expert; anything else is answered for by someone here
         if register["rights"] != "own" or register["validated"] or register["purpose"] in {"screening", "warning_signs"}:
             gaps += [name for name in ("approver", "approval_number") if not register[name]]
+        if register["purpose"] in ASKS_OF_ONESELF and not definition.critical and not register["no_critical"]:
+            gaps.append("critical")  # or `no_critical`: nobody forgets what is the point of asking
         for tag in register["languages"] or []:
             gaps += [f"{name}.{tag}" for name in ("name", "parental_notice") if tag not in (register[name] or {})]
             if tag not in definition.languages:
@@ -136,7 +143,7 @@ class Check(Publishable):
     @classmethod
     def public(cls, content: dict[str, Any], stand: Stand) -> dict[str, Any]:
         """The version without what is only for staff."""
-        register = {k: v for k, v in content["register"].items() if k not in {"approval_number"}}
+        register = {k: v for k, v in content["register"].items() if k not in {"approval_number", "no_critical"}}
         return {**content, "register": register, "number": stand.number}
 
 
@@ -172,6 +179,8 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
         "approver": check.text("approver", values.get("approver"), 120),
         "approval_number": check.text("approval_number", values.get("approval_number"), 120),
         "parental_notice": check.texts("parental_notice", values.get("parental_notice"), 2000),
+        "critical_message": check.texts("critical_message", values.get("critical_message"), 400),
+        "no_critical": check.text("no_critical", values.get("no_critical")),
         "evidence": check.text("evidence", values.get("evidence"), 2000),
         "lessons": lessons,
         "expires_days": check.whole("expires_days", values.get("expires_days"), 1, EXPIRES_DAYS) or EXPIRES_DAYS,
@@ -332,8 +341,9 @@ def brief(item: Item, language: str) -> dict[str, Any]:
     }
 
 
-def detail(item: Item, definition: Definition, language: str) -> dict[str, Any]:
-    """A check whole, in one of its languages: enough to ask, score and show help on a phone without a network."""
+def detail(item: Item, definition: Definition, language: str, reader: str = "") -> dict[str, Any]:
+    """A check whole, in one of its languages: enough to ask, score and show help on a phone without a network. Help speaks the
+    `reader`'s own language, also where the questions do not."""
     content = dict(item.content or {})
     register = content["register"]
 
@@ -372,6 +382,7 @@ def detail(item: Item, definition: Definition, language: str) -> dict[str, Any]:
         "approver": register["approver"],
         "evidence": register["evidence"],
         "parental_notice": spoken(register["parental_notice"], language),
+        "critical_message": critical_words(register, reader or language),
         "items": [line(one) for one in definition.items],
         "scales": [scale(one) for one in definition.scales],
         "critical": [{"item": rule.item, "codes": list(rule.codes), "at_least": rule.at_least} for rule in definition.critical],
@@ -382,6 +393,28 @@ def detail(item: Item, definition: Definition, language: str) -> dict[str, Any]:
         "lessons": content["lessons"],
         "expires_days": content["expires_days"],
     }
+
+
+CRITICAL: Mapping[str, str] = {
+    "zh-Hans": "谢谢你愿意说出来。现在最要紧的，是有人陪着你。请先看看下面的电话，或者告诉身边一位让你安心的大人。",
+    "en": "Thank you for telling us. What matters now is that someone is with you. Please look at the numbers below first, "
+    "or tell an adult you feel safe with.",
+}
+# a parent who is afraid of hurting someone needs another hand beside the child, first of all
+CRITICAL_PARENT: Mapping[str, str] = {
+    "zh-Hans": "谢谢您愿意说出来，这很不容易。现在最要紧的，是有人来搭把手：请一位家人或邻居来接手，您先离开几步，缓一缓，再看看"
+    "下面的电话。如果有人正有危险，请马上打 110 或 120。",
+    "en": "Thank you for telling us; that is not easy. What matters now is another pair of hands: ask someone in the family or a "
+    "neighbour to take over, step away for a moment, then look at the numbers below. If anyone is in danger, call 110 or 120.",
+}
+
+
+def critical_words(register: Mapping[str, Any], language: str) -> str:
+    """What is said first, with the help card, when an answer calls for help: the check's own words, else the general ones, in the
+    language nearest to the reader's."""
+    general = CRITICAL_PARENT if register["audiences"] == ["parent"] else CRITICAL
+    texts = {**general, **register["critical_message"]} if register["critical_message"] else general
+    return texts[languages.pick(texts, [language])]
 
 
 # said beside a result and never instead of it

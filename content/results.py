@@ -91,11 +91,8 @@ class Line(NamedTuple):
 
 
 def of(settings: Settings, slug: str, definition: Definition, result: Result) -> Kept:
-    """What is kept of a result, today. Beside a critical answer no band is told, and none is kept either."""
-    scales = tuple(
-        Value(r.scale.code, r.value, r.minimum, r.maximum, r.band.code if r.band and not result.critical else None)
-        for r in result.readings
-    )
+    """What is kept of a result, today."""
+    scales = tuple(Value(r.scale.code, r.value, r.minimum, r.maximum, r.band.code if r.band else None) for r in result.readings)
     return Kept(slug, definition.version, store.now().astimezone(ZoneInfo(settings.zone)).date(), scales)
 
 

@@ -10,7 +10,7 @@ the phone: an item of kind "text" is shown and never answered here, so no rule m
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from content.definition import (
@@ -47,13 +47,15 @@ NOBODY = About()
 @dataclass(frozen=True)
 class Reading:
     """What a scale amounts to. `minimum` and `maximum` are of what was asked. `band` is None while an item of it that is asked
-    has no answer (part of a sum reads too low) and where norms are needed and none fits. `standard` is the T score."""
+    has no answer (part of a sum reads too low), where norms are needed and none fits, and beside a critical answer: whoever says
+    "now" is not told how well things are going. `counts_as` is what a contribution says then. `standard` is the T score."""
 
     scale: Scale
     value: Number | None
     minimum: Number
     maximum: Number
     band: Band | None
+    counts_as: Band | None
     norm: Norm | None
     standard: Number | None
 
@@ -89,7 +91,7 @@ class Result:
 def score(definition: Definition, answers: Mapping[str, Any], about: About = NOBODY) -> Result:
     """The result of these answers. Raises `Invalid` listing every wrong one: unknown item, unknown code, wrong type, out of
     range, an answer to what is not asked, a required answer that is missing, an age that is needed (`age_months`) and was not
-    told. An empty list of codes is no answer."""
+    told, or at which nothing is asked. An empty list of codes is no answer."""
     errors: dict[str, FieldError] = {}
     given: dict[str, tuple[Any, ...]] = {}
     for link_id, value in answers.items():
@@ -102,6 +104,10 @@ def score(definition: Definition, answers: Mapping[str, Any], about: About = NOB
     if definition.by_age and about.age_months is None:
         raise Invalid([FieldError("age_months", "required"), *errors.values()])
     asked = _asked(definition, given, about)
+    if definition.by_age and not any(definition.index[link_id].kind in ANSWERED for link_id in asked):
+        ages = [item.ages for item in definition.index.values() if item.ages]
+        ends = f"{min(low for low, _ in ages)}-{max(high for _, high in ages)} 个月 months"
+        raise Invalid([FieldError("age_months", "out_of_range", {"reason": ends}), *errors.values()])
     for link_id, item in definition.index.items():
         if link_id in given and link_id not in asked:
             errors[link_id] = FieldError(f"answers.{link_id}", "not_asked")
@@ -110,9 +116,11 @@ def score(definition: Definition, answers: Mapping[str, Any], about: About = NOB
     if errors:
         raise Invalid(list(errors.values()))
     answerable = [link_id for link_id, item in definition.index.items() if item.kind in ANSWERED and link_id in asked]
+    critical = is_critical(definition, answers)
+    readings = (_reading(definition, scale, given, asked, about) for scale in definition.scales)
     return Result(
-        readings=tuple(_reading(definition, scale, given, asked, about) for scale in definition.scales),
-        critical=is_critical(definition, answers),
+        readings=tuple(replace(one, band=None) for one in readings) if critical else tuple(readings),
+        critical=critical,
         answered=tuple(link_id for link_id in answerable if link_id in given),
         missing=tuple(link_id for link_id in answerable if link_id not in given),
         validity=_doubts(definition, given, about),
@@ -253,7 +261,7 @@ def _reading(
             band = band_of(scale, norm, value)
         if norm and norm.mean is not None and norm.sd:
             standard = number(round(50 + 10 * (value - norm.mean) / norm.sd, 1))
-    return Reading(scale, value, low, high, band, norm, standard)
+    return Reading(scale, value, low, high, band, band, norm, standard)
 
 
 def _fits(norm: Norm, about: About) -> bool:

@@ -83,7 +83,8 @@ def line(snapshot: Snapshot, selection: Selection, item: Item) -> bytes:
     content, language = dict(item.content or {}), selection.language
     if item.kind == "check":
         _, definition = checks.published_check(snapshot, item.key)
-        shown = checks.detail(item, definition, _variant(snapshot, item, selection))
+        tag = languages.pick(content["register"]["languages"], (language,), selection.last)
+        shown = checks.detail(item, definition, tag, language)
     elif item.kind == "service":
         shown = directory.spoken(content, language)
     elif item.kind == "card":
@@ -106,7 +107,7 @@ def _variant(snapshot: Snapshot, item: Item, selection: Selection) -> str:
     """What beside the item and its media `line` depends on: of a lesson nothing, since its media speak the language of its
     text; of a path whether its self-check is there."""
     if item.kind == "check":
-        return languages.pick((item.content or {})["register"]["languages"], (selection.language,), selection.last)
+        return selection.language  # the words of help are the reader's own
     if item.kind == "path":
         return canonical(paths.begins_with(snapshot, item.content or {}))
     return selection.language if item.kind in ("service", "card") else ""

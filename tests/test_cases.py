@@ -77,7 +77,7 @@ def public(definition: Definition, language: str) -> dict[str, Any]:
     blank: dict[str, Any] = dict.fromkeys(
         ("audiences", "stages", "ages", "purpose", "validated", "source", "rights", "approver", "evidence")
     )
-    register = {**blank, "name": {}, "languages": list(definition.languages), "parental_notice": {}}
+    register = {**blank, "name": {}, "languages": list(definition.languages), "parental_notice": {}, "critical_message": {}}
     rest = {"definition_version": definition.version, "number": 1, "published_at": "", "lessons": [], "expires_days": 14}
     return checks.detail(Published("check", definition.slug, ANY, {"register": register, **rest}), definition, language)
 
@@ -100,7 +100,7 @@ def on_server(definition: Definition, answers: dict[str, Any], about: dict[str, 
         return {**empty, "errors": errors, "critical": is_critical(definition, answers)}
     rows = [
         {"code": r.scale.code, "value": r.value, "minimum": r.minimum, "maximum": r.maximum, "standard": r.standard,
-         "band": r.band and r.band.code}
+         "band": r.band and r.band.code, "counts_as": r.counts_as and r.counts_as.code}
         for r in found.readings
     ]  # fmt: skip
     lists = {"answered": list(found.answered), "missing": list(found.missing), "validity": list(found.validity)}
@@ -208,10 +208,12 @@ def test_the_table(table: dict[str, Any], name: str) -> None:
             agreed(server, next(phones), definition)
             told = {
                 **{key: server[key] for key in ("critical", "missing", "validity")},
-                "scales": {row["code"]: (row["value"], row["band"], row["standard"]) for row in server["scales"]},
+                "scales": {row["code"]: (row["value"], row["counts_as"], row["standard"]) for row in server["scales"]},
                 "errors": [(error["field"], error["code"]) for error in server["errors"]],
             }
             assert told == expected(places, case), f"{case['why']} ({language})"
+            for row in server["scales"]:  # no band beside a critical answer
+                assert row["band"] == (None if server["critical"] else row["counts_as"])
 
 
 def test_the_table_is_whole() -> None:

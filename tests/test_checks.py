@@ -230,6 +230,9 @@ def test_nobody_publishes_alone_or_without_rights(clean: None, tmp_path: Path) -
     check = checks.by_slug("mood")
     entry = {**{k: v for k, v in REGISTER.items() if k not in {"bands", "critical"}}, "rights": "closed"}
     entry |= {"name": {"en": "Mood"}, "parental_notice": {"en": "No need."}}
+    with pytest.raises(Conflict, match="critical"):  # nobody forgets what is the point of asking
+        checks.submit(checks.edit(check.id, "editor", entry | {"rights": "own"}).id, "editor")
+    entry |= {"no_critical": "two questions about breakfast"}
     check = checks.edit(check.id, "editor", entry)
     with pytest.raises(Conflict, match="rights"):
         checks.submit(check.id, "editor")

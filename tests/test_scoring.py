@@ -385,7 +385,7 @@ def test_items_for_an_age_are_asked_in_that_age_only() -> None:
     grown = score(AGED, {"walks": "a", "talks": "a"}, About(71))
     assert (grown.total, grown.band and grown.band.code, grown.missing) == (1, "seen", ())
     assert [(r.minimum, r.maximum) for r in grown.readings] == [(1, 3)]
-    assert score(AGED, {}, About(72)).answered == score(AGED, {}, About(72)).missing == ()
+    assert fails(AGED, {}, About(72)) == {"age_months": "out_of_range"}  # nothing is asked: that is no result
     assert scoring.is_critical(AGED, {"walks": "b"})  # whatever the age
 
 

@@ -8,7 +8,7 @@
 //   asked(check, answers, about)  link ids to show under these answers, in the order of the page
 //   score(check, answers, about)  when the person is done
 //
-// Where `critical` is true the page says so first, with the help card, and shows no band beside it, as the server does.
+// Where `critical` is true the page says so first, with the help card; no band stands beside it, as from the server.
 
 const CHOICES = ["choice", "multiple"];
 const NUMBERS = ["integer", "decimal"];
@@ -16,20 +16,22 @@ const ANSWERED = [...CHOICES, ...NUMBERS, "boolean"];
 const LARGEST = 1e12; // of a number without a bound
 
 /**
- * What these answers amount to: {scales: [{code, value, minimum, maximum, standard, band}], critical, answered, missing,
- * validity, errors: [{field, code}]}. `band` is the band's code or null; `minimum` and `maximum` are of what was asked. With any
- * error there are no scales; `critical` is told all the same.
+ * What these answers amount to: {scales: [{code, value, minimum, maximum, standard, band, counts_as}], critical, answered, missing,
+ * validity, errors: [{field, code}]}. `band` is the band's code or null, always null beside a critical answer; `counts_as` is what
+ * a contribution says all the same. `minimum` and `maximum` are of what was asked. With any error there are no scales; `critical`
+ * is told even then.
  */
 export function score(check, answers, about = {}) {
   const page = read(check, about);
   const { given, errors } = sift(page, answers);
   const result = { scales: [], critical: critical(check, answers), answered: [], missing: [], validity: [], errors };
   const age = about.age_months ?? null;
-  if (age === null && [...page.items.values()].some(({ item }) => item.ages)) {
-    errors.unshift({ field: "age_months", code: "required" });
+  const byAge = [...page.items.values()].some(({ item }) => item.ages);
+  const open = opened(page, given);
+  if (byAge && (age === null || ![...open].some((id) => ANSWERED.includes(page.items.get(id).item.kind)))) {
+    errors.unshift({ field: "age_months", code: age === null ? "required" : "out_of_range" });
     return result;
   }
-  const open = opened(page, given);
   const wrong = new Set(errors.map((error) => error.field));
   for (const [id, { item }] of page.items) {
     const field = `answers.${id}`;
@@ -41,7 +43,10 @@ export function score(check, answers, about = {}) {
   const wanted = [...open].filter((id) => ANSWERED.includes(page.items.get(id).item.kind));
   result.answered = wanted.filter((id) => given.has(id));
   result.missing = wanted.filter((id) => !given.has(id));
-  result.scales = check.scales.map((scale) => reading(page, scale, given, open, about));
+  result.scales = check.scales.map((scale) => {
+    const found = reading(page, scale, given, open, about);
+    return { ...found, band: result.critical ? null : found.band, counts_as: found.band };
+  });
   result.validity = doubts(check, page, given, about);
   return result;
 }
