@@ -245,11 +245,12 @@ def _formula(definition: Definition, scale: Scale) -> str:
             "answer.where(value = true).count()": [i for i in side if i.kind == "boolean"],
         }
         terms += [(sign, f"{of(chosen)}.{how}") for how, chosen in kinds.items() if chosen]
-    turns: dict[Number, list[Item]] = {}
+    turns: dict[tuple[Number, str], list[Item]] = {}
     for item in items:
-        if item.link_id in scale.reverse:
-            turns.setdefault(sum(item.reach), []).append(item)
-    terms += [("", f"{_real(turn)} * {of(some, ' and answer.exists()')}.count()") for turn, some in turns.items() if turn]
+        if item.link_id in scale.reverse:  # an option without a score adds nothing from this end either
+            counts = "answer.weight().exists()" if any(o.score is None for o in item.options) else "answer.exists()"
+            turns.setdefault((sum(item.ends), counts), []).append(item)
+    terms += [("", f"{_real(turn)} * {of(some, f' and {counts}')}.count()") for (turn, counts), some in turns.items() if turn]
     terms += [("", f"%{_variable(definition, below)}.sum()") for below in scales]
     sums = "".join(f" {sign or '+'} {term}" for sign, term in sorted(terms)).removeprefix(" + ")
     counts = [f"{of(items, ' and answer.exists()')}.count()"] if items else []

@@ -27,6 +27,7 @@ from content.visibility import shown_when
 Json = dict[str, Any]
 MAX_BYTES = 4 * 1024 * 1024  # of one file
 MAX_SCALES = 30
+MEND = "请改文件，或写进 NAME.yaml mend the file, or say it there: items: [{item: …, text: {zh-Hans: …}}]"
 NESTED = 4  # sums of sums of sums
 SHOWN = ("static", "staticreadonly", "static readonly")
 CHOOSING = ("radio", "select", "slider", "dropdown", "checkbox", "radioautoadvance", "number", "text", "")
@@ -213,7 +214,7 @@ class _Reader:
             try:
                 tag = languages.tag(key.replace("_", "-"))
             except Invalid:
-                self.warn(f"{path}.{key[:40]}", "不是语言代码，这段文字没有使用 no language tag, its text is not used")
+                self.warn(f"{path}.{key[:40]}", f"不是语言代码，这段文字没有使用 no language tag, its text is not used；{MEND}")
                 continue
             if text and tag in found and found[tag] != text:
                 self.warn(f"{path}.{key[:40]}", f"{tag} 已有另一段文字 there is another text already, which is kept")
@@ -549,7 +550,7 @@ class _Reader:
                 raise NotRead(f"“{one}”：有的选项没有分值 some options have no number as value")
             if method == "sum" and (abs(factor) != 1 or (factor == -1 and item is None)):
                 raise NotRead(f"“{one}” × {factor}：不支持加权 weights are not supported")
-        needed = sum((Fraction(str(sum(definition.index[one].reach))) for one in reverse), Fraction(0))
+        needed = sum((Fraction(str(sum(definition.index[one].ends))) for one in reverse), Fraction(0))
         if constant != needed:
             raise NotRead(f"常数 constant {constant}" + (f"，反向计分应为 for reversed items {needed}" if reverse else ""))
         return Scale(name, tuple(factors), method, reverse=tuple(reverse))

@@ -74,7 +74,10 @@ def definitions(draw: st.DrawFn) -> Definition:
         kind = draw(st.sampled_from(["choice", "multiple", "integer", "decimal", "boolean", "text"]))
         options = tuple(
             Option(
-                code, {"en": code, "zh-Hans": "好"}, draw(st.sampled_from([0, 1, 2.5, 7])), draw(st.sampled_from(["", "urn:s"]))
+                code,
+                {"en": code, "zh-Hans": "好"},
+                draw(st.sampled_from([None, 0, 1, 2.5, 7])),
+                draw(st.sampled_from(["", "urn:s"])),
             )
             for code in ("x", "y y", "it's")
         )
@@ -124,6 +127,14 @@ def test_questions_below_questions_and_odd_link_ids_count_too() -> None:
     part = Scale("p", ("out", "in|n'er"), "sum_if_complete", {"en": "P"}, reverse=("in|n'er",))
     whole = Scale("total", ("p", "b"), "mean", reverse=("b",))
     made = Definition("n", {"en": "T"}, (above, Item("b", "boolean", {"en": "B"})), (whole, part))
+    assert again(made).version == made.version
+
+
+def test_what_counts_from_the_other_end_does_so_beside_an_option_without_a_score() -> None:
+    options = tuple(Option(code, {"en": code}, score) for code, score in zip("abcde", (1, 2, 3, 4, None), strict=True))
+    items = tuple(Item(name, "choice", {"en": "Q"}, options=options) for name in "qr")
+    made = Definition("n", {"en": "T"}, items, (Scale("total", ("q", "r"), reverse=("r",)),))
+    assert scoring.score(made, {"q": "e", "r": "a"}).total == 4  # 5 - 1
     assert again(made).version == made.version
 
 
