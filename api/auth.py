@@ -170,6 +170,7 @@ POLICY: dict[str, Rule] = {
     "staff_checks.approve": staff("check.approve"),
     "staff_checks.publish": staff("check.publish"),
     "staff_checks.withdraw": staff("check.publish"),
+    "staff_checks.discard": staff("check.write"),
     # released numbers: of the divisions that the asker may see, whatever the organisation; asked in the view
     "staff_statistics.index": staff("indicator.read"),
     "staff_statistics.create": staff("check.publish", replay=False),  # the answer holds the codes

@@ -12,16 +12,20 @@ from flask import Response, request
 from marshmallow import validate
 from werkzeug.exceptions import UnsupportedMediaType
 
+from api import desk
 from api.auth import actor, allowed, own
 from api.guard import Blueprint, cursor_of, if_match, next_page, tagged
-from api.shapes import Paging, Real, Regexp, Tag, by_language, reader
-from content import checking, checks, fhir, rules
+from api.shapes import Paging, Real, Regexp, Tag, by_language, listed, reader
+from content import checking, checks, fhir, reviewing, rules, upkeep
 from content.checks import PURPOSES, RIGHTS, Check
-from content.definition import CONTROLS, METHODS, OLDEST, SEXES, to_json
+from content.definition import CONTROLS, KINDS, METHODS, OLDEST, SEXES, Band, Definition, Item, Norm, Scale, Validity
 from content.failures import Forbidden
 from content.published import ANY
 from content.publishing import STATES
 from content.vocabulary import AUDIENCES
+
+TEXTS = ("name", "parental_notice", "critical_message")
+MOST_LANGUAGES = 100
 
 blp = Blueprint("staff_checks", __name__, url_prefix="/v1/staff", description="Review, approve, publish, recall self-checks")
 
@@ -93,10 +97,25 @@ class ValidityIn(ma.Schema):
     items = ma.fields.List(NAMED, validate=validate.Length(3, 500))
 
 
-class ItemIn(ma.Schema):
-    """What stands around one question."""
+class WordedIn(ma.Schema):
+    """A question's or an option's words in one language."""
 
-    item = ma.fields.String(required=True, validate=validate.Length(1, 255))
+    language = ma.fields.String(required=True, validate=validate.Length(1, 35))
+    text = ma.fields.String(required=True, validate=validate.Length(1, rules.WORDS))
+
+
+class OptionIn(ma.Schema):
+    code = ma.fields.String(required=True, validate=validate.Length(1, 500))
+    text = ma.fields.List(ma.fields.Nested(WordedIn), required=True, validate=validate.Length(max=MOST_LANGUAGES))
+
+
+class ItemIn(ma.Schema):
+    """What lies over one question. Words are added or replaced by language; which answers there are and what they are worth is
+    the questionnaire's. Null, "" or an empty list takes ages, explanation or control away."""
+
+    item = ma.fields.String(required=True, validate=validate.Length(1, 255), metadata={"description": "link id"})
+    text = ma.fields.List(ma.fields.Nested(WordedIn), validate=validate.Length(max=MOST_LANGUAGES))
+    options = ma.fields.List(ma.fields.Nested(OptionIn), validate=validate.Length(max=500))
     ages = ma.fields.List(ma.fields.Integer(strict=True), allow_none=True, validate=validate.Length(2, 2))
     explanation = ma.fields.List(ma.fields.Nested(SpokenIn), validate=validate.Length(max=20))
     control = ma.fields.String(validate=validate.OneOf(sorted(CONTROLS)))
@@ -117,6 +136,14 @@ class EditIn(ma.Schema):
     approver = ma.fields.String(validate=validate.Length(max=120), allow_none=True)
     approval_number = ma.fields.String(validate=validate.Length(max=120), allow_none=True)
     parental_notice = ma.fields.List(ma.fields.Nested(SpokenIn), validate=validate.Length(max=20))
+    critical_message = ma.fields.List(
+        ma.fields.Nested(SpokenIn),
+        validate=validate.Length(max=20),
+        metadata={"description": "said first beside a critical answer; else general words"},
+    )
+    no_critical = ma.fields.String(
+        validate=validate.Length(max=500), allow_none=True, metadata={"description": "why no answer calls for help at once"}
+    )
     evidence = ma.fields.String(validate=validate.Length(max=2000), allow_none=True)
     lessons = ma.fields.List(ma.fields.String(validate=validate.Length(1, 80)), validate=validate.Length(max=20))
     expires_days = ma.fields.Integer(strict=True, validate=validate.Range(1, checks.EXPIRES_DAYS))
@@ -132,11 +159,89 @@ class EditIn(ma.Schema):
         unknown = ma.RAISE
 
 
-class NoteIn(ma.Schema):
-    note = ma.fields.String(load_default="", validate=validate.Length(max=500), metadata={"description": "why, for the trail"})
+class WithdrawIn(ma.Schema):
+    note = ma.fields.String(
+        required=True,
+        validate=[validate.Length(1, 500), Regexp(r"\s*\S")],
+        metadata={"description": "why; staff read it in the list of recalls"},
+    )
 
     class Meta:
         unknown = ma.RAISE
+
+
+class ClauseOut(ma.Schema):
+    question = ma.fields.String()
+    operator = ma.fields.String()
+    value = ma.fields.Raw(metadata={"type": ["string", "number", "boolean"]})
+
+
+class EnableOut(ma.Schema):
+    any = ma.fields.Boolean(metadata={"description": "one of the clauses is enough"})
+    clauses = ma.fields.List(ma.fields.Nested(ClauseOut))
+
+
+class OptionOut(OptionIn):
+    score = ma.fields.Float(allow_none=True)
+
+
+class QuestionOut(ma.Schema):
+    """A question as the questionnaire has it; the next import may change it, an edit does not."""
+
+    link_id = ma.fields.String()
+    kind = ma.fields.String(validate=validate.OneOf(sorted(KINDS)))
+    text = ma.fields.List(ma.fields.Nested(WordedIn))
+    required = ma.fields.Boolean()
+    minimum = ma.fields.Float(allow_none=True)
+    maximum = ma.fields.Float(allow_none=True)
+    unit = ma.fields.String()
+    options = ma.fields.List(ma.fields.Nested(OptionOut))
+    enable_when = ma.fields.Nested(EnableOut, allow_none=True)
+    items = ma.fields.List(ma.fields.Nested(lambda: QuestionOut()))
+
+
+class Standing(ma.Schema):
+    """Where a check stands."""
+
+    slug = ma.fields.String()
+    revision = ma.fields.Integer(metadata={"description": "the ETag"})
+    state = ma.fields.String(validate=validate.OneOf(STATES))
+    approved_by = ma.fields.String(allow_none=True, metadata={"description": "id"})
+    version = ma.fields.String(allow_none=True, metadata={"description": "that readers see; null when they see none"})
+    number = ma.fields.Integer(metadata={"description": "how many versions have been published"})
+    published_at = ma.fields.String(allow_none=True)
+    missing = ma.fields.List(ma.fields.String(), metadata={"description": "what keeps it from review"})
+
+
+class Line(Standing):
+    """A check in the list of working copies."""
+
+    name = ma.fields.List(ma.fields.Nested(SpokenIn))
+
+
+class Lines(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(Line))
+    next_cursor = ma.fields.String(allow_none=True)
+
+
+class CheckOut(EditIn, Standing):
+    """A working copy. What an edit takes stands in the shape in which it is sent; without a total `total` is absent."""
+
+    id = ma.fields.String()
+    organisation = ma.fields.String(metadata={"description": "owner's id; empty: of none"})
+    definition_version = ma.fields.String(metadata={"description": "names questions and rules"})
+    complete_languages = ma.fields.List(ma.fields.String(), metadata={"description": "in which every text is there"})
+    questions = ma.fields.List(ma.fields.Nested(QuestionOut))
+
+
+class WithdrawnOut(CheckOut):
+    """The working copy, and what the recall leaves behind."""
+
+    paths = ma.fields.List(
+        ma.fields.Nested(desk.UseOut), metadata={"description": "that begin with it; nobody is asked it there"}
+    )
+    seasons = ma.fields.List(ma.fields.String(), metadata={"description": "codes of seasons that name it"})
+    hidden = ma.fields.Integer(metadata={"description": "drafts of paths that are not the asker's to read"})
 
 
 class ImportOut(ma.Schema):
@@ -151,17 +256,73 @@ class StaffQuery(Paging):
 
 def working_copy(check: Check) -> dict[str, Any]:
     """A check as staff see it."""
-    definition = check.parsed()
+    definition, values = check.parsed(), check.values()
     return {
         "id": check.id,
         "slug": check.slug,
         "organisation": check.organisation,
         "revision": check.revision,
         **checks.stood(check),
-        **check.values(),
+        **values,
+        **{name: listed(values[name] or {}) for name in TEXTS},
+        **{name: values[name] or [] for name in ("audiences", "stages", "ages", "languages")},
         "definition_version": definition.version,
         "complete_languages": list(definition.languages),
-        "definition": to_json(definition),
+        **lying(definition),
+        "questions": [question(item) for item in definition.items],
+    }
+
+
+def question(item: Item) -> dict[str, Any]:
+    """A question with all its languages."""
+    when = item.enable_when
+    return {
+        "link_id": item.link_id, "kind": item.kind, "text": listed(item.text), "required": item.required,
+        "minimum": item.minimum, "maximum": item.maximum, "unit": item.unit,
+        "options": [{"code": o.code, "text": listed(o.text), "score": o.score} for o in item.options],
+        "enable_when": when and {
+            "any": when.any,
+            "clauses": [{"question": c.question, "operator": c.operator, "value": c.value} for c in when.clauses],
+        },
+        "items": [question(below) for below in item.items],
+    }  # fmt: skip
+
+
+def lying(definition: Definition) -> dict[str, Any]:
+    """What lies over the questions, in the shape in which it is sent: the way back of `laid_of`."""
+
+    def band(one: Band) -> dict[str, Any]:
+        steps = [{"language": tag, "steps": list(lines)} for tag, lines in sorted(one.next_steps.items())]
+        row = {"code": one.code, "minimum": one.minimum, "maximum": one.maximum}
+        return {**row, "text": listed(one.text), "next_steps": steps}
+
+    def norm(one: Norm) -> dict[str, Any]:
+        cuts = [{"band": code, "minimum": low, "maximum": high} for code, (low, high) in one.cuts.items()]
+        row = {"minimum_age": one.minimum_age, "maximum_age": one.maximum_age, "sex": one.sex}
+        return {**row, "mean": one.mean, "sd": one.sd, "cuts": cuts}
+
+    def counted(one: Scale) -> dict[str, Any]:
+        return {"name": listed(one.name), "of": list(one.of), "method": one.method, "reverse": list(one.reverse)}
+
+    def ends(one: Scale | None) -> dict[str, Any]:
+        return {"bands": list(map(band, one.bands if one else ())), "norms": list(map(norm, one.norms if one else ()))}
+
+    def doubt(one: Validity) -> dict[str, Any]:
+        return {"kind": one.kind, **({"seconds": one.seconds} if one.kind == "too_fast" else {"items": list(one.items)})}
+
+    def item(one: Item) -> dict[str, Any]:
+        options = [{"code": o.code, "text": listed(o.text)} for o in one.options]
+        row = {"ages": list(one.ages or ()), "explanation": listed(one.explanation), "control": one.control}
+        return {k: v for k, v in {"text": listed(one.text), "options": options, **row}.items() if v}
+
+    total = definition.total
+    return {
+        **({"total": counted(total)} if total else {}),
+        **ends(total),
+        "subscales": [{"code": s.code, **counted(s), **ends(s)} for s in definition.scales if s is not total],
+        "critical": [{"item": c.item, "codes": list(c.codes), "at_least": c.at_least} for c in definition.critical],
+        "validity": list(map(doubt, definition.validity)),
+        "items": [{"item": link_id, **row} for link_id, one in definition.index.items() if (row := item(one))],
     }
 
 
@@ -173,7 +334,7 @@ def answered(check: Check) -> Response:
 
 @blp.get("/checks")
 @blp.arguments(StaffQuery, location="query")
-@blp.response(200)
+@blp.response(200, Lines)
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Working copies the asker may read, by slug"""
     match: dict[str, Any] = {"slug": {"$gt": cursor_of(query, 1)[0]}}
@@ -181,7 +342,8 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
         match[f"stands.{ANY}.state"] = query["state"]
 
     def line(check: Check) -> dict[str, Any]:
-        return {"slug": check.slug, "name": check.values()["name"] or {}, "revision": check.revision, **checks.stood(check)}
+        name = listed(check.values()["name"] or {})
+        return {"slug": check.slug, "name": name, "revision": check.revision, **checks.stood(check)}
 
     found = map(Check.of, Check.rows().find(match).sort("slug", 1))
     mine = (check for check in found if allowed("check.read", check.organisation))
@@ -189,9 +351,12 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
 
 
 @blp.get("/checks/<string:slug>")
-@blp.alt_response(200, description="The working copy; ETag is its revision")
+@blp.alt_response(200, schema=CheckOut, description="The working copy; ETag is its revision")
 def show_staff(slug: str) -> Response:
-    """The working copy: questions, register entry, what is still missing"""
+    """The working copy: questions, register entry, rules, what is still missing
+
+    What `PATCH` takes stands here in the shape that it takes.
+    """
     check = own(Check, slug, "check.read")
     return tagged(working_copy(check), check.revision)
 
@@ -231,7 +396,8 @@ def put_questionnaire(query: dict[str, Any], slug: str) -> Response:
     definition, messages = fhir.read_questionnaire(raw, slug=slug, language=query.get("language", ""))
     outcome = checks.put_draft(slug, definition, None, actor().id, query["organisation"], revision=revision)
     check = checks.by_slug(slug)
-    return tagged({"outcome": outcome, "messages": list(messages), "slug": slug}, check.revision, 200 if there else 201)
+    told = [*messages, *checks.no_help(check.parsed(), check.values())]
+    return tagged({"outcome": outcome, "messages": told, "slug": slug}, check.revision, 200 if there else 201)
 
 
 def laid_of(payload: dict[str, Any]) -> dict[str, Any]:
@@ -256,12 +422,16 @@ def laid_of(payload: dict[str, Any]) -> dict[str, Any]:
     def scale(row: dict[str, Any]) -> dict[str, Any]:
         return named(row, "name") | {"bands": [band(one) for one in row["bands"]], "norms": [norm(one) for one in row["norms"]]}
 
+    def item(row: dict[str, Any]) -> dict[str, Any]:
+        options = {"options": [named(one, "text") for one in row["options"]]} if "options" in row else {}
+        return named(named(row, "text"), "explanation") | options
+
     def same(row: dict[str, Any]) -> dict[str, Any]:
         return row
 
     shapes: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
         "bands": band, "norms": norm, "subscales": scale, "critical": same, "validity": same,
-        "items": lambda row: named(row, "explanation"),
+        "items": item,
     }  # fmt: skip
     laid: dict[str, Any] = {name: [shape(row) for row in payload.pop(name)] for name, shape in shapes.items() if name in payload}
     if "total" in payload:
@@ -271,15 +441,15 @@ def laid_of(payload: dict[str, Any]) -> dict[str, Any]:
 
 @blp.patch("/checks/<string:slug>")
 @blp.arguments(EditIn)
-@blp.alt_response(200, description="The changed working copy")
+@blp.alt_response(200, schema=CheckOut, description="The changed working copy")
 def edit(payload: dict[str, Any], slug: str) -> Response:
-    """Change the register entry, bands, critical answers, lessons
+    """Change the register entry, rules, translations, lessons
 
     Back to draft; readers keep the published version. Needs If-Match.
     """
     revision = if_match()
     check = own(Check, slug, "check.write")
-    for name in ("name", "parental_notice"):
+    for name in TEXTS:
         if name in payload:
             payload[name] = by_language(payload[name])
     changed = checks.edit(check.id, actor().id, payload, laid=laid_of(payload), revision=revision)
@@ -287,7 +457,7 @@ def edit(payload: dict[str, Any], slug: str) -> Response:
 
 
 @blp.post("/checks/<string:slug>/submit")
-@blp.alt_response(200, description="In review")
+@blp.alt_response(200, schema=CheckOut, description="In review")
 def submit(slug: str) -> Response:
     """Send to review; refused as `incomplete` while the register entry has a gap"""
     revision = if_match()
@@ -295,7 +465,7 @@ def submit(slug: str) -> Response:
 
 
 @blp.post("/checks/<string:slug>/approve")
-@blp.alt_response(200, description="Approved")
+@blp.alt_response(200, schema=CheckOut, description="Approved")
 def approve(slug: str) -> Response:
     """Approve as a second person: never an author, nor an account an author made"""
     revision = if_match()
@@ -303,7 +473,7 @@ def approve(slug: str) -> Response:
 
 
 @blp.post("/checks/<string:slug>/publish")
-@blp.alt_response(200, description="Published")
+@blp.alt_response(200, schema=CheckOut, description="Published")
 def publish(slug: str) -> Response:
     """Publish what was approved"""
     revision = if_match()
@@ -311,9 +481,27 @@ def publish(slug: str) -> Response:
 
 
 @blp.post("/checks/<string:slug>/withdraw")
-@blp.arguments(NoteIn)
-@blp.alt_response(200, description="Recalled")
+@blp.arguments(WithdrawIn)
+@blp.alt_response(200, schema=WithdrawnOut, description="Recalled")
 def withdraw(payload: dict[str, Any], slug: str) -> Response:
-    """Recall: no phone gets it from its next request on"""
+    """Recall: no phone gets it from its next request on
+
+    Never blocked. The answer says what still leads to it, as the list of recalls does.
+    """
     revision = if_match()
-    return answered(checks.withdraw(own(Check, slug, "check.publish").id, actor().id, revision, payload["note"]))
+    check = checks.withdraw(own(Check, slug, "check.publish").id, actor().id, revision, payload["note"].strip())
+    reader().refresh()
+    return tagged({**working_copy(check), **desk.left_behind(reader().current, check)}, check.revision)
+
+
+@blp.delete("/checks/<string:slug>")
+@blp.response(204)
+def discard(slug: str) -> None:
+    """Delete a draft of which nothing was ever published
+
+    409 once there is a version, and while a path begins with it. Needs If-Match.
+    """
+    revision = if_match()
+    check = own(Check, slug, "check.write")
+    desk.unused(slug, upkeep.uses_of_check(reader().current, slug))
+    reviewing.discard(Check, check.id, actor().id, revision)

@@ -21,6 +21,7 @@ from api.media import readable as media_readable
 from api.shapes import ID, Edition, Paging, Word, listed, reader, settings
 from content import media, reviewing, upkeep
 from content import staff as people
+from content.checks import Check
 from content.failures import Conflict, Forbidden, NotFound
 from content.lessons import Lesson
 from content.paths import Path
@@ -249,11 +250,7 @@ def add(blp: Blueprint, noun: str, cls: type[P]) -> None:
         revision = if_match()
         record = own(cls, slug, "lesson.write")
         if name == Lesson.NAME:
-            uses = [use for use in upkeep.uses_of_lesson(reader().current, slug) if use.kind != "lesson"]
-            named, hidden = told(uses)
-            words = [f"{use['kind']} {use['key']}" for use in named] + ([f"{hidden} × 别的单位 of others"] if hidden else [])
-            if words:
-                raise Conflict("in_use", what=slug, used_in=", ".join(words))
+            unused(slug, [use for use in upkeep.uses_of_lesson(reader().current, slug) if use.kind != "lesson"])
         reviewing.discard(cls, record.id, actor().id, revision)
 
 
@@ -272,6 +269,14 @@ def told(uses: list[Use]) -> tuple[list[dict[str, Any]], int]:
         if use.published or allowed(permission, use.organisation, use.divisions):
             items.append({"kind": use.kind, "key": use.key, "published": use.published})
     return items, len(uses) - len(items)
+
+
+def unused(slug: str, uses: list[Use]) -> None:
+    """Raises `Conflict("in_use")` naming the uses that the asker may know of, and how many others there are."""
+    named, hidden = told(uses)
+    words = [f"{use['kind']} {use['key']}" for use in named] + ([f"{hidden} × 别的单位 of others"] if hidden else [])
+    if words:
+        raise Conflict("in_use", what=slug, used_in=", ".join(words))
 
 
 def warnings(snapshot: Snapshot, record: Publishable) -> list[dict[str, Any]]:
@@ -464,6 +469,13 @@ class RecallPage(ma.Schema):
     next_cursor = ma.fields.String(allow_none=True)
 
 
+def left_behind(snapshot: Snapshot, check: Check) -> dict[str, Any]:
+    """What still leads to a recalled check, and which lessons it led to."""
+    items, hidden = told(upkeep.uses_of_check(snapshot, check.slug))
+    named = [code for code, season in sorted(seasons.calendar().seasons.items()) if check.slug in season.checks]
+    return {"paths": items, "seasons": named, "lessons": list(check.lessons), "hidden": hidden}
+
+
 @staff.get("/recalls")
 @staff.arguments(Paging, location="query")
 @staff.response(200, RecallPage)
@@ -472,27 +484,20 @@ def recalls(query: dict[str, Any]) -> dict[str, Any]:
 
     Phones drop a recalled check at their next request or sync. One published again since stays in the list, as `published`.
     """
-    snapshot = reader().current
-    calendar = sorted(seasons.calendar().seasons.items())
     mine = (one for one in upkeep.recalls(moment_of(query)) if allowed("check.read", one.check.organisation))
     result = next_page(mine, query["limit"], lambda one: [one.at.isoformat(), one.id], lambda one: one)
     names = people.names([one.by for one in result["items"]])
 
     def line(one: upkeep.Recall) -> dict[str, Any]:
-        slug = one.check.slug
-        items, hidden = told(upkeep.uses_of_check(snapshot, slug))
         return {
-            "slug": slug,
+            "slug": one.check.slug,
             "name": listed(one.check.values()["name"] or {}),
             "at": one.at.isoformat(),
             "by": one.by,
             "by_name": names.get(one.by),
             "note": one.note,
             "published": any(stand.version for stand in one.check.stands.values()),
-            "paths": items,
-            "seasons": [code for code, season in calendar if slug in season.checks],
-            "lessons": list(one.check.lessons),
-            "hidden": hidden,
+            **left_behind(reader().current, one.check),
         }
 
     return {**result, "items": [line(one) for one in result["items"]]}

@@ -6,15 +6,16 @@ A questionnaire file brings the questions; NAME.yaml beside it is its register e
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from content import fhir, records, reproschema, rules
-from content.checking import file_bytes, yaml_mapping
-from content.checks import Check, approve, by_slug, publish, put_draft, submit
+from content.checking import SLUG, SLUG_LIMIT, file_bytes, yaml_mapping
+from content.checks import Check, approve, by_slug, no_help, publish, put_draft, submit
 from content.definition import ANSWERED, Definition
 from content.failures import Failure, FieldError, Invalid
+from content.fhirout import CANONICAL
 from content.published import ANY
 from content.settings import Settings
 
@@ -24,6 +25,7 @@ LEVELS = 6  # of folders
 SUFFIXES = (".json", ".jsonld", "")  # ReproSchema's own files often have no ending
 SHOWN = 6  # names in a list of what was skipped
 FHIR = "FHIR "
+MORE = ("另有 {} 处：{}", "And {} more: {}")
 
 Found = tuple[Definition, tuple[str, ...]]
 Reader = Callable[[str, str, str], Found]
@@ -38,17 +40,19 @@ def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[st
     Yields {"source", "outcome": new|changed|unchanged|refused|skipped, "key", "messages": [{tag: text}]}, refusals and warnings
     naming the path inside the file, and of what was read "items" (that are answered), "languages" (complete) and "scales"
     (code: least, most). One row at the end counts and names what is no questionnaire. One file refused changes nothing and
-    stops no other. Without a register file the check is a draft that cannot be submitted until staff complete it. A second run
-    gives "unchanged".
+    stops no other. Without a register file the check is a draft that cannot be submitted until staff complete it. A check goes
+    under its file's name, or under its old slug when it came out of this service (`own_slug`). A second run gives "unchanged".
     """
     root = path if path.is_dir() else path.parent
     files = list(_walk(path)) if path.is_dir() else [path]
+    slugs: dict[Path, str] = {}
     beside = [*root.glob("*.json"), *(root / "support").glob("*.json")] if path.is_file() else []
     kinds: dict[Path, str] = {}
     valuesets = []
     for file in dict.fromkeys([*files, *beside]):
         node = _node(file)
         kinds[file] = _kind(file, node)
+        slugs[file] = own_slug(node) or slug_of(file.stem)
         if node is not None and kinds[file] in (f"{FHIR}ValueSet", f"{FHIR}CodeSystem"):
             valuesets.append(node)
     activities = "Activity" in kinds.values()
@@ -62,7 +66,7 @@ def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[st
             key = slug_of(file.stem.lower().removesuffix("_schema"))
             read = functools.partial(_activity, file, root)
         elif kind == f"{FHIR}Questionnaire" or (kind == "JSON" and not (activities and path.is_dir())) or path.is_file():
-            key = slug_of(file.stem)
+            key = slugs[file]
             read = functools.partial(_questionnaire, file, valuesets)
         elif kind.startswith(FHIR) and file.parent == path:
             kind = kind.removeprefix(FHIR)
@@ -90,10 +94,7 @@ def _told(file: Path, key: str, read: Reader, by: str, dry_run: bool) -> dict[st
     try:
         outcome, definition, warnings = _import_one(file, key, read, by, dry_run)
     except Failure as failure:
-        found = [
-            {k: t if e.field in t else f"{e.field}: {t}" for k, t in e.messages.items()} for e in getattr(failure, "errors", [])
-        ]
-        return {"outcome": "refused", "messages": found or [failure.messages]}
+        return {"outcome": "refused", "messages": _reasons(getattr(failure, "errors", [])) or [failure.messages]}
     except OSError as error:
         return {"outcome": "refused", "messages": [_said(f"读不了：{error.strerror}", f"cannot be read: {error.strerror}")]}
     return {
@@ -103,6 +104,22 @@ def _told(file: Path, key: str, read: Reader, by: str, dry_run: bool) -> dict[st
         "languages": list(definition.languages),
         "scales": {scale.code: definition.reach(scale) for scale in definition.scales},
     }
+
+
+def _reasons(errors: Sequence[FieldError]) -> list[dict[str, str]]:
+    """Each reason once, at its first place, with how many other places it has and the next of them."""
+    places: dict[str, list[FieldError]] = {}
+    for error in errors:
+        why = sorted((name, value) for name, value in error.params.items() if value != error.field)
+        places.setdefault(f"{error.code} {why or error.field.rpartition('.')[2]}", []).append(error)
+    told = []
+    for first, *others in places.values():
+        said = {k: t if first.field in t else f"{first.field}: {t}" for k, t in first.messages.items()}
+        if others:
+            where = ", ".join(e.field for e in others[:SHOWN]) + (" …" if len(others) > SHOWN else "")
+            said = {k: f"{t} {more.format(len(others), where)}" for (k, t), more in zip(said.items(), MORE, strict=True)}
+        told.append(said)
+    return told
 
 
 def _walk(folder: Path, depth: int = 1) -> Iterator[Path]:
@@ -160,6 +177,13 @@ def slug_of(stem: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", stem.lower()).strip("-")[:80] or "check"
 
 
+def own_slug(node: Mapping[str, Any] | None) -> str:
+    """The slug of a check that this service wrote out, by its canonical address; "" for anything else."""
+    url = (node or {}).get("url")
+    name = url.removeprefix(CANONICAL) if isinstance(url, str) and url.startswith(CANONICAL) else ""
+    return name if len(name) <= SLUG_LIMIT and SLUG.fullmatch(name) else ""
+
+
 def _questionnaire(file: Path, valuesets: list[dict[str, Any]], slug: str, language: str, first: str) -> Found:
     return fhir.read_questionnaire(file_bytes(file, FILE_LIMIT), valuesets, slug=slug, language=language or first)
 
@@ -175,11 +199,16 @@ def _import_one(file: Path, slug: str, read: Reader, by: str, dry_run: bool) -> 
     if sidecar is not None:
         language, first = str(sidecar.pop("language", "") or ""), str(next(iter(sidecar.get("languages") or []), ""))
     definition, warnings = read(slug, language, first)
-    if sidecar is None:
-        warnings = (*warnings, f"{file.stem}.yaml: 没有登记信息，不能发布 no register entry: cannot be published")
-    else:
+    stands = Check.rows().find_one({"slug": slug})
+    if sidecar is not None:
         definition = rules.laid(definition, {name: sidecar.pop(name) for name in rules.NAMES if name in sidecar})
-    return put_draft(slug, definition, sidecar, by, dry_run=dry_run), definition, warnings
+    elif stands:
+        definition = rules.kept(definition, Check.of(stands).parsed())
+    outcome = put_draft(slug, definition, sidecar, by, dry_run=dry_run)
+    entered = Check.of(stands).values() if stands else {}
+    if sidecar is None and not entered.get("source"):
+        warnings = (*warnings, f"{file.stem}.yaml: 没有登记信息，不能发布 no register entry: cannot be published")
+    return outcome, definition, (*warnings, *no_help(definition, {**entered, **(sidecar or {})}))
 
 
 def _sidecar(file: Path) -> dict[str, Any] | None:

@@ -17,13 +17,14 @@ import mongoengine as me
 
 from content import checking, languages, publishing, records, rules
 from content.checking import Check as Checking
-from content.definition import OLDEST, TOTAL, Band, Definition, Scale, from_json, to_json
+from content.definition import ANSWERED, OLDEST, TOTAL, Band, Definition, Scale, from_json, to_json
 from content.definition import Item as Line
-from content.failures import Invalid, NotFound
+from content.failures import FieldError, Invalid, NotFound
 from content.published import ANY, Item, Snapshot, canonical
 from content.publishing import Publishable, Stand
 from content.vocabulary import AUDIENCES, Label, Stage
 
+NAME_LIMIT = 120  # characters
 EXPIRES_DAYS = 14  # a phone asks again before it uses an older copy, so that a recall reaches it
 
 RIGHTS: Mapping[str, Label] = {
@@ -165,7 +166,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
     if ages and (len(ages) != 2 or None in ages or sorted(ages, key=lambda age: age or 0) != ages):
         check.fail("ages", "out_of_range", reason=f"[min, max] 0-{OLDEST} 个月 months")
     result = {
-        "name": check.texts("name", values.get("name"), 120),
+        "name": check.texts("name", values.get("name"), NAME_LIMIT),
         "source": check.text("source", values.get("source")),
         "rights": check.coded("rights", values["rights"], RIGHTS) if values.get("rights") else None,
         "audiences": check.codes("audiences", values.get("audiences"), AUDIENCES),
@@ -210,8 +211,9 @@ def put_draft(
     """Lay an imported questionnaire into the working copy: "new", "changed" or "unchanged".
 
     `values` are register fields, lessons and expiry; None (a file without its register) keeps what staff have entered, `rules`
-    too. What readers see stays. A second identical call is "unchanged" and writes nothing. Raises `Invalid`, and `Stale` where
-    another `revision` of it stands. With `dry_run` the same answers and failures, and nothing written.
+    too, and names a new one after its title. What readers see stays. A second identical call is "unchanged" and writes nothing.
+    Raises `Invalid`, also where nothing can be answered, and `Stale` where another `revision` of it stands. With `dry_run` the
+    same answers and failures, and nothing written.
     """
     checking.slug(slug)
     raw = Check.rows().find_one({"slug": slug})
@@ -220,6 +222,10 @@ def put_draft(
         definition = rules.kept(definition, old.parsed())
     elif faults := rules.faults(definition):
         raise Invalid(faults)
+    if not any(item.kind in ANSWERED for item in definition.index.values()):
+        raise Invalid([FieldError("item", "incomplete", {"missing": "可作答的题目 a question to answer"})])
+    if values is None and old is None:
+        values = {"name": {tag: text for tag, text in definition.title.items() if len(text) <= NAME_LIMIT}}
     put = checked(values or {})
     text = canonical(to_json(definition))
     if old is None:
@@ -249,6 +255,14 @@ def _fields(check: Check, put: Mapping[str, Any], definition: str | None = None)
     if definition is not None and definition != check.definition:
         fields["definition"] = definition
     return fields
+
+
+def no_help(definition: Definition, values: Mapping[str, Any]) -> list[str]:
+    """A warning, in both languages, where it scores how someone is and no answer calls for help at once; nothing otherwise."""
+    heeded = definition.critical or values.get("no_critical") or values.get("purpose") not in {None, "", *ASKS_OF_ONESELF}
+    if heeded or not definition.scales:
+        return []
+    return ["critical: 没有一个回答会立刻引向求助，请补上 no answer of this calls for help at once: lay `critical` over it"]
 
 
 def edit(

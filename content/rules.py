@@ -8,14 +8,16 @@ They come from the file beside an imported questionnaire (NAME.yaml) or from sta
     subscales: [{code, name, of, method, reverse, bands, norms}]
     critical: [{item, codes, at_least}]
     validity: [{kind: too_fast, seconds}, {kind: straight_line, items}]
-    items: [{item, ages: [min, max], explanation: {tag: text}, control}]
+    items: [{item, text: {tag: text}, options: [{code, text: {tag: text}}], ages: [min, max], explanation: {tag: text}, control}]
 
-Ages are months, both ends included. Every text is {language tag: text}. `faults` says what does not hold together.
+Ages are months, both ends included. Every text is {language tag: text}; those of a question and its options lie over the file's,
+language by language (a translation that the file lacks), all others stand as given. What is given empty is taken away. `faults`
+says what does not hold together.
 """
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,7 +37,9 @@ from content.definition import (
     Item,
     Norm,
     Number,
+    Option,
     Scale,
+    Texts,
     Validity,
     number,
 )
@@ -44,6 +48,7 @@ from content.failures import FieldError, Invalid
 NAMES = ("total", "bands", "norms", "subscales", "critical", "validity", "items")
 CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
 DOUBTS = ("too_fast", "straight_line")
+WORDS = 10_000  # characters of a text laid over a question or an option
 DEPTH = 4  # scales within scales; every path through them is walked, so their number must not grow without end
 
 
@@ -64,10 +69,10 @@ def laid(definition: Definition, values: Mapping[str, Any]) -> Definition:
         check.fail("bands", "incomplete", missing="total: of")
     subscales = [scale for scale in definition.scales if scale.code != TOTAL]
     if "subscales" in values:
-        subscales = _subscales(check, values["subscales"])
+        subscales = _subscales(check, values["subscales"], definition)
     made = replace(
         definition,
-        scales=(*([replace(total, **ends)] if total else []), *subscales),
+        scales=_ordered(replace(total, **ends) if total else None, subscales, definition),
         critical=_critical(check, values["critical"]) if "critical" in values else definition.critical,
         validity=_validity(check, values["validity"]) if "validity" in values else definition.validity,
         items=_items(check, definition, values["items"]) if "items" in values else definition.items,
@@ -79,9 +84,9 @@ def laid(definition: Definition, values: Mapping[str, Any]) -> Definition:
 
 
 def kept(definition: Definition, old: Definition) -> Definition:
-    """A questionnaire imported anew without its rules, with those that stand over the old one. Raises `Invalid` where they no
-    longer fit: also when the total is of other items now and how it was counted (method, reverse) differs from what the file
-    says, since nobody can know which of both is meant."""
+    """A questionnaire imported anew without its rules, with those that stand over the old one, and with its translations of
+    every text that is the same as before. Raises `Invalid` where they no longer fit: also when the total is of other items now
+    and how it was counted (method, reverse) differs from what the file says, since nobody can know which of both is meant."""
     total, was = definition.total, old.total
     if total and was:
         if set(total.of) != set(was.of) and (total.method, total.reverse) != (was.method, was.reverse):
@@ -93,21 +98,42 @@ def kept(definition: Definition, old: Definition) -> Definition:
 
     def item(one: Item) -> Item:
         before = old.index.get(one.link_id)
-        own: dict[str, Any] = (
-            {"ages": before.ages, "explanation": before.explanation, "control": one.control or before.control} if before else {}
+        if before is None:
+            return replace(one, items=tuple(map(item, one.items)))
+        worded = {option.code: option.text for option in before.options}
+        return replace(
+            one,
+            text=_also(one.text, before.text),
+            options=tuple(replace(o, text=_also(o.text, worded.get(o.code, {}))) for o in one.options),
+            ages=before.ages,
+            explanation=before.explanation,
+            control=one.control or before.control,
+            items=tuple(map(item, one.items)),
         )
-        return replace(one, **own, items=tuple(map(item, one.items)))
 
     made = replace(
         definition,
         items=tuple(map(item, definition.items)),
-        scales=(*([found] if (found := total or was) else []), *subscales),
+        scales=_ordered(total or was, subscales, old),
         critical=old.critical,
         validity=old.validity,
     )
     if wrong := faults(made):
         raise Invalid(wrong)
     return made
+
+
+def _also(new: Texts, old: Texts) -> Texts:
+    """A text with the old one's languages that it lacks, as long as it says the same in those that both have; after a change a
+    translation would translate something else."""
+    both = new.keys() & old.keys()
+    return {**old, **new} if both and all(new[tag] == old[tag] for tag in both) else new
+
+
+def _ordered(total: Scale | None, subscales: Sequence[Scale], before: Definition) -> tuple[Scale, ...]:
+    """The scales, the total where it stood before (first if it is new), so that what lays nothing changes nothing."""
+    at = next((n for n, scale in enumerate(before.scales) if scale.code == TOTAL), 0)
+    return (*subscales[:at], *([total] if total else []), *subscales[at:])
 
 
 # --- form ------------------------------------------------------------------------------------------------------------
@@ -120,7 +146,7 @@ def _scale(check: Check, field: str, row: Any, start: Scale, known: set[str]) ->
         return start
     check.fields({f"{field}.{name}": 1 for name in row}, {f"{field}.{name}" for name in known})
     put: dict[str, Any] = {}
-    if row.get("name"):
+    if "name" in row:
         put["name"] = check.texts(f"{field}.name", row["name"], 120)
     for name in ("of", "reverse"):
         if name in row:
@@ -130,7 +156,8 @@ def _scale(check: Check, field: str, row: Any, start: Scale, known: set[str]) ->
     return replace(start, **put)
 
 
-def _subscales(check: Check, rows: Any) -> list[Scale]:
+def _subscales(check: Check, rows: Any, before: Definition) -> list[Scale]:
+    """Subscales from their rows; one that the file has too stays in the item where the file shows it."""
     made: list[Scale] = []
     for n, row in enumerate(check.rows("subscales", rows, 30)):
         field = f"subscales.{n}"
@@ -141,7 +168,8 @@ def _subscales(check: Check, rows: Any) -> list[Scale]:
         if not CODE.fullmatch(code) or code == TOTAL or code in {scale.code for scale in made}:
             check.fail(f"{field}.code", "bad_format", reason="a-z 0-9 _, 各不相同 each its own")
         known = {"code", "name", "of", "method", "reverse", "bands", "norms"}
-        scale = _scale(check, field, row, Scale(code, ()), known)
+        shown = before.scale[code].link_id if code in before.scale else ""
+        scale = _scale(check, field, row, Scale(code, (), link_id=shown), known)
         bands = _bands(check, f"{field}.bands", row.get("bands"))
         made.append(replace(scale, bands=bands, norms=_norms(check, f"{field}.norms", row.get("norms"))))
     return made
@@ -196,7 +224,8 @@ def _bands(check: Check, field: str, rows: Any) -> tuple[Band, ...]:
         for tag, lines in (given if isinstance(given, Mapping) else {}).items():
             listed = check.rows(f"{at}.next_steps", [lines] if isinstance(lines, str) else lines, 10)
             texts = [check.text(f"{at}.next_steps", line) for line in listed]
-            steps[check.language(f"{at}.next_steps", tag)] = tuple(text for text in texts if text)
+            if said := tuple(text for text in texts if text):
+                steps[check.language(f"{at}.next_steps", tag)] = said
         code = str(row.get("code", ""))
         if not CODE.fullmatch(code) or code == "none" or code in {band.code for band in made}:
             check.fail(f"{at}.code", "bad_format", reason="a-z 0-9 _, 各不相同 each its own")
@@ -257,28 +286,53 @@ def _validity(check: Check, rows: Any) -> tuple[Validity, ...]:
 
 
 def _items(check: Check, definition: Definition, rows: Any) -> tuple[Item, ...]:
-    """The items with ages, explanations and controls; what no row names keeps its own."""
+    """The items with what lies over them; what no row names keeps its own."""
     put: dict[str, dict[str, Any]] = {}
+    known = ("item", "text", "options", "ages", "explanation", "control")
     for n, row in enumerate(check.rows("items", rows, 500)):
         at = f"items.{n}"
-        if not isinstance(row, Mapping) or str(row.get("item")) not in definition.index:
-            check.fail(f"{at}.item", "unknown_reference", value=str(row.get("item") if isinstance(row, Mapping) else row)[:80])
+        link_id = str(row.get("item") if isinstance(row, Mapping) else row)
+        if not isinstance(row, Mapping) or link_id not in definition.index:
+            check.fail(f"{at}.item", "unknown_reference", value=link_id[:80])
             continue
-        check.fields({f"{at}.{name}": 1 for name in row}, {f"{at}.{k}" for k in ("item", "ages", "explanation", "control")})
-        own: dict[str, Any] = {}
-        if row.get("ages") is not None:
+        if link_id in put:
+            check.fail(f"{at}.item", "exists", what=link_id[:80])
+        check.fields({f"{at}.{name}": 1 for name in row}, {f"{at}.{k}" for k in known})
+        old, own = definition.index[link_id], dict[str, Any]()
+        if "text" in row:
+            own["text"] = {**old.text, **check.texts(f"{at}.text", row["text"], WORDS)}
+        if "options" in row:
+            own["options"] = _options(check, f"{at}.options", old, row["options"])
+        if "ages" in row:
             pair = row["ages"] if isinstance(row["ages"], list | tuple) and len(row["ages"]) == 2 else (None, None)
-            own["ages"] = _ages(check, f"{at}.ages", *pair)
-        if row.get("explanation"):
+            own["ages"] = _ages(check, f"{at}.ages", *pair) if row["ages"] else None
+        if "explanation" in row:
             own["explanation"] = check.texts(f"{at}.explanation", row["explanation"], 1000)
-        if row.get("control"):
-            own["control"] = check.coded(f"{at}.control", row["control"], CONTROLS)
-        put[str(row["item"])] = own
+        if "control" in row:
+            own["control"] = check.coded(f"{at}.control", row["control"] or "", CONTROLS)
+        put[link_id] = own
 
     def item(one: Item) -> Item:
         return replace(one, **put.get(one.link_id, {}), items=tuple(map(item, one.items)))
 
     return tuple(map(item, definition.items))
+
+
+def _options(check: Check, field: str, item: Item, rows: Any) -> tuple[Option, ...]:
+    """The item's options with more words; which there are and what they are worth is the file's."""
+    put: dict[str, dict[str, str]] = {}
+    codes = {option.code for option in item.options}
+    for n, row in enumerate(check.rows(field, rows, 500)):
+        at = f"{field}.{n}"
+        code = _code(row.get("code") if isinstance(row, Mapping) else row)
+        if not isinstance(row, Mapping) or code not in codes:
+            check.fail(f"{at}.code", "unknown_reference", value=code[:80])
+            continue
+        if code in put:
+            check.fail(f"{at}.code", "exists", what=code[:80])
+        check.fields({f"{at}.{name}": 1 for name in row}, {f"{at}.code", f"{at}.text"})
+        put[code] = check.texts(f"{at}.text", row.get("text"), WORDS)
+    return tuple(replace(option, text={**option.text, **put.get(option.code, {})}) for option in item.options)
 
 
 # --- what does not hold together --------------------------------------------------------------------------------------

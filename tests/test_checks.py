@@ -57,7 +57,7 @@ def test_an_editor_brings_a_questionnaire_without_a_shell(site: Site) -> None:
     other = site.call("PUT", path, json=page({"required": True}, {"required": True}), by=editor, match=laid.headers["ETag"])
     assert other.json()["outcome"] == "changed"
     kept = site.get("/v1/staff/checks/mood", by=editor).json()
-    assert (kept["missing"], kept["definition"]["critical"][0]["codes"]) == ([], ["z"])  # register and rules stayed
+    assert (kept["missing"], kept["critical"][0]["codes"]) == ([], ["z"])  # register and rules stayed
     bad = site.call("PUT", path, json={"resourceType": "Questionnaire", "item": [{"type": "date"}]}, by=editor,
                     match=other.headers["ETag"])  # fmt: skip
     assert (bad.status_code, {e["field"] for e in bad.json()["errors"]}) == (422, {"item[0].linkId", "item[0].type"})
