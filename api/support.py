@@ -17,13 +17,14 @@ from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, page, tagged
 from api.shapes import Paging, Real, Regexp, Tag, Word, by_language, listed, reader, settings, words
 from content import directory, helpcard, store
-from content.directory import KINDS, TEXTS, Service
+from content.directory import CALLED, KINDS, TEXTS, Service
 from content.failures import Forbidden, NotFound
 
 blp = Blueprint("support", __name__, url_prefix="/v1", description="Hotlines, services and the help card")
 staff = Blueprint("staff_support", __name__, url_prefix="/v1/staff", description="Keep the help directory")
 
 DIVISION = Regexp("^([0-9]{6})?$")
+KIND = "information: a public line that is no counselling line; listed, never on the help card"
 HOLDS = 30  # seconds: how late "open now" may be
 
 
@@ -46,9 +47,7 @@ class HotlinesQuery(Place, Paging):
 
     limit = ma.fields.Integer(load_default=50, validate=validate.Range(1, 100))
     open_now = ma.fields.Boolean(
-        metadata={
-            "description": "true: without what is closed by its recorded hours; unknown hours stay, after what is open"
-        }
+        metadata={"description": "true: without what is closed by its recorded hours; unknown hours stay, after what is open"}
     )
     answers_in = Tag(
         metadata={
@@ -64,7 +63,7 @@ class HotlinesQuery(Place, Paging):
 
 
 class ServicesQuery(HotlinesQuery):
-    kind = ma.fields.String(validate=validate.OneOf(KINDS))
+    kind = ma.fields.String(validate=validate.OneOf(KINDS), metadata={"description": KIND})
 
 
 class Phone(ma.Schema):
@@ -87,7 +86,7 @@ class Ages(ma.Schema):
 
 class ServiceOut(ma.Schema):
     id = ma.fields.String()
-    kind = ma.fields.String()
+    kind = ma.fields.String(validate=validate.OneOf(KINDS), metadata={"description": KIND})
     name = ma.fields.String()
     description = ma.fields.String()
     organization = ma.fields.String(metadata={"description": "who provides it; empty: not recorded"})
@@ -118,9 +117,7 @@ class ServicePage(ma.Schema):
     items = ma.fields.List(ma.fields.Nested(ServiceOut))
     next_cursor = ma.fields.String(allow_none=True)
     left_out = ma.fields.Integer(
-        metadata={
-            "description": "how many serve the division and are on no page because of `open_now`, `answers_in` or `age`"
-        }
+        metadata={"description": "how many serve the division and are on no page because of `open_now`, `answers_in` or `age`"}
     )
 
 
@@ -145,15 +142,18 @@ def listing(query: dict[str, Any], kinds: tuple[str, ...]) -> Response:
 @blp.arguments(HotlinesQuery, location="query")
 @blp.alt_response(200, schema=ServicePage)
 def hotlines(query: dict[str, Any]) -> Response:
-    """Hotlines for a division, open ones first, then those of unknown hours"""
-    return listing(query, ("hotline",))
+    """Hotlines for a division, open ones first, then those of unknown hours
+
+    Public information lines are among them, of the kind `information`: they answer questions and are no counselling lines.
+    """
+    return listing(query, CALLED)
 
 
 @blp.get("/services")
 @blp.arguments(ServicesQuery, location="query")
 @blp.alt_response(200, schema=ServicePage)
 def services(query: dict[str, Any]) -> Response:
-    """Services for a division: hotlines, text and chat, clinics, counselling; open ones first
+    """Services for a division: hotlines, text and chat, clinics, counselling, information; open ones first
 
     All that serves the division and what lies above it. To show what is near, sort by `latitude` and `longitude` on the phone.
     """

@@ -32,7 +32,9 @@ from content.staff import independent
 
 log = logging.getLogger("xinqiao.directory")
 
-KINDS = ("hotline", "text", "clinic", "counselling")
+KINDS = ("hotline", "text", "clinic", "counselling", "information")
+"""Hotline: someone who listens. Information: a public line that is no counselling line (12345); listed, not on the help card."""
+CALLED = ("hotline", "information")
 STALE_AFTER = timedelta(days=180)  # issue 4: an entry not checked for so long is marked to readers and flagged to staff
 
 
@@ -329,9 +331,9 @@ def open_now(service: Mapping[str, Any], at: datetime) -> bool | None:
 
 
 def stale(service: Mapping[str, Any], at: datetime) -> bool:
-    """Whether nobody has checked the entry for 180 days, or ever."""
+    """Whether nobody has checked the entry for 180 days (as UTC counts them, so that a phone counts the same), or ever."""
     try:
-        return at.date() - date.fromisoformat(service["assured_date"]) > STALE_AFTER
+        return at.astimezone(UTC).date() - date.fromisoformat(service["assured_date"]) > STALE_AFTER
     except (KeyError, TypeError, ValueError):
         return True
 

@@ -12,7 +12,7 @@ A phone without a network makes the same card from what it holds (`words` and th
 3. no hotline that may answer: `line` is added, as one of unknown hours, unless its number is there;
 4. `if_busy`: see `next_call`.
 
-`tests/phonecard.py` does it, and is compared with this.
+`api/reader/card.js` does it, and is compared with this.
 """
 
 import logging
@@ -27,7 +27,9 @@ from content.published import Snapshot
 
 log = logging.getLogger("xinqiao.helpcard")
 
-KINDS = ("hotline", "text", "counselling")  # in the order in which they stand among equally open ones
+# In the order in which they stand among equally open ones. No "information": whoever calls a city's service line in distress is
+# asked what the complaint is about. No "clinic": nobody goes there tonight.
+KINDS = ("hotline", "text", "counselling")
 LINES = 8  # someone in distress reads a few lines, not a list
 EMERGENCY = ("110", "120")
 SHOWN = ("id", "kind", "name", "phones", "schedules", "open_now", "stale", "url")
@@ -50,7 +52,8 @@ WORDS: dict[str, dict[str, Any]] = {
             "120": "有人受伤，或身体很不舒服，需要马上就医",
         },
         LAST: "全国统一心理援助热线",
-        "busy": "如果占线，就拨 {number}（{name}）。",
+        "busy": "如果占线，就拨 {number}，{name}。",
+        "busy_named": "如果占线，就拨{name}。",
         "again": "如果占线，过几分钟再拨一次。等的时候，可以先把准备好的那条消息发给一位让你安心的大人。",
         "hours": "服务时间未登记，可以直接试试；占线请过一会儿再拨。",
         "stale": "此信息已半年以上没有核对。",
@@ -71,7 +74,8 @@ WORDS: dict[str, dict[str, Any]] = {
             "120": "Someone is injured or feels very ill and needs a doctor now (ambulance)",
         },
         LAST: "National psychological support line",
-        "busy": "If it is busy, call {number} ({name}).",
+        "busy": "If it is busy: {number}, {name}.",
+        "busy_named": "If it is busy: {name}.",
         "again": "If it is busy, call again in a few minutes. Meanwhile you can send the message that is ready here to an adult "
         "who makes you feel safe.",
         "hours": "Hours are not recorded; you can simply try. If it is busy, try again a little later.",
@@ -83,11 +87,11 @@ WORDS: dict[str, dict[str, Any]] = {
 def words(language: str) -> dict[str, Any]:
     """What of the card does not depend on place and moment, for a phone that keeps it: {"title", "language", "lead", "tonight",
     "message", "emergency": [{"number", "name"}], "line" (12356), "hours", "stale" (words for lines without hours, and for those
-    unchecked for `stale_after_days`), "busy", "again" (words of `if_busy`), "kinds", "most"}."""
+    unchecked for `stale_after_days`), "busy", "busy_named", "again" (words of `if_busy`, see `busy`), "kinds", "most"}."""
     own = languages.pick(WORDS, [language])
     said = WORDS[own]
     return {
-        **{name: said[name] for name in ("title", "lead", "tonight", "message", "hours", "stale", "busy", "again")},
+        **{name: said[name] for name in ("title", "lead", "tonight", "message", "hours", "stale", "busy", "busy_named", "again")},
         "language": own,
         "emergency": [{"number": number, "name": said["emergency"][number]} for number in EMERGENCY],
         "line": {"number": LAST, "name": said[LAST]},
@@ -110,17 +114,17 @@ def card(snapshot: Snapshot, division: str | None, at: datetime, language: str) 
     try:
         said = words(language)
         lines = _lines(services(snapshot, division, at, language, KINDS), said)
-        busy = next_call(lines, said)
+        call = next_call(lines, said)
     except Exception:  # whoever reads this card must get it
         log.exception("the help card fell back to its constant lines")
         said = words("zh-Hans")
         lines = [_last(said)]
-        busy = next_call(lines, said)
+        call = next_call(lines, said)
     return {
         "title": said["title"],
         "language": said["language"],
         "lines": lines,
-        "if_busy": busy,
+        "if_busy": call,
         "text": {name: said[name] for name in ("lead", "tonight", "message")},
         "emergency": said["emergency"],
     }
@@ -194,7 +198,12 @@ def next_call(lines: Sequence[Mapping[str, Any]], said: Mapping[str, Any]) -> di
     for line in [*callable_[1:], *callable_[:1]]:
         for phone in line["phones"]:
             if _may_answer(line) and _bare(phone["number"]) != called:
-                found = {"number": phone["number"], "name": line["name"]}
-                return found | {"text": said["busy"].format(**found)}
-    text = said["again"] if called == LAST else said["busy"].format(**said["line"])
-    return {**said["line"], "text": text}
+                return busy(said, phone["number"], line["name"])
+    return {**said["line"], "text": said["again"]} if called == LAST else busy(said, **said["line"])
+
+
+def busy(said: Mapping[str, Any], number: str, name: str) -> dict[str, str]:
+    """{"number", "name", "text"}; the text says the number once: by the name alone where that holds this number and no other."""
+    runs = [_bare(run) for run in re.findall("[0-9][0-9 ()-]*", name)]
+    sentence = said["busy_named"] if runs == [_bare(number)] else said["busy"]
+    return {"number": number, "name": name, "text": sentence.format(number=number, name=name)}

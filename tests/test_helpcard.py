@@ -1,24 +1,56 @@
 """The help card: its order, the next number, the same card on a phone without a network; filters that hide nothing unknown."""
 
+import json
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
+import quickjs
 from hypothesis import given
 from hypothesis import settings as effort
 from hypothesis import strategies as st
 
+from api.bootstrap import LIBRARY
 from content import directory, divisions, helpcard, store
 from content.failures import Invalid
 from content.published import Snapshot, release
 from content.records import SYSTEM
-from tests import phonecard
 from tests.site import Site
 from tests.test_directory import DAILY, FRIDAY, NOON, SHANGHAI, WEEKDAYS, entry, line, snapshot
 from tests.test_openapi import Walk
 
 ALWAYS = [line(DAILY, "00:00", "24:00")]
 CLOSED = [line(FRIDAY, "09:00", "10:00")]
+
+REFERENCE = Path(__file__).parents[1] / "api" / "reader" / "card.js"
+ZONES = available_timezones()
+RUN = """
+function run(text) {
+  const {words, held, lineage, at, walls} = JSON.parse(text);
+  return JSON.stringify(card(words, held, lineage, at, (zone) => walls[zone]));
+}
+"""
+
+
+@cache
+def engine() -> quickjs.Context:
+    """The phone's card in an engine of its own, which knows no time zones."""
+    made = quickjs.Context()
+    made.eval(re.sub(r"^export ", "", REFERENCE.read_text(), flags=re.M) + RUN)
+    return made
+
+
+def on_phone(words: dict[str, Any], held: Sequence[Any], lineage: Sequence[str], at: datetime) -> dict[str, Any]:
+    """The card that a phone makes of what it holds."""
+    zones = set(re.findall('"timezone": "([^"]+)"', json.dumps(held))) & ZONES
+    walls = {zone: f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M}" for zone in zones}
+    text = {"words": words, "held": held, "lineage": lineage, "at": int(at.timestamp() * 1000), "walls": walls}
+    return json.loads(engine().eval(f"run({json.dumps(json.dumps(text))})"))  # type: ignore[no-any-return]
 
 
 def numbered(key: str, number: str, **more: Any) -> dict[str, Any]:
@@ -35,13 +67,14 @@ def test_open_lines_then_text_then_unknown_then_closed() -> None:
         numbered("room", "1004", kind="counselling", order=1, schedules=ALWAYS),
         numbered("clinic", "1005", kind="clinic", order=1, schedules=ALWAYS),
         numbered("police", "110", order=1, schedules=ALWAYS),
+        numbered("city", "12345", kind="information", order=1, schedules=ALWAYS),
         entry("no-number", phones=[], order=1, schedules=ALWAYS),
     )
     card = helpcard.card(published, None, NOON, "zh-Hans")
     assert [row["id"] for row in card["lines"]] == ["open", "chat", "room", "unknown", "maybe-chat", "closed"]
     assert card["lines"][0]["schedules"][0]["opens_at"] == "00:00"  # hours as recorded
     assert [row["note"] for row in card["lines"][3:]] == [helpcard.WORDS["zh-Hans"]["hours"]] * 2 + [""]
-    assert card["if_busy"] == {"number": "1004", "name": "热线room", "text": "如果占线，就拨 1004（热线room）。"}
+    assert card["if_busy"] == {"number": "1004", "name": "热线room", "text": "如果占线，就拨 1004，热线room。"}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +102,25 @@ def test_the_next_number_when_the_first_is_busy(entries: list[Any], first: str, 
         assert (called[0]["phones"][0]["number"], card["if_busy"]["number"]) == (first, busy)
         again = card["if_busy"]["text"] == helpcard.WORDS[language]["again"]
         assert again is (first == busy) and (again or busy in card["if_busy"]["text"])
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "chinese", "english"),
+    [
+        ("1004", "青青热线", "如果占线，就拨 1004，青青热线。", "If it is busy: 1004, 青青热线."),
+        ("12355", "12355 youth line (CYL)", "如果占线，就拨12355 youth line (CYL)。", "If it is busy: 12355 youth line (CYL)."),
+        ("023-12355", "心理热线（023 12355）", "如果占线，就拨心理热线（023 12355）。", "If it is busy: 心理热线（023 12355）."),
+        ("1235", "12355", "如果占线，就拨 1235，12355。", "If it is busy: 1235, 12355."),  # it is another number
+        ("1004", "24 小时 1004", "如果占线，就拨 1004，24 小时 1004。", "If it is busy: 1004, 24 小时 1004."),  # rather twice
+        ("1004", "{number} $& {0}", "如果占线，就拨 1004，{number} $& {0}。", "If it is busy: 1004, {number} $& {0}."),
+    ],
+)
+def test_who_is_next_is_said_with_the_number_once(number: str, name: str, chinese: str, english: str) -> None:
+    published = snapshot(numbered("a", "1001", order=1), numbered("b", number, name={"zh-Hans": name}, order=2))
+    for language, text in (("zh-Hans", chinese), ("en", english)):
+        card = helpcard.card(published, None, NOON, language)
+        assert card["if_busy"] == {"number": number, "name": name, "text": text}
+        assert on_phone(helpcard.words(language), held_of(published, language), [], NOON) == card
 
 
 def test_many_lines_leave_room_for_a_hotline_and_for_who_can_only_write() -> None:
@@ -115,6 +167,11 @@ served = st.fixed_dictionaries(
 )
 
 
+def held_of(published: Snapshot, language: str) -> list[dict[str, Any]]:
+    """The directory as sync gives it to a phone of this language."""
+    return [directory.spoken(texts["*"].content or {}, language) for texts in published.entries("service").values()]
+
+
 @effort(max_examples=150, deadline=None)
 @given(
     rows=st.lists(served, max_size=14), place=st.sampled_from(PLACES), language=st.sampled_from(["zh-Hans", "en", "mn-Mong"]),
@@ -122,9 +179,41 @@ served = st.fixed_dictionaries(
 )  # fmt: skip
 def test_a_phone_without_a_network_makes_the_same_card(rows: list[Any], place: str | None, language: str, at: datetime) -> None:
     published = snapshot(*(entry(f"e{n}", **row) for n, row in enumerate(rows)))
-    held = [directory.spoken(texts["*"].content or {}, language) for texts in published.entries("service").values()]
     lineage = divisions.lineage(place) if place else []
-    assert phonecard.made(helpcard.words(language), held, lineage, at) == helpcard.card(published, place, at, language)
+    told = on_phone(helpcard.words(language), held_of(published, language), lineage, at)
+    assert told == helpcard.card(published, place, at, language)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"phones": None}, {"phones": [{}]}, {"divisions": None}, {"schedules": None}, {"order": None}, {"kind": 3},
+        {"name": None}, {"schedules": [{}]}, {"schedules": [line(DAILY, "00:00", "24:00", "Mars/Base")]},
+        {"assured_date": "soon"},
+    ],
+)  # fmt: skip
+def test_a_damaged_entry_takes_no_card_from_a_phone(damage: dict[str, Any]) -> None:
+    held = held_of(snapshot(numbered("a", "1001", order=1), numbered("b", "1002", order=2, schedules=ALWAYS)), "en")
+    card = on_phone(helpcard.words("en"), [held[0] | damage, held[1], None, {}], [], NOON)
+    assert card["lines"][0]["id"] == "b" and [row["number"] for row in card["emergency"]] == ["110", "120"]
+    assert all(row["open_now"] is None for row in card["lines"][1:])  # never a wrong "closed"
+
+
+def test_the_phones_card_is_a_module_for_a_page() -> None:
+    text = REFERENCE.read_text()
+    quickjs.Context().module(text)
+    assert "import" not in re.findall(r"^\w+", text, flags=re.M)
+    assert re.findall(r"^export function (\w+)", text, flags=re.M) == ["card", "openNow"]
+
+
+def test_no_public_information_line_on_the_card_of_the_starter_library() -> None:
+    published = snapshot(*json.loads((LIBRARY / "directory.json").read_text()))
+    card = helpcard.card(published, "150603", NOON, "en")
+    assert [row["phones"][0]["number"] for row in card["lines"]] == ["12356", "12355", "12338"]
+    assert card["if_busy"]["text"] == "If it is busy: 12355 youth service line (Communist Youth League)."
+    own = numbered("hotline-12320-ours", "12320", divisions=["150603"])  # a place that says it is a psychological line
+    lines = helpcard.card(snapshot(*json.loads((LIBRARY / "directory.json").read_text()), own), "150603", NOON, "en")["lines"]
+    assert "hotline-12320-ours" in {row["id"] for row in lines}
 
 
 def test_filters_leave_out_only_what_is_known_not_to_fit() -> None:
@@ -174,6 +263,7 @@ def test_lists_over_http_say_how_many_a_filter_left_out_and_take_no_place(site: 
     mongol = entry("mongol", divisions=["150603"], organization="康巴什区妇联", **here)
     mongol["phones"] = [{"number": "0477-1", "languages": ["mn-Mong"]}]
     rows = [mongol, numbered("han", "0477-2", ages={"min": 18}), numbered("12356", "12356", urgent=True)]
+    rows.append(numbered("city", "12345", kind="information", ages={"max": 3}))
     other = (datetime.now(SHANGHAI).hour + 12) % 24  # half a day from now
     rows.append(numbered("shut", "0477-3", schedules=[line(DAILY, f"{other:02}:00", f"{other:02}:30")]))
     items = [item for texts in snapshot(*rows).entries("service").values() for item in texts.values()]
@@ -181,15 +271,16 @@ def test_lists_over_http_say_how_many_a_filter_left_out_and_take_no_place(site: 
     site.refresh()
     ask = "/v1/hotlines?division=150603"
     whole = site.get(ask).json()
-    assert len(whole["items"]) == 4 and whole["left_out"] == 0
+    assert len(whole["items"]) == 5 and whole["left_out"] == 0
+    assert {one["kind"] for one in whole["items"]} == {"hotline", "information"}
     ours = next(one for one in whole["items"] if one["id"] == "mongol")
     assert {name: ours[name] for name in here} == here and ours["organization"] == "康巴什区妇联"
     spoken = site.get(f"{ask}&answers_in=mn").json()
-    assert ({one["id"] for one in spoken["items"]}, spoken["left_out"]) == ({"mongol", "12356"}, 2)
+    assert ({one["id"] for one in spoken["items"]}, spoken["left_out"]) == ({"mongol", "12356"}, 3)
     young = site.get("/v1/services?division=150603&age=12&kind=hotline&limit=1&answers_in=zh-CN").json()
     assert (len(young["items"]), young["left_out"]) == (1, 2)
     still = site.get(f"{ask}&open_now=true").json()  # unknown hours stay
-    assert ([one["open_now"] for one in still["items"]], still["left_out"]) == ([None] * 3, 1)
+    assert ([one["open_now"] for one in still["items"]], still["left_out"]) == ([None] * 4, 1)
     for name in ("latitude", "longitude", "near"):
         assert site.get(f"{ask}&{name}=39.6").status_code == 422
 

@@ -158,6 +158,7 @@ def test_the_directory_is_accepted_whole_and_assumes_no_hours() -> None:
         assert fields["sources"] and fields["assured_date"] and set(fields["name"]) == {"zh-Hans", "en"}
     assert set(numbers) == {"12356", "12355", "12320", "12345", "12338", "110", "120"}
     assert min(numbers.values(), key=lambda f: f["order"]) is numbers["12356"]
+    assert {n for n, f in numbers.items() if f["kind"] == "information"} == {"12320", "12345"}  # plans of places differ
     # were 12345 marked open while 12356's hours are unknown, a child's help card would put the town hall first
     assert {n for n, f in numbers.items() if f["schedules"]} == {"110", "120"}
     assert all("以当地公布为准" in f["description"]["zh-Hans"] for f in numbers.values() if not f["schedules"])

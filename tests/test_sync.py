@@ -25,9 +25,9 @@ from content.published import ANY, Item, Reader, Snapshot
 from content.settings import Settings, SettingsError
 from content.sync import Selection
 from content.vocabulary import VOICES, Stage
-from tests import phonecard
 from tests.phone import Forged, Held, Phone, unbase
 from tests.site import Clock, Site
+from tests.test_helpcard import on_phone
 
 PARENT = ("parent", "junior", "zh-Hans")
 STUDENT = ("student", "", "en")
@@ -125,7 +125,7 @@ def test_a_phones_year(site: Site, phone: Phone, clock: Clock) -> None:
     card = phone.held[PARENT]["card", "help"]["content"]  # with the services it is the help card, offline too
     assert (card["emergency"][0]["number"], len(card["tonight"]), card["line"]["number"]) == ("110", 4, "12356")
     services = [item["content"] for (kind, _), item in phone.held[PARENT].items() if kind == "service"]
-    assert phonecard.made(card, services, [], store.now()) == site.get("/v1/help-card").json()
+    assert on_phone(card, services, [], store.now()) == site.get("/v1/help-card").json()
     described = phone.held[PARENT]["lesson", "calm"]["media"]
     assert [(one["sha256"], one["bytes"], one["alt"]) for one in described] == [(name, 300, "两个人在走路")]
     phone.fetch_media(PARENT)
