@@ -39,6 +39,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     """
     from api import (
         auth,
+        beside,
         bookings,
         checkdesk,
         checks,
@@ -87,7 +88,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     app.extensions["reader"] = reader
     app.extensions["index"] = Index()  # without a thread it follows when it is asked; a worker starts it
     app.before_request(front.mark)
-    app.before_request(checks.help_beside)  # before what may refuse a request ahead of its view
+    app.before_request(beside.prepare)  # before what may refuse a request ahead of its view
     guard.install(app)
     errors.install(app)
     api = errors.Api(app)

@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import marshmallow as ma
-from flask import Response, g, jsonify, request
+from flask import Response, jsonify
 from marshmallow import validate
 
-from api import front
-from api.auth import POLICY
+from api import beside, front
 from api.guard import Blueprint, page
 from api.shapes import Paging, Real, Regexp, reader, settings
 from api.support import Card
-from content import catalogue, checks, helpcard, languages, paths, rules, scoring, store
+from content import catalogue, checks, paths, rules, scoring, store
 from content.checks import PURPOSES
 from content.definition import KINDS, METHODS, OLDEST, SEXES, TOTAL, Definition
 from content.failures import Conflict, FieldError, Invalid
@@ -26,12 +25,6 @@ from content.vocabulary import AUDIENCES, STAGES, Stage
 blp = Blueprint("checks", __name__, url_prefix="/v1", description="Self-checks, scored without a trace")
 
 MOST = 500  # answers in one request; a definition has no more items
-
-
-def language_of(item: Item) -> str:
-    """The check's language for this reader."""
-    available = (item.content or {})["register"]["languages"]
-    return languages.pick(available, front.wanted(), settings().language)
 
 
 # --- readers ---------------------------------------------------------------------------------------------------------
@@ -173,7 +166,7 @@ def index(query: dict[str, Any]) -> Response:
     stage = Stage(query["stage"]) if "stage" in query else None
     found = checks.catalogue(reader().current, query.get("audience"), stage, query.get("age_months"))
     result = page(found, query.get("cursor"), query["limit"], lambda item: [item.key])
-    result["items"] = [checks.brief(item, language_of(item)) for item in result["items"]]
+    result["items"] = [checks.brief(item, beside.language_of(item)) for item in result["items"]]
     front.keep()
     return jsonify(result)
 
@@ -187,8 +180,8 @@ def show(slug: str) -> Response:
     """
     item, definition = checks.published_check(reader().current, slug)
     front.keep()
-    language = language_of(item)
-    return jsonify(checks.detail(item, definition, language, own_language(language)))
+    language = beside.language_of(item)
+    return jsonify(checks.detail(item, definition, language, beside.own_language(language)))
 
 
 class AnswerIn(ma.Schema):
@@ -217,7 +210,7 @@ class ScoreIn(ma.Schema):
     )
     sex = ma.fields.String(validate=validate.OneOf(SEXES), metadata={"description": "where norms need it; not kept"})
     seconds = ma.fields.Integer(
-        strict=True, validate=validate.Range(0, 86400), metadata={"description": "how long the answering took; not kept"}
+        strict=True, validate=validate.Range(min=0), metadata={"description": "how long the answering took; not kept"}
     )
     answers = ma.fields.List(ma.fields.Nested(AnswerIn), required=True, validate=validate.Length(max=MOST))
 
@@ -282,24 +275,6 @@ class ScoreOut(ma.Schema):
     help = ma.fields.Nested(Card)
 
 
-def own_language(otherwise: str = "zh-Hans") -> str:
-    """The reader's own language, whatever the questions are in: help is read in it."""
-    return next(iter(front.wanted()), otherwise)
-
-
-def card(division: str | None = None, otherwise: str = "zh-Hans") -> dict[str, Any]:
-    """The help card for this reader, now; in the language `otherwise` where the reader names none."""
-    return helpcard.card(reader().current, division, store.now(), own_language(otherwise))
-
-
-def help_beside() -> None:
-    """Asked before every request: whatever a student or parent sends to a sensitive route, each failure of it carries the card, a
-    refusal before its view and a body of the wrong shape included. Made only when there is one."""
-    rule = POLICY.get(request.endpoint or "")
-    if request.method == "POST" and rule is not None and rule.sensitive:
-        g.beside_failure = lambda: {"help": card()}
-
-
 @blp.post("/checks/<string:slug>/score")
 @blp.arguments(ScoreIn)
 @blp.alt_response(200, schema=ScoreOut, description="The score with the help card; nothing of it is kept")
@@ -324,40 +299,31 @@ class Scored(NamedTuple):
     language: str
 
 
-def answers_of(payload: Mapping[str, Any]) -> tuple[dict[str, Any], list[FieldError]]:
-    """The body's answers by link id, and an error for each item that is answered twice."""
+def answers_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The body's answers by link id. Raises `Invalid` where an item is answered twice."""
     answers: dict[str, Any] = {}
     twice = []
     for row in payload["answers"]:
         if row["item"] in answers:
             twice.append(FieldError(f"answers.{row['item'][:80]}", "exists", {"what": row["item"][:80]}))
         answers[row["item"]] = next(row[key] for key in ("code", "codes", "number", "yes") if key in row)
-    return answers, twice
+    if twice:
+        raise Invalid(twice)
+    return answers
 
 
 def scored(payload: Mapping[str, Any], slug: str) -> Scored:
-    """Score a `ScoreIn` against the published check. Puts the help card beside whatever failure follows, and whether an answer
-    calls for help even where another is wrong. Raises `NotFound`, `Conflict("old_version")`, `Invalid`."""
-    g.beside_failure = {"help": card(payload.get("division"))}
+    """Score a `ScoreIn` against the published check; help stands beside the answer as beside each failure (`beside`). Raises
+    `NotFound`, `Conflict("old_version")`, `Invalid`."""
     item, definition = checks.published_check(reader().current, slug)
-    language = language_of(item)
-    answers, twice = answers_of(payload)
-    g.beside_failure = alarm = beside(definition, item, answers, card(payload.get("division"), language))
     if payload.get("version", definition.version) != definition.version:
         raise Conflict("old_version")
-    if twice:
-        raise Invalid(twice)
+    answers, language = answers_of(payload), beside.language_of(item)
     about = scoring.About(**{name: payload.get(name) for name in ("age_months", "sex", "seconds")})
     result = scoring.score(definition, answers, about)
+    alarm = beside.alarm(definition, item, answers, payload.get("division"))
     answer = _answer(result, definition, item, language, payload.get("division"), alarm)
     return Scored(answer, result, definition, item, language)
-
-
-def beside(definition: Definition, item: Item, answers: Mapping[str, Any], help_card: dict[str, Any]) -> dict[str, Any]:
-    """What stands beside an answer and beside any failure: the card, and what is said first where an answer calls for help."""
-    critical = scoring.is_critical(definition, answers)
-    words = checks.critical_words((item.content or {})["register"], own_language(language_of(item)))
-    return {"help": help_card, "critical": critical, "message": words if critical else None}
 
 
 def _answer(
@@ -399,6 +365,6 @@ def _answer(
         ],
         "validity": [{"kind": kind, "text": checks.doubt(kind, language)} for kind in result.validity],
         "missing": list(result.missing),
-        "lessons": offered,
+        "lessons": offered,  # beside a critical answer too: how to ask for help may be one of them
         "paths": paths.offered(snapshot, item.key, band.code, (language,), near, last) if band else [],
     }

@@ -230,6 +230,11 @@ class Problem(ma.Schema):
     detail = ma.fields.String(metadata={"description": "in the language asked for"})
     messages = ma.fields.Nested(Messages)
     errors = ma.fields.List(ma.fields.Nested(FieldProblem))
+    help = ma.fields.Dict(
+        metadata={"description": "the help card: of self-checks, kept results, help lines, searches in need"}
+    )
+    critical = ma.fields.Boolean(metadata={"description": "of a self-check: an answer in the body calls for help at once"})
+    message = ma.fields.String(allow_none=True, metadata={"description": "when `critical`: say it first"})
     request_id = ma.fields.String()
 
 

@@ -7,11 +7,11 @@ import json
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, g, jsonify, request
+from flask import Response, jsonify, request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from api import checks as readers
-from api import front
+from api import beside, front
+from api import checks as asking
 from api.guard import Blueprint, strict_json
 from api.shapes import reader
 from content import checks, fhirout, fhirresponse
@@ -34,7 +34,7 @@ class ClaimOut(ma.Schema):
     agrees = ma.fields.Boolean()
 
 
-class ResponseScoreOut(readers.ScoreOut):
+class ResponseScoreOut(asking.ScoreOut):
     claims = ma.fields.List(ma.fields.Nested(ClaimOut), metadata={"description": "totals that the response brought"})
     response = ma.fields.Dict(metadata={"description": "the completed QuestionnaireResponse, with totals as computed"})
 
@@ -42,9 +42,9 @@ class ResponseScoreOut(readers.ScoreOut):
 class AboutIn(ma.Schema):
     """What a score may need beside the answers; none of it is kept."""
 
-    division = readers.ScoreIn._declared_fields["division"]
+    division = asking.ScoreIn._declared_fields["division"]
     age_months = ma.fields.Integer(validate=ma.validate.Range(0, OLDEST))
-    sex = readers.ScoreIn._declared_fields["sex"]
+    sex = asking.ScoreIn._declared_fields["sex"]
 
     class Meta:
         unknown = ma.RAISE
@@ -61,7 +61,7 @@ def show(slug: str) -> Response:
     item, definition = checks.published_check(reader().current, slug)
     content = item.content or {}
     register = {**content["register"], "published_at": content["published_at"]}
-    made = fhirout.write_questionnaire(definition, register, readers.language_of(item))
+    made = fhirout.write_questionnaire(definition, register, beside.language_of(item))
     front.keep()
     return Response(json.dumps(made, ensure_ascii=False), content_type=MEDIA)
 
@@ -75,18 +75,15 @@ def score(query: dict[str, Any], slug: str) -> Response:
 
     A total in it is never taken: it is compared with what the answers amount to (`claims`). Free text in it is dropped.
     """
-    g.beside_failure = {"help": readers.card(query.get("division"))}
     if request.mimetype not in (MEDIA, "application/json"):
         raise UnsupportedMediaType()
     resource = strict_json(request.get_data(cache=True))
     if not isinstance(resource, dict):
         raise invalid("body", "wrong_type", reason="QuestionnaireResponse")
-    item, definition = checks.published_check(reader().current, slug)
-    seen, _ = fhirresponse.look(definition, resource)
-    g.beside_failure = readers.beside(definition, item, seen.answers, g.beside_failure["help"])
+    _, definition = checks.published_check(reader().current, slug)
     found = fhirresponse.read_response(definition, resource)
     rows = [{"item": link_id, **_row(value)} for link_id, value in found.answers.items()]
-    done = readers.scored({**query, "answers": rows}, slug)
+    done = asking.scored({**query, "version": definition.version, "answers": rows}, slug)
     values = {reading.scale.code: reading.value for reading in done.result.readings}
     claims = [
         {"scale": code, "claimed": claim, "computed": values[code], "agrees": claim == values[code]}

@@ -1,18 +1,18 @@
 """Keep a result under a receipt, look at what was kept, erase it.
 
 A receipt stands in bodies only, never in an address, and no line of any log has it. Whatever is answered here, a failure too,
-the help card is in it (`checks.help_beside`).
+the help card is in it (`beside`).
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, g, jsonify, make_response
+from flask import Response, jsonify, make_response
 from marshmallow import validate
 
+from api import beside, front
 from api import checks as asking
-from api import front
 from api.guard import Blueprint
 from api.shapes import Regexp, reader, settings
 from api.support import Card
@@ -125,8 +125,8 @@ def keep(payload: dict[str, Any], slug: str) -> Response:
     kept = results.of(settings(), slug, scored.definition, scored.result)
     receipt, expires_on = results.keep(settings(), kept, payload.get("receipt"))
     new = "receipt" not in payload
-    beside = {"receipt": receipt if new else None, "card": card(receipt) if new else None, "expires_on": expires_on.isoformat()}
-    return make_response(jsonify({**scored.answer, **beside}), 201)
+    told = {"receipt": receipt if new else None, "card": note(receipt) if new else None, "expires_on": expires_on.isoformat()}
+    return make_response(jsonify({**scored.answer, **told}), 201)
 
 
 @blp.post("/results")
@@ -137,14 +137,14 @@ def show(payload: dict[str, Any]) -> Response:
 
     With the course of each scale. A receipt that was never given, was erased or has expired: 404 `unknown_receipt`, all alike.
     """
-    g.beside_failure = {"help": (help_card := asking.card(payload.get("division")))}
     found, expires_on = results.opened(settings(), payload["receipt"])
     shown = [result_out(kept) for kept in found]
     lines = [
         {**line._asdict(), "points": [{"date": on.isoformat(), "value": value} for on, value in line.points]}
         for line in results.trend(found)
     ]
-    return jsonify({"results": shown, "trend": lines, "expires_on": expires_on.isoformat(), "help": help_card})
+    card = beside.card(payload.get("division"))
+    return jsonify({"results": shown, "trend": lines, "expires_on": expires_on.isoformat(), "help": card})
 
 
 @blp.post("/results/erase")
@@ -155,7 +155,6 @@ def erase(payload: dict[str, Any]) -> Response:
 
     All of it, at once. A second call answers 404 `unknown_receipt`.
     """
-    g.beside_failure = {"help": asking.card(payload.get("division"))}
     results.erase(settings(), payload["receipt"])
     return make_response("", 204)
 
@@ -167,7 +166,7 @@ def result_out(kept: Kept) -> dict[str, Any]:
     name, language = kept.slug, ""
     try:
         item, definition = checks.published_check(reader().current, kept.slug)
-        language = asking.language_of(item)
+        language = beside.language_of(item)
         name = checks.spoken((item.content or {})["register"]["name"], language)
     except NotFound:
         pass
@@ -193,7 +192,7 @@ def value_out(value: Value, definition: Definition | None, language: str, versio
     }
 
 
-def card(receipt: str) -> dict[str, Any]:
+def note(receipt: str) -> dict[str, Any]:
     """The note to save with a receipt."""
     title = TITLES[languages.pick(TITLES, front.wanted())]
     groups = receipt.split()

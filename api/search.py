@@ -7,15 +7,15 @@ when its words show risk the help card comes with the answer, with an empty one 
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, current_app, g, jsonify, request
+from flask import Response, current_app, jsonify
 from marshmallow import validate
 
-from api import front, paths
+from api import beside, front, paths
 from api.guard import Blueprint, make_cursor, open_cursor
 from api.lessons import Both, Brief, CatalogueQuery
 from api.shapes import reader, settings
 from api.support import Card
-from content import helpcard, languages, search, store, words
+from content import languages, search
 from content.failures import FieldError
 
 blp = Blueprint("search", __name__, url_prefix="/v1", description="Search over lessons and paths")
@@ -70,19 +70,6 @@ class Answer(ma.Schema):
     suggestions = ma.fields.List(ma.fields.Nested(Suggestion), metadata={"description": "topics, when nothing was found"})
 
 
-@blp.before_request
-def help_beside() -> None:
-    """A failure must not take away the help that the words ask for."""
-    if words.signs(request.args.get("q", "")[:1000]):
-        g.beside_failure = {"help": card(request.args.get("division", ""))}
-
-
-def card(division: str) -> dict[str, Any]:
-    """The help card for this reader, now."""
-    language = next(iter(front.wanted()), settings().language)
-    return helpcard.card(reader().current, division or settings().division or None, store.now(), language)
-
-
 @blp.get("/search")
 @blp.arguments(SearchQuery, location="query")
 @blp.alt_response(200, schema=Answer, description="What was found, best first")
@@ -109,7 +96,7 @@ def index(query: dict[str, Any]) -> Response:
         {
             "items": found.items,
             "next_cursor": make_cursor(found.next) if found.next else None,
-            "help": card(query.get("division", "")) if asked.signs else None,
+            "help": beside.card(query.get("division")) if asked.signs else None,
             "complete": current_app.extensions["index"].complete,
             "suggestions": [] if found.items or query.get("cursor") else search.suggestions(snapshot),
         }

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from content.definition import CHOICES, NUMBERS, Definition, Item, Number, Scale
-from content.failures import Conflict, FieldError, Invalid
+from content.failures import Conflict, Invalid
 from content.fhirjson import Json, Reader, names
 from content.fhirout import CANONICAL, canonical_url, coding, link_of, raw_codes
 from content.scoring import Result
@@ -31,17 +31,6 @@ class Answered(NamedTuple):
 def read_response(definition: Definition, resource: Json) -> Answered:
     """What a QuestionnaireResponse answers and claims. Items may be nested as the questionnaire has them or not. Raises `Invalid`
     with the JSON path of everything that is wrong, `Conflict("old_version")` when it names another version of ours."""
-    found, errors = look(definition, resource)
-    if errors:
-        raise Invalid(errors)
-    url, _, version = str(resource.get("questionnaire") or "").partition("|")
-    if url == canonical_url(definition.slug) and version not in ("", definition.version):
-        raise Conflict("old_version")
-    return found
-
-
-def look(definition: Definition, resource: Json) -> tuple[Answered, list[FieldError]]:
-    """As `read_response`, but what could be read beside what was wrong: an answer that calls for help counts in either case."""
     page = _Page(definition=definition, shown={link_of(definition, scale): scale for scale in definition.scales})
     if resource.get("resourceType") != "QuestionnaireResponse":
         page.error("resourceType", "not_one_of", choices="QuestionnaireResponse")
@@ -54,7 +43,12 @@ def look(definition: Definition, resource: Json) -> tuple[Answered, list[FieldEr
         if resource.get(key):
             page.refuse(key, key, "它会改变整份答卷的含义 it changes the meaning of the whole")
     page.items(resource, "", 1)
-    return Answered(page.answers, page.claims), page.errors
+    if page.errors:
+        raise Invalid(page.errors)
+    url, _, version = str(resource.get("questionnaire") or "").partition("|")
+    if url == canonical_url(definition.slug) and version not in ("", definition.version):
+        raise Conflict("old_version")
+    return Answered(page.answers, page.claims)
 
 
 @dataclass
