@@ -162,7 +162,7 @@ class EditIn(ma.Schema):
 class WithdrawIn(ma.Schema):
     note = ma.fields.String(
         required=True,
-        validate=[validate.Length(1, 500), Regexp(r"\s*\S")],
+        validate=[validate.Length(max=500), validate.Regexp(r"\s*\S")],
         metadata={"description": "why; staff read it in the list of recalls"},
     )
 
@@ -297,7 +297,10 @@ def lying(definition: Definition) -> dict[str, Any]:
         return {**row, "text": listed(one.text), "next_steps": steps}
 
     def norm(one: Norm) -> dict[str, Any]:
-        cuts = [{"band": code, "minimum": low, "maximum": high} for code, (low, high) in one.cuts.items()]
+        cuts = [
+            {"band": code, "minimum": low, "maximum": high}
+            for code, (low, high) in sorted(one.cuts.items(), key=lambda cut: cut[1])
+        ]
         row = {"minimum_age": one.minimum_age, "maximum_age": one.maximum_age, "sex": one.sex}
         return {**row, "mean": one.mean, "sd": one.sd, "cuts": cuts}
 

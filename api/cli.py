@@ -5,6 +5,7 @@ Commands other than `serve` work on the running service's database: the one in `
 """
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
@@ -108,14 +109,21 @@ def dry(command: Any) -> Any:
     return click.argument("path", type=click.Path(exists=True, path_type=Path))(command)
 
 
+def spoken() -> tuple[str, str]:
+    """Languages of what imports tell, the console's first (POSIX: LC_ALL, then LC_MESSAGES, then LANG); Chinese unless it says
+    English."""
+    said = next((value for name in ("LC_ALL", "LC_MESSAGES", "LANG") if (value := os.environ.get(name))), "")
+    return ("en", "zh-Hans") if said.startswith("en") else ("zh-Hans", "en")
+
+
 def report(rows: Iterable[dict[str, Any]], dry_run: bool, whole: bool = False) -> None:
     """The table at the end of an import; exit status 1 when anything was refused.
 
     What was read stands with what is in it where the row says so ("items", "languages", "scales": a questionnaire). What was
-    refused or skipped stands alone with its reason; one and the same warning of many files stands once, with how
-    many and the first of them. A row is {"source", "line"?, "outcome": new|changed|unchanged|refused|skipped, "key"?,
-    "messages"?: [{tag: text}]}. `whole`: one refused row kept all out. Not on a terminal, each line of the table is one line of
-    text.
+    refused or skipped stands alone with its reason, in the console's language; one and the same warning of many files stands
+    once, with how many and the first of them. A row is {"source", "line"?, "outcome": new|changed|unchanged|refused|skipped,
+    "key"?, "messages"?: [{tag: text}]}. `whole`: one refused row kept all out. Not on a terminal, each line of the table is one
+    line of text.
     """
     counts = dict.fromkeys(("new", "changed", "unchanged", "refused", "skipped"), 0)
     alone: list[tuple[str, str, str, str]] = []
@@ -126,7 +134,7 @@ def report(rows: Iterable[dict[str, Any]], dry_run: bool, whole: bool = False) -
         if "scales" in row:
             alone.append((row["source"], "", row["outcome"], contents(row)))
         for text in row.get("messages") or []:
-            reason = "  ".join(text[tag] for tag in ("zh-Hans", "en") if text.get(tag))
+            reason = next((text[tag] for tag in spoken() if text.get(tag)), "")
             if row["outcome"] in ("refused", "skipped"):
                 alone.append((row["source"], str(row.get("line") or ""), row["outcome"], reason))
             elif row["outcome"] != "unchanged":
@@ -156,11 +164,11 @@ def contents(row: dict[str, Any]) -> str:
     scales = [f"{code} {low} … {high}" for code, (low, high) in row["scales"].items()]
     tags = [tag for tag in languages.NAMES if tag in row["languages"]]
     others = len(row["languages"]) - len(tags)
-    spoken = [*tags, *([f"+ {others}"] if others else [])]
+    whole = [*tags, *([f"+ {others}"] if others else [])]
     parts = [
         f"{row['items']} 题 items",
         ", ".join(scales) or "没有分数 no scale",
-        ", ".join(spoken) or "没有完整语言 no language",
+        ", ".join(whole) or "没有完整语言 no language",
     ]
     return f"{row['key']}: {'; '.join(parts)}"
 

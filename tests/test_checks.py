@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 
-from content import checkfiles, checks, staff, store
+from api import cli
+from api.checkdesk import EditIn
+from content import checkfiles, checks, lessons, paths, staff, store
 from content.checks import Check
 from content.failures import Conflict, Forbidden
 from content.records import SYSTEM
 from tests.site import Site
-from tests.test_fhir import page
+from tests.test_fhir import page, read
+from tests.test_openapi import FACTS, TEXT, Walk
 
 LIBRARY = Path(checks.__file__).parent / "library"
 REGISTER = {
@@ -62,6 +65,118 @@ def test_an_editor_brings_a_questionnaire_without_a_shell(site: Site) -> None:
                     match=other.headers["ETag"])  # fmt: skip
     assert (bad.status_code, {e["field"] for e in bad.json()["errors"]}) == (422, {"item[0].linkId", "item[0].type"})
     assert site.get("/v1/staff/checks/mood", by=editor).headers["ETag"] == other.headers["ETag"]
+
+
+def said(text: str) -> list[dict[str, str]]:
+    return [{"language": "en", "text": text}, {"language": "zh-Hans", "text": f"{text}。"}]
+
+
+def band(code: str, low: float, high: float) -> dict[str, Any]:
+    steps = [{"language": "en", "steps": ["Sleep.", "Talk."]}]
+    return {"code": code, "minimum": low, "maximum": high, "text": said(code), "next_steps": steps}
+
+
+NORM = {"minimum_age": 132, "maximum_age": 155, "sex": "female", "mean": 3.5, "sd": 1.5}
+WHOLE = {
+    **REGISTER, "name": said("Mood"), "parental_notice": said("Nobody has to."), "critical_message": said("Thank you."),
+    "no_critical": "it has one", "ages": [132, 216], "expires_days": 7,
+    "total": {"name": said("All"), "of": ["some", "d"], "method": "sum_if_complete", "reverse": ["d"]},
+    "bands": [band("low", 0, 2), band("high", 2, 5)],
+    "norms": [{**NORM, "cuts": [{"band": "low", "minimum": 0, "maximum": 1}, {"band": "high", "minimum": 1, "maximum": 5}]}],
+    "subscales": [
+        {"code": "some", "name": said("Some"), "of": ["a", "c"], "method": "mean", "reverse": ["c"],
+         "bands": [band("fine", 0, 1.5), band("more", 1.5, 3)], "norms": [{**NORM, "sex": None, "cuts": []}]},
+    ],
+    "critical": [{"item": "a", "codes": ["z"], "at_least": None}, {"item": "c", "codes": [], "at_least": 2.5}],
+    "validity": [{"kind": "too_fast", "seconds": 15}, {"kind": "straight_line", "items": ["a", "c", "d"]}],
+    "items": [
+        {"item": "a", "text": said("How was it?"), "options": [{"code": c, "text": said(c)} for c in "xyz"], "ages": [132, 200],
+         "explanation": said("So it is.")},
+        {"item": "c", "control": "slider"},
+    ],
+}  # fmt: skip
+
+
+def test_what_staff_get_is_what_they_send(site: Site) -> None:
+    editor, rule = site.person("editor", "editor"), "/v1/staff/checks/{slug}"
+    when = {"enableWhen": [{"question": "a", "operator": "=", "answerCoding": {"code": "x"}}]}
+    bounds = [
+        {"url": f"http://hl7.org/fhir/StructureDefinition/{end}Value", "valueInteger": n} for end, n in (("min", 0), ("max", 3))
+    ]
+    asked = page({}, {"type": "display", "text": "Now"}, {"type": "integer", "extension": bounds}, {"type": "boolean", **when})
+    assert site.call("PUT", "/v1/staff/checks/mood/questionnaire", json=asked, by=editor).status_code == 201
+    first = site.get("/v1/staff/checks/mood", by=editor).json()
+    assert first["name"] == [{"language": "en", "text": "T"}]  # of the file's title, where there is no register
+    walk = Walk(site)
+    after = walk.send("PATCH", rule, WHOLE, editor, slug="mood")
+    got = walk.get(rule, by=editor, slug="mood")
+    assert got == after
+    assert {name: got[name] for name in WHOLE.keys() - {"items"}} == {k: v for k, v in WHOLE.items() if k != "items"}
+    rows = {row["item"]: row for row in got["items"]}
+    assert rows["a"] == WHOLE["items"][0] and rows["c"]["control"] == "slider"  # type: ignore[index]
+    assert [o["score"] for o in got["questions"][0]["options"]] == [0, 1, 2]
+    sent = {name: got[name] for name in EditIn().fields}
+    etag = site.get("/v1/staff/checks/mood", by=editor).headers["ETag"]
+    same = site.call("PATCH", "/v1/staff/checks/mood", json=sent, by=editor, match=etag)
+    assert (same.status_code, same.headers["ETag"], same.json()) == (200, etag, got)
+    sent["bands"][0]["text"][0]["text"] = "Quite fine"
+    more = site.call("PATCH", "/v1/staff/checks/mood", json=sent, by=editor, match=etag)
+    assert (more.json()["bands"][0]["text"][0]["text"], more.json()["revision"]) == ("Quite fine", got["revision"] + 1)
+    bare = [{"item": "a", "ages": None, "explanation": [], "text": []}, {"item": "c", "control": ""}]
+    gone = walk.send("PATCH", rule, {"items": bare}, editor, slug="mood")["items"]
+    assert [sorted(row) for row in gone] == [["item", "options", "text"], ["item", "text"], ["item", "text"], ["item", "text"]]
+    twice = {"items": [{"item": "a", "text": said("x")}, {"item": "a", "text": said("y")}]}
+    wrong = {"items": [{"item": "a", "options": [{"code": "w", "text": said("x")}]}, {"item": "nobody"}]}
+    for body, fields in ((twice, {"items.1.item"}), (wrong, {"items.0.options.0.code", "items.1.item"})):
+        reply = site.call("PATCH", "/v1/staff/checks/mood", json=body, by=editor, match=f'"{got["revision"] + 2}"')
+        assert (reply.status_code, {e["field"] for e in reply.json()["errors"]}) == (422, fields)
+    [line] = walk.get("/v1/staff/checks", by=editor)["items"]
+    assert line["name"] == WHOLE["name"]
+
+
+def test_a_recall_says_why_and_what_it_leaves_and_only_a_draft_is_discarded(site: Site) -> None:
+    walk, rule = Walk(site), "/v1/staff/checks/{slug}"
+    both, other, reader = site.person("both", "editor"), site.person("other", "reviewer"), site.person("reader", "counsellor")
+    checks.put_draft("mood", read(page({"required": True}, {"required": True})), None, SYSTEM)
+    walk.send("PATCH", rule, REGISTER, both, slug="mood")
+    path = release_path(site, "mood")
+    etag = site.get("/v1/staff/checks/mood", by=both).headers["ETag"]
+    used = site.call("DELETE", "/v1/staff/checks/mood", by=both, match=etag)
+    assert (used.status_code, used.json()["code"]) == (409, "in_use") and f"path {path}" in used.text
+    for verb, by in (("submit", both), ("approve", other), ("publish", other)):
+        walk.send("POST", f"{rule}/{verb}", {}, by, slug="mood")
+    etag = site.get("/v1/staff/checks/mood", by=both).headers["ETag"]
+    for body in ({}, {"note": ""}, {"note": " "}, {"note": "x" * 501}):
+        refused = site.call("POST", "/v1/staff/checks/mood/withdraw", json=body, by=other, match=etag)
+        assert (refused.status_code, [e["field"] for e in refused.json()["errors"]]) == (422, ["note"]), body
+    assert site.get("/v1/checks/mood").status_code == 200
+    gone = walk.send("POST", f"{rule}/withdraw", {"note": "wording hurt"}, other, slug="mood")
+    [told] = site.get("/v1/staff/recalls", by=reader).json()["items"]
+    assert {k: gone[k] for k in ("paths", "seasons", "lessons", "hidden")} == {
+        k: told[k] for k in ("paths", "seasons", "lessons", "hidden")
+    }
+    assert [(one["key"], one["published"]) for one in gone["paths"]] == [(path, False)]
+    etag = site.get("/v1/staff/checks/mood", by=both).headers["ETag"]
+    paths.edit(paths.by_slug(path).id, SYSTEM, {"begins_with": None}, {})
+    kept = site.call("DELETE", "/v1/staff/checks/mood", by=both, match=etag)
+    assert (kept.status_code, kept.json()["code"]) == (409, "in_use") and "versions" in kept.text
+    checks.put_draft("slip", read(page({})), None, SYSTEM)
+    etag = site.get("/v1/staff/checks/slip", by=both).headers["ETag"]
+    assert site.call("DELETE", "/v1/staff/checks/slip", by=reader, match=etag).status_code == 403
+    assert site.call("DELETE", "/v1/staff/checks/slip", by=both, match='"99"').status_code == 412
+    walk.send("DELETE", rule, None, both, 204, slug="slip")
+    assert site.get("/v1/staff/checks/slip", by=both).status_code == 404
+
+
+def release_path(site: Site, check: str) -> str:
+    """A draft of a path that begins with a check; returns its slug."""
+    for slug in ("one", "two"):
+        lessons.create(slug, FACTS, {"zh-Hans": TEXT}, SYSTEM)
+    about = {k: FACTS[k] for k in ("audiences", "stages", "topics")} | {
+        "pace": {"unit": "day", "from": "start"}, "steps": [{"lesson": "one", "at": 0}, {"lesson": "two", "at": 1}],
+        "begins_with": {"check": check, "bands": ["high"]},
+    }  # fmt: skip
+    return str(paths.create("week", about, {"zh-Hans": {"title": "一周", "summary": "一点"}}, SYSTEM).slug)
 
 
 def test_from_file_to_student_and_back(site: Site, tmp_path: Path) -> None:
@@ -208,6 +323,35 @@ def test_import_refuses_by_path_and_changes_nothing(clean: None, tmp_path: Path)
     assert {name: row["outcome"] for name, row in rows.items()} == expected
     assert "item[0].type" in rows["bad.json"]["messages"][0]["en"]
     assert [raw["slug"] for raw in Check.rows().find()] == ["good"]
+
+
+def test_an_import_says_each_thing_once_and_knows_its_own(clean: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    write(tmp_path, "download (1).json", page({}, url="urn:xinqiao:check:mood"))
+    write(tmp_path, "other.json", page({}, url="urn:xinqiao:check:Not A Slug"))
+    write(tmp_path, "poem.json", page({"type": "display"}, {"type": "string"}))
+    write(tmp_path, "dates.json", page(*[{"type": "date"}] * 8))
+    rows = {row["source"]: row for row in checkfiles.import_files(tmp_path, SYSTEM)}
+    assert {row["key"]: row["outcome"] for row in rows.values()} == {
+        "mood": "new", "other": "new", "poem": "refused", "dates": "refused"
+    }  # fmt: skip
+    assert checks.by_slug("mood").values()["name"] == {"en": "T"}
+    assert "calls for help at once" in str(rows["other.json"]["messages"])
+    assert "a question to answer" in rows["poem.json"]["messages"][0]["en"]
+    [reason] = rows["dates.json"]["messages"]
+    assert "item[0].type" in reason["en"] and "And 7 more: item[1].type" in reason["en"] and "另有 7 处" in reason["zh-Hans"]
+    for name in ("LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    for tongue, there, away in (("en_GB.UTF-8", "And 7 more", "另有"), ("C.UTF-8", "另有 7 处", "And 7")):
+        monkeypatch.setenv("LANG", tongue)
+        with pytest.raises(SystemExit):
+            cli.report(rows.values(), False)
+        out = capsys.readouterr().out
+        assert there in out and away not in out
+    write(tmp_path, "other.yaml", "name: {en: x}\ncritical: [{item: a, codes: [z]}]\n")
+    write(tmp_path, "download (1).yaml", "name: {en: x}\npurpose: knowledge\n")
+    rows = {row["source"]: row for row in checkfiles.import_files(tmp_path, SYSTEM)}
+    assert not any("calls for help" in str(row["messages"]) for row in rows.values() if row["outcome"] == "changed")
 
 
 def test_a_file_without_its_register_keeps_what_staff_entered(clean: None, tmp_path: Path) -> None:
