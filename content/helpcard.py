@@ -41,7 +41,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "title": "现在就可以找人说说",
         "lead": "心里难受的时候，不用一个人扛着。接电话的人会认真听你说，不会怪你。",
         "tonight": [
-            "找一个让你安心的人陪着：家人、老师、同学、邻居都可以。今晚尽量不要一个人待着。",
+            "找一个让你安心的人陪着：老师、亲人、同学、邻居，谁让你安心就找谁。今晚尽量不要一个人待着。",
             "如果担心自己会伤害自己，请把这件事直接告诉身边的大人，请他们陪着你，让周围安全一些。",
             "喝点温水，慢慢呼几口气，先安稳地过好今晚。别的事，明天和大人一起想办法。",
             "电话占线，就拨下一个，或过几分钟再拨。你没有打扰任何人。",
@@ -62,7 +62,7 @@ WORDS: dict[str, dict[str, Any]] = {
         "title": "You can talk to someone now",
         "lead": "When things hurt, you need not carry them alone. Whoever answers will listen and will not blame you.",
         "tonight": [
-            "Be with someone who makes you feel safe: family, a teacher, a friend, a neighbour. Try not to be alone tonight.",
+            "Be with whoever makes you feel safe: a teacher, a relative, a friend, a neighbour. Try not to be alone tonight.",
             "If you are afraid you might hurt yourself, tell an adult near you plainly; ask them to stay and make things safe.",
             "Drink some warm water, breathe out slowly, just get through tonight. The rest can be sorted out together tomorrow.",
             "If a line is busy, call the next one, or try again in a few minutes. You are not a bother to anyone.",

@@ -3,6 +3,7 @@
 import bisect
 import functools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -269,3 +270,18 @@ def test_a_quiz_has_one_right_answer_and_says_why(slug: str) -> None:
     # who misses what to do when someone does not want to live still reads where help is
     last = definition.index["crisis" if "parents" in slug else "friend"].explanation
     assert all(number in last[tag] for tag in BOTH for number in ("12356", "120", "110"))
+
+
+AFRAID = {"friendship", "talk-with-my-parents", "screen-use", "parental-burnout"}
+
+
+def test_who_is_afraid_is_told_first_what_fits_and_never_to_turn_to_whom_they_fear() -> None:
+    own = {slug: sidecar(slug)["critical_message"] for slug in CHECKS if "critical_message" in sidecar(slug)}
+    assert own.keys() >= AFRAID
+    for slug, texts in own.items():
+        assert texts.keys() == BOTH and made(slug).critical
+        for text in texts.values():
+            assert len(text) <= 160  # read in one breath, by someone who is afraid
+            assert slug not in AFRAID or ("110" in text and "12356" in text)
+    assert not re.search("爸|妈|父母|家长|家人|家里", own["talk-with-my-parents"]["zh-Hans"])
+    assert not re.search("parent|mother|father|family|home", own["talk-with-my-parents"]["en"])
