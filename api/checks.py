@@ -202,7 +202,7 @@ class AnswerIn(ma.Schema):
 
 class ScoreIn(ma.Schema):
     version = ma.fields.String(
-        validate=Regexp("^[0-9a-f]{64}$"), metadata={"description": "`version` of the definition answered"}
+        required=True, validate=Regexp("^[0-9a-f]{64}$"), metadata={"description": "`version` of the definition answered"}
     )
     division = ma.fields.String(validate=Regexp("^[0-9]{6}$"), metadata={"description": "for the help card", "example": "150603"})
     age_months = ma.fields.Integer(
@@ -316,7 +316,7 @@ def scored(payload: Mapping[str, Any], slug: str) -> Scored:
     """Score a `ScoreIn` against the published check; help stands beside the answer as beside each failure (`beside`). Raises
     `NotFound`, `Conflict("old_version")`, `Invalid`."""
     item, definition = checks.published_check(reader().current, slug)
-    if payload.get("version", definition.version) != definition.version:
+    if payload["version"] != definition.version:
         raise Conflict("old_version")
     answers, language = answers_of(payload), beside.language_of(item)
     about = scoring.About(**{name: payload.get(name) for name in ("age_months", "sex", "seconds")})

@@ -252,7 +252,7 @@ def test_every_failure_of_a_score_carries_help(library: Site) -> None:
     heavy = {"item": "heavy", "code": "right_now"}
 
     def refused(body: Any, status: int, code: str, **more: Any) -> dict[str, Any]:
-        reply = library.post(path, body, **more)
+        reply = library.post(path, {"version": whole["version"], **body} if isinstance(body, dict) else body, **more)
         assert (reply.status_code, reply.json()["code"]) == (status, code), reply.text
         assert "12356" in json.dumps(reply.json()["help"])
         return reply.json()  # type: ignore[no-any-return]
@@ -284,7 +284,9 @@ def test_languages_score_alike_and_nothing_is_kept(library: Site) -> None:
         for pick in (0, 1, -1):
             answers = codes({i["link_id"]: i["options"][pick]["code"] for i in asked})
             found = [
-                library.post(f"/v1/checks/{slug}/score", {"answers": a}, headers={"Accept-Language": tag}).json()
+                library.post(
+                    f"/v1/checks/{slug}/score", {"answers": a, "version": whole["version"]}, headers={"Accept-Language": tag}
+                ).json()
                 for a, tag in ((answers, "zh-CN"), (answers[::-1], "en"))
             ]
             assert [f["language"] for f in found] == ["zh-Hans", "en"]
@@ -339,10 +341,10 @@ def test_an_import_says_each_thing_once_and_knows_its_own(clean: None, tmp_path:
     assert "calls for help at once" in str(rows["other.json"]["messages"])
     assert "a question to answer" in rows["poem.json"]["messages"][0]["en"]
     [reason] = rows["dates.json"]["messages"]
-    assert "item[0].type" in reason["en"] and "And 7 more: item[1].type" in reason["en"] and "另有 7 处" in reason["zh-Hans"]
+    assert "item[0].type" in reason["en"] and "and 7 more: item[1].type" in reason["en"] and "另有 7 处" in reason["zh-Hans"]
     for name in ("LC_ALL", "LC_MESSAGES"):
         monkeypatch.delenv(name, raising=False)
-    for tongue, there, away in (("en_GB.UTF-8", "And 7 more", "另有"), ("C.UTF-8", "另有 7 处", "And 7")):
+    for tongue, there, away in (("en_GB.UTF-8", "and 7 more", "另有"), ("C.UTF-8", "另有 7 处", "and 7")):
         monkeypatch.setenv("LANG", tongue)
         with pytest.raises(SystemExit):
             cli.report(rows.values(), False)

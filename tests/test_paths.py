@@ -288,7 +288,9 @@ def test_a_score_offers_the_path_of_its_band_and_only_help_when_an_answer_is_cri
     site.refresh()
 
     def scored(a: str, b: str, **more: str) -> Any:
-        reply = site.post("/v1/checks/mood/score", {"answers": [{"item": "a", "code": a}, {"item": "b", "code": b}], **more})
+        version = site.get("/v1/checks/mood").json()["version"]
+        body = {"version": version, "answers": [{"item": "a", "code": a}, {"item": "b", "code": b}], **more}
+        reply = site.post("/v1/checks/mood/score", body)
         assert reply.status_code == 200, reply.text
         return reply.json()
 

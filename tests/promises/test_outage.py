@@ -218,7 +218,7 @@ def reads(stand: Stand) -> Callable[[int], dict[str, Callable[[], Answer]]]:
     ]  # fmt: skip
 
     def score() -> Answer:
-        answer = stand.call("POST", "/v1/checks/exam-stress/score", {"answers": answers})
+        answer = stand.call("POST", "/v1/checks/exam-stress/score", {"version": check["version"], "answers": answers})
         good = answer.status == 200 and answer.json()["help"]["emergency"]
         return answer if good else answer._replace(status=answer.status if answer.status != 200 else -1)
 
