@@ -285,6 +285,12 @@ def test_lists_over_http_say_how_many_a_filter_left_out_and_take_no_place(site: 
         assert site.get(f"{ask}&{name}=39.6").status_code == 422
 
 
+def test_a_check_that_is_gone_has_the_card_in_its_place(site: Site) -> None:
+    answer = site.get("/v1/checks/recalled", headers={"Accept-Language": "en"})
+    assert (answer.status_code, answer.json()["help"]["language"]) == (404, "en")
+    assert [row["number"] for row in answer.json()["help"]["emergency"]] == ["110", "120"]
+
+
 def test_help_answers_what_is_documented(site: Site) -> None:
     by, walk = site.person("edna", "editor"), Walk(site)
     noted = {**line(DAILY, "08:00", "22:00"), "note": {"zh-Hans": "节假日照常", "en": "on holidays too"}}
