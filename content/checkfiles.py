@@ -25,7 +25,7 @@ LEVELS = 6  # of folders
 SUFFIXES = (".json", ".jsonld", "")  # ReproSchema's own files often have no ending
 SHOWN = 6  # names in a list of what was skipped
 FHIR = "FHIR "
-MORE = ("另有 {} 处：{}", "And {} more: {}")
+MORE = ("（另有 {} 处：{}）", "(and {} more: {})")
 
 Found = tuple[Definition, tuple[str, ...]]
 Reader = Callable[[str, str, str], Found]
