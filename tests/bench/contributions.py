@@ -77,7 +77,12 @@ def publish() -> Definition:
     content = {
         "slug": definition.slug, "definition": to_json(definition), "definition_version": definition.version, "lessons": [],
         "expires_days": 14, "number": 1,
-        "register": {"stages": ["junior", "senior"], "purpose": "self_check", "languages": ["zh-Hans"], "audiences": ["student"]},
+        "published_at": "",
+        "register": {
+            "name": {}, "source": "", "rights": "own", "audiences": ["student"], "stages": ["junior", "senior"], "ages": [],
+            "languages": ["zh-Hans"], "validated": False, "purpose": "self_check", "approver": "", "parental_notice": {},
+            "critical_message": {}, "evidence": "",
+        },
     }  # fmt: skip
     store.transaction(lambda session: published.release(session, [published.Item("check", definition.slug, ANY, content)]))
     return definition
