@@ -14,7 +14,7 @@ from marshmallow import validate
 from api.auth import aside
 from api.guard import Blueprint
 from api.shapes import SLUG, Regexp, reader, settings
-from content import catalogue, checks, counting, rounds, store
+from content import catalogue, checks, counting, menu, rounds, store
 from content.failures import Conflict, FieldError, Invalid, NotFound, invalid
 from content.published import Snapshot
 from content.vocabulary import STAGES
@@ -73,16 +73,16 @@ class ContributeIn(Staged):
 
 
 class CheckInIn(Staged):
-    what = ma.fields.String(required=True, validate=validate.OneOf([*counting.HABITS, "lesson"]))
+    what = ma.fields.String(required=True, validate=validate.OneOf([*menu.HABITS, "lesson"]))
     lesson = ma.fields.String(validate=SLUG, metadata={"description": "the lesson's slug, when that is `what`"})
-    answer = ma.fields.String(required=True, validate=validate.OneOf(counting.DONE))
+    answer = ma.fields.String(required=True, validate=validate.OneOf(menu.DONE))
 
 
 class ReturnIn(Anonymous):
     bucket = ma.fields.Integer(
         required=True,
         strict=True,
-        validate=validate.OneOf(counting.AGES),
+        validate=validate.OneOf(menu.AGES),
         metadata={"description": "age of the installation in days: 0, 1-6 (1), 7-29 (7), 30-89 (30), 90 and more (90)"},
     )
 
@@ -91,7 +91,7 @@ class CountedOut(ma.Schema):
     counted = ma.fields.Boolean(metadata={"description": "false: this nonce was counted before"})
 
 
-def counted(nonce: str, contribution: counting.Contribution, code: str | None = None) -> Response:
+def counted(nonce: str, contribution: menu.Contribution, code: str | None = None) -> Response:
     """Count it and say whether this was the first time."""
     with aside():
         first = counting.count(settings(), nonce, contribution, code)
@@ -120,13 +120,13 @@ def contribute(payload: dict[str, Any], slug: str) -> Response:
         told = {row["scale"]: row["band"] for row in payload["bands"]}
         if len(told) != len(payload["bands"]):
             raise invalid("bands", "exists", what="scale")
-        return counted(payload["nonce"], counting.of_check(settings(), definition, register["stages"], told, *place))
+        return counted(payload["nonce"], menu.of_check(settings(), definition, register["stages"], told, *place))
     if payload["bands"]:
         raise invalid("bands", "unknown_field")
     if "core" not in payload:
         raise invalid("core", "required")
     core = payload["core"]["correct"], payload["core"]["answered"]
-    found = counting.of_quiz(settings(), definition, register["stages"], *core, *place)
+    found = menu.of_quiz(settings(), definition, register["stages"], *core, *place)
     if code is None:
         return counted(payload["nonce"], found)
     chosen = rounds.lookup(settings(), code)
@@ -136,7 +136,7 @@ def contribute(payload: dict[str, Any], slug: str) -> Response:
         raise NotFound("unknown_code")
     if chosen.version != definition.version:
         raise Conflict("old_version")
-    sampled = counting.of_round(chosen.id, chosen.division, chosen.groups, found)
+    sampled = menu.of_round(chosen.id, chosen.division, chosen.groups, found)
     return counted(payload["nonce"], sampled, rounds.read(code))
 
 
@@ -156,7 +156,7 @@ def check_in(payload: dict[str, Any]) -> Response:
         if not asks(reader().current, payload["lesson"]):
             raise invalid("lesson", "unknown_reference", value=payload["lesson"])
         what = f"lesson:{payload['lesson']}"
-    told = counting.of_habit(settings(), what, payload["answer"], payload.get("division"), payload.get("stage"))
+    told = menu.of_habit(settings(), what, payload["answer"], payload.get("division"), payload.get("stage"))
     return counted(payload["nonce"], told)
 
 
@@ -177,4 +177,4 @@ def come_back(payload: dict[str, Any]) -> Response:
     Said once, the first time the app is opened in an age bucket of its installation: a bucket's count over that of bucket 0 is
     the share that came back. No phone is told from another.
     """
-    return counted(payload["nonce"], counting.of_return(settings(), payload["bucket"], payload.get("division")))
+    return counted(payload["nonce"], menu.of_return(settings(), payload["bucket"], payload.get("division")))

@@ -39,11 +39,10 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from content import divisions, sealed, store
-from content.definition import Definition
-from content.failures import FieldError, Invalid, NotFound, Unavailable, invalid
+from content import sealed, store
+from content.failures import NotFound, Unavailable, invalid
+from content.menu import Contribution, Menu
 from content.settings import Settings
-from content.vocabulary import STAGES, Stage
 
 GROUP = 64  # contributions in one transaction
 TRIES = 8  # of one group, when others keep bringing the same nonces
@@ -51,25 +50,6 @@ TURN = 0.3  # seconds to wait for the other processes of this machine
 STEP = 2048  # bytes; a sealed tally is a multiple of it, so that its size tells little
 NONCE = re.compile("([0-9]{8})-[0-9a-f]{32}")
 DUPLICATE = 11000  # MongoDB's code
-
-
-class Menu(NamedTuple):
-    """All that may ever be counted of a subject, from its definition and never from data."""
-
-    groups: tuple[str, ...]
-    scales: Mapping[str, tuple[str, ...]]
-    """Columns by scale."""
-
-
-class Contribution(NamedTuple):
-    """One person's part: a group and, for some scales of the menu, a column; `sums` are added up beside."""
-
-    subject: str
-    division: str
-    group: str
-    columns: Mapping[str, str]
-    sums: Mapping[str, int]
-    menu: Menu
 
 
 class Tally(NamedTuple):
@@ -383,107 +363,3 @@ def leave(session: ClientSession, tally: Tally, rows: Mapping[str, Mapping[str, 
         TallyRow.rows().update_one(match, {"$set": {"sealed": _seal({"menu": menu, "rows": rows})}}, session=session)
     else:
         TallyRow.rows().delete_one(match, session=session)
-
-
-# --- what may be counted ---------------------------------------------------------------------------------------------
-
-ALL, UNTOLD, NONE = "all", "unknown", "none"
-"""Group of a subject without stages; of who does not tell theirs; column of who has no band."""
-HABITS = ("talk_15", "sport_60")  # 两个一: fifteen minutes of talk, one hour of sport
-DONE = ("did", "partly", "not_yet")
-AGES = (0, 1, 7, 30, 90)  # days: each bucket of an installation's age begins there
-CORE = "core"
-
-
-def groups_of(stages: Iterable[str]) -> tuple[str, ...]:
-    """The groups of a subject whose stages are these texts of `Stage`: stages without grades, and who does not tell."""
-    named = {Stage.parse(text).stage for text in stages}
-    return (*(stage for stage in STAGES if stage in named), UNTOLD) if named else (ALL,)
-
-
-def group_of(groups: Sequence[str], stage: str | None) -> str:
-    """The group of a person at this stage. Raises `Invalid` for one that the subject is not for."""
-    if groups == (ALL,):
-        return ALL
-    if stage is None:
-        return UNTOLD
-    if stage not in groups:
-        raise invalid("stage", "not_one_of", choices=", ".join(groups))
-    return stage
-
-
-def place(settings: Settings, division: str | None) -> str:
-    """The division to count for: a county in force within the service's reach (or what has no counties below it); the
-    service's own when none is told. Raises `Invalid`."""
-    if not division:
-        return settings.division or divisions.COUNTRY
-    code = divisions.check(division, "division")
-    if not divisions.within(code, settings.division) or divisions.children(code):
-        raise invalid("division", "not_counted", value=code, reach=settings.division or divisions.COUNTRY)
-    return code
-
-
-def of_check(
-    settings: Settings,
-    definition: Definition,
-    stages: Iterable[str],
-    bands: Mapping[str, str | None],
-    division: str | None,
-    stage: str | None,
-) -> Contribution:
-    """A self-check's bands by scale (None or absent: none). Raises `Invalid` that names every scale or band it does not know."""
-    scales = {scale.code: (*(band.code for band in scale.bands), NONE) for scale in definition.scales if scale.bands}
-    known = {"choices": ", ".join(scales)}
-    wrong = [FieldError(f"bands.{code[:80]}", "not_one_of", known) for code in bands if code not in scales]
-    wrong += [
-        FieldError(f"bands.{code}", "not_one_of", {"choices": ", ".join(scales[code])})
-        for code, band in bands.items()
-        if code in scales and (band or NONE) not in scales[code]
-    ]
-    if wrong:
-        raise Invalid(wrong)
-    groups = groups_of(stages)
-    columns = {code: bands.get(code) or NONE for code in scales}
-    subject = f"check:{definition.slug}@{definition.version[:16]}"
-    return Contribution(subject, place(settings, division), group_of(groups, stage), columns, {}, Menu(groups, scales))
-
-
-def of_quiz(
-    settings: Settings,
-    definition: Definition,
-    stages: Iterable[str],
-    correct: int,
-    answered: int,
-    division: str | None,
-    stage: str | None,
-) -> Contribution:
-    """An open quiz: how many core answers were right, of how many answered. Core questions are those of the scale "core", without
-    one those of the total. Raises `Invalid`."""
-    core = definition.scale.get(CORE) or definition.total
-    most = len({item.link_id for item in definition.leaves(core)}) if core else 0
-    if not 0 <= correct <= answered <= most:
-        raise invalid("core", "out_of_range", reason=f"0 ≤ correct ≤ answered ≤ {most}")
-    groups = groups_of(stages)
-    menu = Menu(groups, {CORE: tuple(str(number) for number in range(most + 1))})
-    subject, sums = f"quiz:{definition.slug}@{definition.version[:16]}", {"correct": correct, "answered": answered}
-    return Contribution(subject, place(settings, division), group_of(groups, stage), {CORE: str(correct)}, sums, menu)
-
-
-def of_round(round_id: str, division: str, groups: tuple[str, ...], quiz: Contribution) -> Contribution:
-    """A sampled round's quiz: the same answers under the round's subject, in the round's division and groups; whose stage is none
-    of these (ALL and UNTOLD stand last) is in the last."""
-    group = quiz.group if quiz.group in groups else groups[-1]
-    return quiz._replace(subject=f"round:{round_id}", division=division, group=group, menu=quiz.menu._replace(groups=groups))
-
-
-def of_habit(settings: Settings, what: str, answer: str, division: str | None, stage: str | None) -> Contribution:
-    """A check-in: of `HABITS`, or "lesson:<slug>" the day after a lesson's small thing to try. Raises `Invalid`."""
-    menu = Menu((*STAGES, UNTOLD), {"done": DONE})
-    subject = what if what.startswith("lesson:") else f"habit:{what}"
-    return Contribution(subject, place(settings, division), group_of(menu.groups, stage), {"done": answer}, {}, menu)
-
-
-def of_return(settings: Settings, age: int, division: str | None) -> Contribution:
-    """A phone was opened in this age bucket of its installation, told once a bucket: buckets over bucket 0 is who came back."""
-    menu = Menu((ALL,), {"age": tuple(map(str, AGES))})
-    return Contribution("return", place(settings, division), ALL, {"age": str(age)}, {}, menu)

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import mongoengine as me
 
-from content import checks, counting, records, store
+from content import checks, counting, menu, records, store
 from content.failures import NotFound, invalid
 from content.published import Snapshot
 from content.registrations import _READ_AS, ALPHABET
@@ -97,13 +97,13 @@ def make(
         raise invalid("slug", "unknown_reference", value=slug) from None
     if register["purpose"] != "knowledge":
         raise invalid("slug", "unknown_reference", value=slug)
-    place, first = counting.place(settings, division), today(settings)
+    place, first = menu.place(settings, division), today(settings)
     if not first <= closes_on <= first + LONGEST:
         raise invalid("closes_on", "out_of_range", reason=f"{first} – {first + LONGEST}")
     low, high = SIZE
     if not low <= size <= high:
         raise invalid("size", "out_of_range", reason=f"{low}–{high}")
-    groups = list(counting.groups_of(stages or register["stages"]))
+    groups = list(menu.groups_of(stages or register["stages"]))
     found = RoundRow(
         slug=slug, version=definition.version, division=place, groups=groups, size=size, closes_on=closes_on.isoformat()
     )

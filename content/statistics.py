@@ -35,7 +35,8 @@ import mongoengine as me
 from pymongo.client_session import ClientSession
 
 from content import counting, rounds, store
-from content.counting import NONE, Menu, TallyRow, week_of
+from content.counting import TallyRow, week_of
+from content.menu import CORE, NONE, Menu
 from content.settings import Settings
 
 CELL = 10  # persons; the least that any number told is about
@@ -99,7 +100,7 @@ def protect(menu: Menu, rows: Mapping[str, Row], *, quiz: bool = False, cell: in
     runs = _runs(groups, persons, cell)
     told = tuple(Group(run, sum(persons[group] for group in run)) for run in runs)
     if quiz:
-        questions = len(menu.scales.get(counting.CORE, ())) - 1
+        questions = len(menu.scales.get(CORE, ())) - 1
         return Table(n, told, (), _shares(runs, rows, questions, cell))
     scales = []
     for name, columns in menu.scales.items():

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from content import checkfiles, checks, counting, rounds, statistics, store
+from content import checkfiles, checks, menu, rounds, statistics, store
 from content.records import Audit
 from content.rounds import Code, RoundRow
 from tests.site import PASSWORD, Clock, Site
@@ -85,7 +85,7 @@ def test_from_the_codes_to_the_share_of_right_answers(quiz: Site, clock: Clock) 
     (table,) = quiz.get("/v1/staff/statistics", by="plan").json()["items"]
     assert (table["subject"], table["n"], table["scales"]) == (found["subject"], 30, [])
     _, definition = checks.published_check(quiz.reader.current, QUIZ)
-    core = len(counting.of_quiz(quiz.settings, definition, [], 0, 0, None, None).menu.scales[counting.CORE]) - 1
+    core = len(menu.of_quiz(quiz.settings, definition, [], 0, 0, None, None).menu.scales[menu.CORE]) - 1
     assert [(row["n"], row["least"], row["most"]) for row in table["shares"]] == [(30, round(300 / core), round(300 / core))]
     token = quiz.post("/v1/staff/session", {"name": reviewer, "password": PASSWORD}).json()["access_token"]
     quiz.tokens[reviewer] = token

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 
 from content import counting, sealed, statistics, store
-from content.counting import Menu, TallyRow
+from content.counting import TallyRow
 from content.failures import Unavailable
+from content.menu import AGES, ALL, Contribution, Menu
 from content.settings import Settings
 from content.statistics import Group, Release, ScaleRow, Share, protect
 from tests.promises.report import Measured
@@ -195,10 +196,10 @@ def test_nothing_changes_a_released_table() -> None:
 
 
 def test_from_phones_to_the_plan_office(site: Site, clock: Clock, settings: Settings) -> None:
-    menu = Menu((counting.ALL,), {"age": tuple(map(str, counting.AGES))})
+    menu = Menu((ALL,), {"age": tuple(map(str, AGES))})
     today = f"{store.now().astimezone(UTC) + timedelta(hours=8):%Y%m%d}"
     for number in range(40):
-        part = counting.Contribution("return", "150603", counting.ALL, {"age": "0" if number < 25 else "7"}, {}, menu)
+        part = Contribution("return", "150603", ALL, {"age": "0" if number < 25 else "7"}, {}, menu)
         assert counting.count(settings, f"{today}-{number:032x}", part)
     site.person("plan", "plan_office", division="150603")
     site.person("far", "commission", division="150602")
