@@ -248,9 +248,9 @@ def _formula(definition: Definition, scale: Scale) -> str:
     turns: dict[tuple[Number, str], list[Item]] = {}
     for item in items:
         if item.link_id in scale.reverse:  # an option without a score adds nothing from this end either
-            counts = "answer.weight().exists()" if any(o.score is None for o in item.options) else "answer.exists()"
-            turns.setdefault((sum(item.ends), counts), []).append(item)
-    terms += [("", f"{_real(turn)} * {of(some, f' and {counts}')}.count()") for (turn, counts), some in turns.items() if turn]
+            told = "answer.weight().exists()" if any(o.score is None for o in item.options) else "answer.exists()"
+            turns.setdefault((sum(item.ends), told), []).append(item)
+    terms += [("", f"{_real(turn)} * {of(some, f' and {told}')}.count()") for (turn, told), some in turns.items() if turn]
     terms += [("", f"%{_variable(definition, below)}.sum()") for below in scales]
     sums = "".join(f" {sign or '+'} {term}" for sign, term in sorted(terms)).removeprefix(" + ")
     counts = [f"{of(items, ' and answer.exists()')}.count()"] if items else []

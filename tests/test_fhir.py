@@ -2,13 +2,14 @@
 
 import copy
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from content import definition as definitions
-from content import scoring
+from content import fhirpath, scoring
 from content.definition import Definition
 from content.failures import Invalid
 from content.fhir import MAX_DEPTH, parse, read_questionnaire
@@ -126,7 +127,7 @@ def page(*items: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A Questionnaire; items without one get linkIds a, b, c, … and are choices from 0 to 2."""
     made = []
     for n, item in enumerate(items):
-        base: dict[str, Any] = {"linkId": "abcdefgh"[n], "text": "Q", "type": "choice"}
+        base: dict[str, Any] = {"linkId": "abcdefgh"[n] if n < 8 else "", "text": "Q", "type": "choice"}
         if item.get("type", "choice") == "choice" and "answerValueSet" not in item:
             base["answerOption"] = [coding("x", 0), coding("y", 1), coding("z", 2)]
         made.append({k: v for k, v in (base | item).items() if v is not None})
@@ -233,6 +234,52 @@ def test_a_total_that_is_a_sum_is_taken(expression: str, variables: tuple[str, .
 )
 def test_a_total_that_is_no_sum_is_refused_by_name(expression: str) -> None:
     assert refused(page({}, {}, total(expression))) == {("item[2].extension[0].valueExpression", "unsupported")}
+
+
+WIDE = "%resource.item" + ".select(%resource.item)" * 12 + ".count()"
+
+
+@pytest.mark.parametrize(
+    ("expression", "variables", "reason"),
+    [
+        ("(1).repeat($this + 1).count()", (), "takes too long"),
+        ("%resource.item.select(%resource.item.where(%resource.item.where(%resource.item.exists()))).count()", (),
+         "too long"),
+        (WIDE, (), ""),
+        ("%resource.item.select(%resource.descendants()).count()", (), "0 nodes"),
+        ("%resource.item.combine(%resource.item).count()", (), "combine()"),
+        ("%v31.count()", tuple(f"v{n + 1}=%v{n} | %v{n}" if n else "v1=1" for n in range(31)), "> 30 variables"),
+        ("%v16", ("v0=9", *(f"v{n + 1}=%v{n} * %v{n}" for n in range(16))), "too large"),
+        ("%resource.item.aggregate($total + $total, 'aaaa')", (), "> 10000 characters"),
+        ("9" * 4000, (), "too large"),
+        ("now/**/()", (), "now()"),
+    ],
+)  # fmt: skip
+def test_an_expression_that_runs_away_is_stopped(
+    expression: str, variables: tuple[str, ...], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fhirpath, "ONE", 0.2)
+    value = page(*({"linkId": f"q{n}"} for n in range(60)), total(expression, *variables))
+    with pytest.raises(Invalid) as caught:
+        read_questionnaire(json.dumps(value))
+    assert reason in caught.value.errors[0].messages["en"]
+
+
+def test_many_questions_have_their_total_in_little_time() -> None:
+    """490 ordinary ones; and parts of many."""
+    every = total("%resource.item.answer.weight().sum()")
+    begun = time.thread_time()
+    made = read(page(*({"linkId": f"q{n}"} for n in range(490)), every))
+    used = time.thread_time() - begun
+    print(f"490 questions: {used:.1f} s")
+    assert made.total and (len(made.total.of), made.total.method) == (490, "sum")
+    assert used < 5
+    # a part of many questions is found too, and one that is left out for one answer of one question is not taken for it
+    half = total("%resource.item.where(linkId >= 'q30').answer.weight().sum()")
+    made = read(page(*({"linkId": f"q{n}"} for n in range(60)), half))
+    assert made.total and made.total.of == tuple(f"q{n}" for n in range(60) if f"q{n}" >= "q30")
+    odd = "%resource.item.where(linkId != 'q41' or answer.value.code != 'y').answer.weight().sum()"
+    assert refused(page(*({"linkId": f"q{n}"} for n in range(60)), total(odd)))
 
 
 def test_several_totals_are_scales_and_the_widest_is_the_total() -> None:
