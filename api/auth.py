@@ -167,6 +167,7 @@ POLICY: dict[str, Rule] = {
     "staff_checks.put_questionnaire": staff("check.write"),
     "staff_checks.edit": staff("check.write"),
     "staff_checks.submit": staff("check.write"),
+    "staff_checks.send_back": staff("check.approve"),
     "staff_checks.approve": staff("check.approve"),
     "staff_checks.publish": staff("check.publish"),
     "staff_checks.withdraw": staff("check.publish"),

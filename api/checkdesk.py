@@ -16,7 +16,7 @@ from api import desk
 from api.auth import actor, allowed, own
 from api.guard import Blueprint, cursor_of, if_match, next_page, tagged
 from api.shapes import Paging, Real, Regexp, Tag, by_language, listed, reader
-from content import checking, checks, fhir, reviewing, rules, upkeep
+from content import checking, checks, fhir, publishing, reviewing, rules, upkeep
 from content.checks import PURPOSES, RIGHTS, Check
 from content.definition import CONTROLS, KINDS, METHODS, OLDEST, SEXES, Band, Definition, Item, Norm, Scale, Validity
 from content.failures import Forbidden
@@ -159,11 +159,11 @@ class EditIn(ma.Schema):
         unknown = ma.RAISE
 
 
-class WithdrawIn(ma.Schema):
+class NoteIn(ma.Schema):
     note = ma.fields.String(
         required=True,
         validate=[validate.Length(max=500), validate.Regexp(r"\s*\S")],
-        metadata={"description": "why; staff read it in the list of recalls"},
+        metadata={"description": "why; staff read it"},
     )
 
     class Meta:
@@ -206,6 +206,7 @@ class Standing(ma.Schema):
     slug = ma.fields.String()
     revision = ma.fields.Integer(metadata={"description": "the ETag"})
     state = ma.fields.String(validate=validate.OneOf(STATES))
+    note = ma.fields.String(metadata={"description": "the word of whoever sent it back or recalled it"})
     approved_by = ma.fields.String(allow_none=True, metadata={"description": "id"})
     version = ma.fields.String(allow_none=True, metadata={"description": "that readers see; null when they see none"})
     number = ma.fields.Integer(metadata={"description": "how many versions have been published"})
@@ -475,6 +476,16 @@ def approve(slug: str) -> Response:
     return answered(checks.approve(own(Check, slug, "check.approve").id, actor().id, revision))
 
 
+@blp.post("/checks/<string:slug>/send-back")
+@blp.arguments(NoteIn)
+@blp.alt_response(200, schema=CheckOut, description="A draft again")
+def send_back(payload: dict[str, Any], slug: str) -> Response:
+    """Send back to its authors, with a word on why"""
+    revision = if_match()
+    check = own(Check, slug, "check.approve")
+    return answered(publishing.send_back(Check, check.id, ANY, actor().id, payload["note"], revision))
+
+
 @blp.post("/checks/<string:slug>/publish")
 @blp.alt_response(200, schema=CheckOut, description="Published")
 def publish(slug: str) -> Response:
@@ -484,7 +495,7 @@ def publish(slug: str) -> Response:
 
 
 @blp.post("/checks/<string:slug>/withdraw")
-@blp.arguments(WithdrawIn)
+@blp.arguments(NoteIn)
 @blp.alt_response(200, schema=WithdrawnOut, description="Recalled")
 def withdraw(payload: dict[str, Any], slug: str) -> Response:
     """Recall: no phone gets it from its next request on

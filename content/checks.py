@@ -465,6 +465,7 @@ def stood(check: Check) -> dict[str, Any]:
     stand = check.stands[ANY]
     return {
         "state": stand.state,
+        "note": stand.note or "",
         "approved_by": stand.approved_by,
         "version": stand.version,
         "number": stand.number,

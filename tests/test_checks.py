@@ -200,6 +200,11 @@ def test_from_file_to_student_and_back(site: Site, tmp_path: Path) -> None:
     assert (alone.status_code, alone.json()["code"]) == (403, "second_person")
     early = site.post("/v1/staff/checks/mood/publish", by=reviewer, match=sent.headers["ETag"])
     assert (early.status_code, early.json()["code"]) == (409, "wrong_state")
+    silent = site.post("/v1/staff/checks/mood/send-back", {"note": " "}, by=reviewer, match=sent.headers["ETag"])
+    assert silent.status_code == 422
+    back = site.post("/v1/staff/checks/mood/send-back", {"note": "softer"}, by=reviewer, match=sent.headers["ETag"])
+    assert (back.json()["state"], back.json()["note"]) == ("draft", "softer")
+    sent = site.post("/v1/staff/checks/mood/submit", by=both, match=back.headers["ETag"])
     good = site.post("/v1/staff/checks/mood/approve", by=reviewer, match=sent.headers["ETag"])
     out = site.post("/v1/staff/checks/mood/publish", by=reviewer, match=good.headers["ETag"])
     assert out.json()["state"] == "published", out.text
