@@ -25,6 +25,7 @@ LEVELS = 6  # of folders
 SUFFIXES = (".json", ".jsonld", "")  # ReproSchema's own files often have no ending
 SHOWN = 6  # names in a list of what was skipped
 FHIR = "FHIR "
+BROKEN = "broken"
 MORE = ("（另有 {} 处：{}）", "(and {} more: {})")
 
 Found = tuple[Definition, tuple[str, ...]]
@@ -50,8 +51,9 @@ def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[st
     kinds: dict[Path, str] = {}
     valuesets = []
     for file in dict.fromkeys([*files, *beside]):
-        node = _node(file)
-        kinds[file] = _kind(file, node)
+        linked = file.is_symlink() and file != path  # nobody's folder leads elsewhere
+        node = None if linked else _node(file)
+        kinds[file] = "link" if linked else _kind(file, node)
         slugs[file] = own_slug(node) or slug_of(file.stem)
         if node is not None and kinds[file] in (f"{FHIR}ValueSet", f"{FHIR}CodeSystem"):
             valuesets.append(node)
@@ -65,7 +67,7 @@ def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[st
         if kind == "Activity":
             key = slug_of(file.stem.lower().removesuffix("_schema"))
             read = functools.partial(_activity, file, root)
-        elif kind == f"{FHIR}Questionnaire" or (kind == "JSON" and not (activities and path.is_dir())) or path.is_file():
+        elif path.is_file() or kind in (f"{FHIR}Questionnaire", BROKEN) or (kind == "JSON" and not activities):
             key = slugs[file]
             read = functools.partial(_questionnaire, file, valuesets)
         elif kind.startswith(FHIR) and file.parent == path:
@@ -77,7 +79,7 @@ def import_files(path: Path, by: str, dry_run: bool = False) -> Iterator[dict[st
                 rest.setdefault(kind, []).append(source)
             continue
         row: dict[str, Any] = {"source": source, "key": key}
-        if (first := taken.setdefault(key, source)) != source:
+        if kind != BROKEN and (first := taken.setdefault(key, source)) != source:
             double = FieldError(source, "exists", {"what": f"{key} ({first})"})
             yield row | {"outcome": "refused", "messages": [double.messages]}
             continue
@@ -97,6 +99,12 @@ def _told(file: Path, key: str, read: Reader, by: str, dry_run: bool) -> dict[st
         return {"outcome": "refused", "messages": _reasons(getattr(failure, "errors", [])) or [failure.messages]}
     except OSError as error:
         return {"outcome": "refused", "messages": [_said(f"读不了：{error.strerror}", f"cannot be read: {error.strerror}")]}
+    except Exception as error:  # a fault of ours in one file must not keep the others out
+        name = f"{file.name}: internal, {type(error).__name__}"
+        return {
+            "outcome": "refused",
+            "messages": [_said(f"{name}：程序没有料到，请把文件发给我们", f"{name}: not foreseen, please send it")],
+        }
     return {
         "outcome": outcome,
         "messages": [_said("", text) for text in warnings],
@@ -149,8 +157,8 @@ def _node(file: Path) -> dict[str, Any] | None:
 
 
 def _kind(file: Path, node: dict[str, Any] | None) -> str:
-    """What a file is: "FHIR " with its resourceType, a ReproSchema category, "JSON" for what looks so and is neither, else its
-    ending."""
+    """What a file is: "FHIR " with its resourceType, a ReproSchema category, "JSON" for what is neither, `BROKEN` for what
+    ought to be JSON, else its ending."""
     if node is not None:
         resource = node.get("resourceType")
         if isinstance(resource, str) and resource.isalnum():
@@ -159,7 +167,7 @@ def _kind(file: Path, node: dict[str, Any] | None) -> str:
         return said if said in ("Activity", "Item", "ResponseOption", "Protocol") else "JSON"
     if file.is_dir():
         return "folder"
-    return "JSON" if file.suffix in (".json", ".jsonld") else file.suffix[1:] or "file"
+    return BROKEN if file.suffix in (".json", ".jsonld") or file.name.endswith("_schema") else file.suffix[1:] or "file"
 
 
 def _places(sources: list[str]) -> str:
@@ -197,7 +205,8 @@ def _import_one(file: Path, slug: str, read: Reader, by: str, dry_run: bool) -> 
     sidecar = _sidecar(file.with_suffix(".yaml"))
     language = first = ""
     if sidecar is not None:
-        language, first = str(sidecar.pop("language", "") or ""), str(next(iter(sidecar.get("languages") or []), ""))
+        spoken = sidecar.get("languages")
+        language, first = str(sidecar.pop("language", "") or ""), str(spoken[0]) if isinstance(spoken, list) and spoken else ""
     definition, warnings = read(slug, language, first)
     stands = Check.rows().find_one({"slug": slug})
     if sidecar is not None:
@@ -213,7 +222,7 @@ def _import_one(file: Path, slug: str, read: Reader, by: str, dry_run: bool) -> 
 
 def _sidecar(file: Path) -> dict[str, Any] | None:
     """The register file as plain values; None when there is none. Raises `Invalid` that names the line."""
-    return yaml_mapping(file, SIDECAR_LIMIT) if file.is_file() else None
+    return yaml_mapping(file, SIDECAR_LIMIT) if file.is_file() and not file.is_symlink() else None
 
 
 def load_library(folder: Path, settings: Settings) -> int:

@@ -20,6 +20,7 @@ from content.vocabulary import Stage
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 SLUG_LIMIT = 80  # characters
+YAML_DEPTH = 64  # levels, as of JSON (`fhirjson.MAX_DEPTH`); reading takes quadratic time over them
 
 
 class Check:
@@ -184,11 +185,21 @@ class _Strict(yaml.SafeLoader):
 
 def yaml_mapping(path: Path, limit: int) -> dict[str, Any]:
     """A YAML file as plain values by name; keys are texts. Raises `Invalid` naming file and line: not YAML, an alias (which can
-    grow without end), a key that stands twice, no mapping, more than `limit` bytes, no ordinary file."""
+    grow without end), more than `YAML_DEPTH` levels, NUL or half a character (which no store takes), a key that stands twice, no
+    mapping, more than `limit` bytes, no ordinary file."""
     raw = file_bytes(path, limit)
+    depth = 0
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(raw, yaml.SafeLoader)):
-            raise invalid(path.name, "bad_format", reason="不接受别名 aliases are not accepted")
+        for event in yaml.parse(raw, yaml.SafeLoader):
+            wrong = "不接受别名 aliases are not accepted" if isinstance(event, yaml.AliasEvent) else ""
+            if isinstance(event, yaml.CollectionStartEvent | yaml.CollectionEndEvent):
+                depth += 1 if isinstance(event, yaml.CollectionStartEvent) else -1
+                wrong = f"嵌套超过 {YAML_DEPTH} 层 nested too deep" if depth > YAML_DEPTH else ""
+            elif isinstance(event, yaml.ScalarEvent) and re.search("[\x00\ud800-\udfff]", event.value):
+                wrong = "NUL, lone surrogate"
+            if wrong:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise invalid(path.name, "bad_format", reason=f"YAML, line {line}: {wrong}")
         value = yaml.load(raw, _Strict)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)

@@ -33,8 +33,8 @@ from content.definition import (
 )
 from content.failures import FieldError, Invalid, invalid
 from content.fhirextensions import RULES, notice
+from content.fhirjson import LINK_ID, OPTIONS, SCORES, Json, Reader, last, names
 from content.fhirjson import MAX_DEPTH as MAX_DEPTH
-from content.fhirjson import SCORES, Json, Reader, last, names
 from content.fhirjson import parse as parse
 from content.fhirpath import Calculated, Expression, NotASum, Trial, follows, proved
 from content.fhirsets import Concept, Sets
@@ -114,6 +114,8 @@ class _Page(Reader):
     totals: list[Calculated] = field(default_factory=list)
     rules: Json | None = None
     """What our own extension says."""
+    count: int = 0
+    """Of items, whatever they are."""
 
     # the resource ----------------------------------------------------------------------------------------------------
 
@@ -181,11 +183,13 @@ class _Page(Reader):
     def item(self, node: Json, path: str, depth: int, parent: str, scope: list[Expression]) -> Item | None:
         """One item with those below it, without its enableWhen; None when it is not asked."""
         link_id = self.string(node, "linkId", path, required=True)
+        self.named(link_id, f"{path}.linkId", LINK_ID)
         if link_id in self.paths:
             self.error(f"{path}.linkId", "exists", what=link_id)
         if link_id:
             self.paths[link_id] = path
-        if len(self.paths) > MAX_ITEMS or depth > 20:
+        self.count += 1
+        if self.count > MAX_ITEMS or depth > 20:
             raise invalid(path, "out_of_range", reason=f"≤ {MAX_ITEMS} items, ≤ 20 levels")
         for key in sorted(node.keys() - KEYS):
             if not key.startswith("_"):
@@ -308,10 +312,14 @@ class _Page(Reader):
             if not node.get("answerOption"):
                 self.error(f"{path}.answerOption", "required")
         codes = [concept.code for concept, _ in concepts]
+        self.many(len(codes), "multiple" if node.get("repeats") is True else "choice", path)
+        if len(codes) > OPTIONS:  # each is compared with every other
+            return ()
         made: list[Option] = []
         seen: set[str] = set()
         for concept, value in concepts:
             code = concept.code if codes.count(concept.code) == 1 else f"{concept.system}|{concept.code}"
+            self.named(code, path, words="valueString" in value)
             if code in seen:
                 self.error(path, "exists", what=code)
             seen.add(code)
@@ -439,6 +447,10 @@ class _Page(Reader):
     def scaled(self, definition: Definition) -> Definition:
         """The definition with its scales: of its expressions where it has some, else the plain sum where there are scores."""
         scored = tuple(item.link_id for item in definition.index.values() if item.scored)
+        if (self.totals or scored) and TOTAL in self.kept:
+            reason = "总分用这个名称，请给题目换一个 linkId the total has this name: give the question another linkId"
+            self.refuse(f"{self.paths[TOTAL]}.linkId", TOTAL, reason)
+            return definition
         if not self.totals:
             if not scored:
                 self.warn("item", "没有分值，不算总分 no scores: there is no total")

@@ -15,6 +15,12 @@ from content.failures import FieldError, Invalid, invalid
 Json = dict[str, Any]
 MAX_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64  # of the JSON text
+MOST = 500  # errors of one file, and warnings: nobody reads more, and a file of 4 MiB can have a million
+LINK_ID, CODE = 255, 500  # characters that an answer may name a question and an option with
+OPTIONS = 500  # of a choice
+TICKED = 100  # options of a question with several answers, all of which one answer may name
+UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+JOINERS = re.compile("[\u200c\u200d]")
 ORDINAL = "http://hl7.org/fhir/StructureDefinition/ordinalValue"
 TRANSLATION = "http://hl7.org/fhir/StructureDefinition/translation"
 
@@ -112,11 +118,16 @@ def _flaw(text: str) -> Invalid | None:
     return None
 
 
+def written(text: str) -> str:
+    """The text with half characters spelled out, which JSON can hold and no file or terminal takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
-class Reader:
+class Notes:
     """What was found on the way through one file."""
 
     errors: list[FieldError] = field(default_factory=list)
@@ -124,22 +135,47 @@ class Reader:
     base: str = "en"
     """Language of plain text."""
 
+    def spot(self, path: str) -> str:
+        """The path as it is told."""
+        return written(path)
+
     def error(self, path: str, code: str, **params: Any) -> None:
-        self.errors.append(FieldError(path, code, params))
+        told = {name: written(value) if isinstance(value, str) else value for name, value in params.items()}
+        self.errors.append(FieldError(self.spot(path), code, told))
+        if len(self.errors) >= MOST:
+            raise Invalid(self.errors)
 
     def refuse(self, path: str, what: str, reason: str) -> None:
-        self.error(path, "unsupported", what=what, where=path, reason=reason)
+        self.error(path, "unsupported", what=what[:200], where=self.spot(path), reason=reason)
 
     def warn(self, path: str, reason: str) -> None:
-        line = f"{path}: {reason}"
-        if line not in self.warnings:
-            self.warnings.append(line)
+        line = f"{self.spot(path)}: {written(reason)}"
+        if line not in self.warnings and len(self.warnings) < MOST:
+            self.warnings.append(line if len(self.warnings) < MOST - 1 else "…")
+
+    def named(self, value: str, path: str, longest: int = CODE, words: bool = False) -> None:
+        """An error for a link id or a code that no answer could name: too long, or with what nobody sees. `words`: it is a text,
+        in which some scripts need joiners."""
+        if len(value) > longest:
+            self.error(path, "out_of_range", reason=f"≤ {longest} 字符 characters")
+        elif value == "__proto__":  # no key that JavaScript keeps
+            self.error(path, "bad_format", reason="__proto__")
+        elif UNSEEN.search(value) or (not words and JOINERS.search(value)):
+            self.error(path, "bad_format", reason="零宽或控制字符 zero-width or control characters")
+
+    def many(self, count: int, kind: str, path: str) -> None:
+        """An error for more options than an answer can name."""
+        most = TICKED if kind == "multiple" else OPTIONS
+        if count > most:
+            self.error(path, "out_of_range", reason=f"≤ {most} 个选项 options")
 
     def stop(self) -> None:
         if self.errors:
             raise Invalid(self.errors)
 
-    # small values ----------------------------------------------------------------------------------------------------
+
+class Reader(Notes):
+    """The parts of a FHIR resource."""
 
     def string(self, node: Json, key: str, path: str, required: bool = False) -> str:
         """A string of the node, cleaned; "" when absent. Codes and link ids go through here too: blanks at their ends are

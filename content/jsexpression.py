@@ -68,19 +68,6 @@ def linear(node: Node) -> tuple[dict[str, Fraction], Fraction]:
     raise NotRead(f"{node[1] if node[0] == 'compare' else node[0]}：不是加法 no sum")
 
 
-def names_in(node: Node) -> set[str]:
-    """Every name in the tree."""
-    if node[0] == "name":
-        return {node[1]}
-    found: set[str] = set()
-    for part in node[1:]:
-        if isinstance(part, tuple) and part:
-            parts = [part] if isinstance(part[0], str) else part
-            for one in parts:
-                found |= names_in(one[1] if isinstance(one[0], int) else one)
-    return found
-
-
 def is_text(node: Node) -> bool:
     """Whether it can only give a text or true and false: a name for a range, never a score."""
     if node[0] == "?":

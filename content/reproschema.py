@@ -19,8 +19,9 @@ from typing import Any
 from content import jsexpression, languages
 from content.checking import file_bytes
 from content.definition import TOTAL, Definition, EnableWhen, Item, Number, Option, Scale, number
-from content.failures import FieldError, Invalid
+from content.failures import Invalid
 from content.fhir import MAX_ITEMS, parse
+from content.fhirjson import LINK_ID, Notes, written
 from content.jsexpression import NotRead
 from content.visibility import shown_when
 
@@ -68,7 +69,7 @@ def read_activity(
     `field` is "file#path" with the file as seen from `root`, or "file#line n" when it is no JSON.
     """
     root = path.parent if root is None else root
-    reader = _Reader(Path(os.path.realpath(root)), language or "en")
+    reader = _Reader(root=Path(os.path.realpath(root)), base=language or "en")
     file = Path(os.path.realpath(path))
     if not file.is_relative_to(reader.root):  # a link that leads out
         reader.refuse(path.name, path.name, OUTSIDE)
@@ -96,33 +97,16 @@ class _Asked:
     required: bool
 
 
-@dataclass
-class _Reader:
-    """One activity being read: what was found on the way."""
+@dataclass(kw_only=True)
+class _Reader(Notes):
+    """One activity being read."""
 
     root: Path
-    base: str
-    """Language of plain text."""
-    errors: list[FieldError] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
     files: dict[Path, Json | None] = field(default_factory=dict)
 
-    def error(self, path: str, code: str, **params: Any) -> None:
-        self.errors.append(
-            FieldError(_spot(path), code, {k: _written(v) if isinstance(v, str) else v for k, v in params.items()})
-        )
-
-    def refuse(self, path: str, what: str, reason: str) -> None:
-        self.error(path, "unsupported", what=what[:200], where=_spot(path), reason=reason)
-
-    def warn(self, path: str, reason: str) -> None:
-        line = f"{_spot(path)}: {_written(reason)}"
-        if line not in self.warnings:
-            self.warnings.append(line)
-
-    def stop(self) -> None:
-        if self.errors:
-            raise Invalid(self.errors)
+    def spot(self, path: str) -> str:
+        """Nothing between the file and the first name, no mark at its end."""
+        return written(path.replace("#.", "#").rstrip("#"))
 
     # files -----------------------------------------------------------------------------------------------------------
 
@@ -134,7 +118,7 @@ class _Reader:
         if re.match(r"[A-Za-z][\w+.-]*:", reference):
             self.refuse(path, reference, "不从网络取文件 nothing is fetched: put the file beside it")
             return None
-        sound = 0 < len(reference) <= 500 and reference == _written(reference) and not {"\\", "\0"} & set(reference)
+        sound = 0 < len(reference) <= 500 and reference == written(reference) and not {"\\", "\0"} & set(reference)
         if not sound or reference.startswith("/"):
             self.error(path, "bad_format", reason="相对路径 a relative path")
             return None
@@ -315,6 +299,7 @@ class _Reader:
                 self.warn(where, "addProperties 中没有，按总是显示处理 not in addProperties, taken as always shown")
             spot, row = own or (where, {})
             name = self.string(row.get("variableName"), f"{spot}.variableName") or stem
+            self.named(name, f"{spot}.variableName" if row else where, LINK_ID)
             visible = row.get("isVis", True)
             if name in computed:
                 if visible is not False:
@@ -381,7 +366,8 @@ class _Reader:
         choices = responses.get("choices")
         if choices is not None and control in CHOOSING:
             several = self.flag(responses.get("multipleChoice"), f"{spot}.multipleChoice")
-            options = self.options(choices, asked.file, low, high, spot)
+            options = self.options(choices, low, high, spot)
+            self.many(len(options), "multiple" if several else "choice", f"{spot}.choices")
             return Item(asked.name, "multiple" if several else "choice", text, asked.required, options=options)
         if choices is None and control in COUNTING:
             kind = next((TYPES[t] for t in types if t in TYPES), "integer" if control in ("integer", "int") else "decimal")
@@ -411,7 +397,7 @@ class _Reader:
             return None, ""
         return given or {}, f"{at}responseOptions"
 
-    def options(self, given: Any, file: Path, low: Number | None, high: Number | None, spot: str) -> tuple[Option, ...]:
+    def options(self, given: Any, low: Number | None, high: Number | None, spot: str) -> tuple[Option, ...]:
         """The choices, each under a code of its own: its value as text, and a second one of the same value as "1_2"."""
         made: list[Option] = []
         for n, choice in enumerate(self.rows(given, f"{spot}.choices")):
@@ -443,6 +429,7 @@ class _Reader:
             if (same := sum(o.code.partition("_")[0] == code for o in made)) and any(o.code == code for o in made):
                 self.warn(f"{at}.value", f"{code} 与前面的选项相同 the same value as an option before")
                 code = f"{code}_{same + 1}"
+            self.named(code, f"{at}.value")
             made.append(Option(code, text, score))
         if given == []:
             self.error(f"{spot}.choices", "required")
@@ -517,6 +504,10 @@ class _Reader:
                 self.refuse(computes[name][0], missing, "不是分数 no score")
         self.stop()
         whole = _whole(sums)
+        if whole is not None and TOTAL in definition.index:
+            other = "总分用这个名称，请给题目换一个 the total has this name: give the question another"
+            self.refuse(f"{at}ui.addProperties", f"variableName “{TOTAL}”", other)
+            return definition
         if whole is None and len(sums) > 1:
             self.warn(f"{at}compute", "没有总分，只有分量表 no total, only subscales")
         codes: dict[str, str] = {}
@@ -614,16 +605,6 @@ class _Reader:
             self.warn("languages", f"其他不完整的语言 other languages that are not complete: {', '.join(rest)}")
         if not definition.languages:
             self.warn("languages", "没有一种语言完整，不能发布 no language is complete: cannot be published")
-
-
-def _spot(path: str) -> str:
-    """The path as it is told: nothing between the file and the first name, no mark at its end, nothing that cannot be written."""
-    return _written(path.replace("#.", "#").rstrip("#"))
-
-
-def _written(text: str) -> str:
-    """The text with half characters spelled out, which JSON can hold and no file or terminal takes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _denied(options: Iterable[Option]) -> int:

@@ -1,6 +1,7 @@
 """Self-checks over HTTP: imported, completed, approved by a second person, scored with help, recalled."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -396,3 +397,41 @@ def test_nobody_publishes_alone_or_without_rights(clean: None, tmp_path: Path) -
         checks.approve(check.id, "editor")
     with pytest.raises(Conflict):
         checks.publish(check.id, "reviewer")
+
+
+def test_what_is_broken_in_one_file_is_said_of_it_and_keeps_no_other_out(
+    clean: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, away = tmp_path / "in", tmp_path / "away"
+    (folder / "items").mkdir(parents=True)
+    away.mkdir()
+    answer = {"choices": [{"name": "No", "value": 0}, {"name": "Yes", "value": 1}]}
+    write(folder / "items", "q1", {"category": "Item", "question": "Q", "ui": {"inputType": "radio"}, "responseOptions": answer})
+    ui = {"order": ["items/q1"], "addProperties": [{"isAbout": "items/q1", "variableName": "q1"}]}
+    write(folder, "mood_schema", {"category": "Activity", "ui": ui})
+    write(folder, "cut.json", '{"resourceType":\n "Questionnaire", "item": [')
+    write(folder, "half_schema", "{")
+    for name, register in (("five", "languages: 5"), ("half", 'source: "\\ud800"'), ("nul", 'source: "a\\0b"'),
+                           ("deep", "items: " + "[" * 2000 + "]" * 2000)):  # fmt: skip
+        write(folder, f"{name}.json", page({}))
+        write(folder, f"{name}.yaml", register)
+    write(away, "secret.json", page({}))
+    (folder / "link.json").symlink_to(away / "secret.json")
+    write(folder, "good.json", page({}))
+    begun = time.thread_time()
+    rows = {row["source"]: row for row in checkfiles.import_files(folder, SYSTEM)}
+    assert time.thread_time() - begun < 5
+    told = {source: (row["outcome"], row["messages"][0]["en"]) for source, row in rows.items()}
+    assert {source for source, (outcome, _) in told.items() if outcome == "new"} == {"good.json", "mood_schema"}
+    for source, said in (("cut.json", "line 2"), ("half_schema", "line 1"), ("five.json", "languages"), ("half.json", "line 1"),
+                         ("nul.json", "line 1"), ("deep.json", "nested too deep")):  # fmt: skip
+        assert told[source][0] == "refused" and said in told[source][1], told[source]
+    assert "link.json" not in told and "1 link" in told["in"][1]
+
+    def broken(*_: Any) -> Any:
+        raise OverflowError
+
+    monkeypatch.setattr(rules, "kept", broken)  # whatever nobody foresaw
+    rows = {row["source"]: row for row in checkfiles.import_files(folder, SYSTEM)}
+    assert "good.json: internal, OverflowError" in str(rows["good.json"]["messages"])
+    assert rows["cut.json"]["outcome"] == "refused"

@@ -282,6 +282,43 @@ def test_many_questions_have_their_total_in_little_time() -> None:
     assert refused(page(*({"linkId": f"q{n}"} for n in range(60)), total(odd)))
 
 
+@pytest.mark.parametrize(
+    ("item", "field", "code"),
+    [
+        ({"linkId": "q" * 256}, "item[0].linkId", "out_of_range"),
+        ({"linkId": "__proto__"}, "item[0].linkId", "bad_format"),
+        ({"linkId": "q\u200b"}, "item[0].linkId", "bad_format"),
+        ({"linkId": "q\u200d1"}, "item[0].linkId", "bad_format"),
+        ({"linkId": "q\x07"}, "item[0].linkId", "bad_format"),
+        ({"linkId": "total"}, "item[0].linkId", "unsupported"),
+        ({"answerOption": [coding("x", 0), coding("y" * 501, 1)]}, "item[0]", "out_of_range"),
+        ({"answerOption": [coding("x", 0), coding("x\ufeffy", 1)]}, "item[0]", "bad_format"),
+        ({"answerOption": [coding(f"c{n}", n) for n in range(101)], "repeats": True}, "item[0]", "out_of_range"),
+        ({"answerOption": [coding(f"c{n}", n) for n in range(501)]}, "item[0]", "out_of_range"),
+    ],
+)  # fmt: skip
+def test_what_no_answer_could_name_is_refused(item: dict[str, Any], field: str, code: str) -> None:
+    assert refused(page(item)) == {(field, code)}
+    assert read(
+        page(
+            {"answerOption": [coding(f"c{n}", n) for n in range(500)]}, {"answerOption": [{"valueString": "\u0645\u200c\u0645"}]}
+        )
+    )
+
+
+def test_a_file_of_nothing_but_faults_is_refused_at_once() -> None:
+    begun = time.thread_time()
+    items = '{"resourceType": "Questionnaire", "item": [' + "{}," * 300_000 + "{}]}"
+    extensions = '{"resourceType": "Questionnaire", "status": "x", "extension": [' + '{"url": "a"},' * 60_000 + "{}]}"
+    for value in (items, extensions):
+        with pytest.raises(Invalid) as caught:
+            read_questionnaire(value)
+        assert len(caught.value.errors) <= 500
+    used = time.thread_time() - begun
+    print(f"{used:.1f} s")
+    assert used < 5
+
+
 def test_several_totals_are_scales_and_the_widest_is_the_total() -> None:
     def named(expression: str, link_id: str, text: str) -> dict[str, Any]:
         return total(expression) | {"linkId": link_id, "text": text}
@@ -309,7 +346,10 @@ def test_translations_are_read_and_a_half_translated_language_is_not_offered() -
         return {"extension": [{"url": url, "extension": [
             {"url": "lang", "valueCode": lang}, {"url": "content", "valueString": f"  {text}\t"}]}]}  # fmt: skip
 
-    options = [{"valueCoding": {"code": "x", "display": "Never", "_display": spoken("从不")}}, {"valueString": "y"}]
+    options: list[dict[str, Any]] = [
+        {"valueCoding": {"code": "x", "display": "Never", "_display": spoken("从不")}},
+        {"valueString": "y"},
+    ]
     questionnaire = page({"text": "Q", "_text": spoken("问题"), "answerOption": options}, _title=spoken("标题"))
     made = read(questionnaire)
     assert made.title == {"en": "T", "zh-Hans": "标题"}
