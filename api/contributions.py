@@ -55,7 +55,12 @@ class CoreIn(ma.Schema):
     """Of the core questions of a quiz."""
 
     correct = ma.fields.Integer(required=True, strict=True, validate=validate.Range(0, 500))
-    answered = ma.fields.Integer(required=True, strict=True, validate=validate.Range(0, 500))
+    answered = ma.fields.Integer(
+        required=True,
+        strict=True,
+        validate=validate.Range(0, 500),
+        metadata={"description": "checked against `correct` and not kept"},
+    )
 
 
 class ContributeIn(Staged):
@@ -66,7 +71,10 @@ class ContributeIn(Staged):
         ma.fields.Nested(BandIn),
         load_default=list,
         validate=validate.Length(max=50),
-        metadata={"description": "of each scale its band as scored; null or left out: none"},
+        metadata={
+            "description": "of each scale its band as scored; null or left out: none. Of scales over the same items only one is "
+            "counted, the total first; the others are checked and dropped"
+        },
     )
     core = ma.fields.Nested(CoreIn, metadata={"description": "of a check whose purpose is `knowledge`, in place of bands"})
     code = ma.fields.String(validate=validate.Length(1, 80), metadata={"description": "one-time code of a sampled round"})

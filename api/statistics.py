@@ -11,6 +11,7 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api.auth import actor, own
+from api.errors import Messages
 from api.guard import Blueprint, cursor_of, next_page
 from api.shapes import SLUG, Paging, Regexp, codes, reader, settings
 from content import rounds, statistics
@@ -22,6 +23,11 @@ from content.vocabulary import STAGES
 
 staff = Blueprint("staff_statistics", __name__, url_prefix="/v1/staff", description="Released numbers, and rounds of a quiz")
 DIVISION = Regexp("^[0-9]{6}$")
+NOTE = {  # the same whether nobody or 29 persons are there
+    "zh-Hans": "一周结束后，并且满 30 人时，才会生成统计表；不足 30 人的，并入下一周。少于 10 人的数字从不单独显示。",
+    "en": "A table is made once a week has ended and 30 people are in it, else together with the next; "
+    "no number of fewer than 10 is ever shown.",
+}
 
 
 class GroupOut(ma.Schema):
@@ -41,8 +47,10 @@ class ScaleOut(ma.Schema):
 
 
 class ShareOut(GroupOut):
-    least = ma.fields.Integer(metadata={"description": "right core answers in percent, at least"})
-    most = ma.fields.Integer(metadata={"description": "at most; the same as `least` where it is known"})
+    least = ma.fields.Integer(metadata={"description": "right of the core questions asked, in percent, at least"})
+    most = ma.fields.Integer(
+        metadata={"description": "at most; of fewer than 100 persons 5 above or more, of more often the same as `least`"}
+    )
 
 
 class ReturnedOut(ma.Schema):
@@ -71,6 +79,7 @@ class ReleaseOut(ma.Schema):
 
 
 class ReleasesOut(ma.Schema):
+    note = ma.fields.Nested(Messages, metadata={"description": "when tables are made, always the same words"})
     items = ma.fields.List(ma.fields.Nested(ReleaseOut))
     next_cursor = ma.fields.String(allow_none=True)
 
@@ -101,7 +110,7 @@ class RoundOut(ma.Schema):
     division = ma.fields.String()
     groups = ma.fields.List(ma.fields.String())
     size = ma.fields.Integer()
-    unused = ma.fields.Integer(allow_none=True, metadata={"description": "codes; null once it has closed"})
+    unused = ma.fields.Integer(allow_none=True, metadata={"description": "codes, at most: told in tens; null once it has closed"})
     closes_on = ma.fields.String(metadata={"description": "local date"})
 
 
@@ -121,12 +130,13 @@ def index(query: dict[str, Any]) -> Response:
     """Released tables, the latest weeks first
 
     A table never changes. Groups and bands that stand together in one list are told as one, since alone they would be fewer than
-    ten persons, or would let such a number be found. Of divisions that the asker may not see there is nothing.
+    ten persons, or would let such a number be found. Of scales over the same items only one is told, the total first:
+    give bands to the subscales alone to have theirs. Of divisions that the asker may not see there is nothing.
     """
     week, key = cursor_of(query, 2)
     found = statistics.tables(query.get("subject", ""), query.get("division", ""), (week, key))
     mine = (one for one in found if actor().may("indicator.read", None, one.division))
-    return jsonify(next_page(mine, query["limit"], lambda one: [one.to_week, one.id], shown))
+    return jsonify({"note": NOTE, **next_page(mine, query["limit"], lambda one: [one.to_week, one.id], shown)})
 
 
 def shown(found: Release) -> dict[str, Any]:
@@ -193,7 +203,7 @@ def rounds_index(query: dict[str, Any]) -> Response:
 @staff.get("/rounds/<string:round_id>")
 @staff.alt_response(200, schema=RoundOut)
 def show(round_id: str) -> Response:
-    """One round, and how many of its codes are unused"""
+    """One round, and about how many of its codes are unused"""
     found = rounds.find(round_id)
     if found is None or not actor().may("check.read", None, found.division):
         raise NotFound(what=round_id)

@@ -276,7 +276,7 @@ def _write(session: ClientSession, *, parts: Sequence[_Part]) -> list[_Part]:
     unknown: list[_Part] = []
     if codes := {part.code for part in parts if part.code}:
         rows = store.database()[CODES]
-        free = {raw["_id"] for raw in rows.find({"_id": {"$in": sorted(codes)}}, {"_id": 1}, session=session)}
+        free = {name for raw in rows.find(having(codes), {"unused": 1}, session=session) for name in raw["unused"]}
         used: set[str] = set()
         for part in parts:
             if part.code and (part.code not in free or part.code in used):
@@ -284,7 +284,7 @@ def _write(session: ClientSession, *, parts: Sequence[_Part]) -> list[_Part]:
             elif part.code:
                 used.add(part.code)
         if used:
-            rows.delete_many({"_id": {"$in": sorted(used)}}, session=session)
+            rows.update_many(having(used), {"$pull": {"unused": {"$in": sorted(used)}}}, session=session)
     counted = [part for part in parts if part not in unknown]
     if not counted:
         return unknown
@@ -307,6 +307,13 @@ def _write(session: ClientSession, *, parts: Sequence[_Part]) -> list[_Part]:
 
 
 CODES = "codes"
+BEGIN = 2  # digits by which the hashes of codes are looked up; see `rounds.Codes`
+
+
+def having(codes: Iterable[str]) -> dict[str, Any]:
+    """The rows of unused codes with any of these hashes."""
+    names = sorted(codes)
+    return {"begin": {"$in": sorted({name[:BEGIN] for name in names})}, "unused": {"$in": names}}
 
 
 def _added(tally: dict[str, Any], found: Iterable[Contribution]) -> dict[str, Any]:

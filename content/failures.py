@@ -175,6 +175,10 @@ TEXTS: dict[str, Text] = {
         "“{field}”不是今天的（今天是 {today}）。请不要换一个再发：昨天的那一次可能已经计入。",
         "“{field}” is not of today, {today}. Drop it and send no other in its place: it may have been counted yesterday.",
     ),
+    "not_a_quiz": Text(
+        "“{value}”的用途（purpose）是 {purpose}，不是知识问答。抽样测评请选用途为 knowledge 的问卷。",
+        "“{value}” is a check whose purpose is {purpose}. A round is made of a quiz, whose purpose is knowledge.",
+    ),
     "not_counted": Text(
         "“{field}”要写本服务（{reach}）范围内的区县，“{value}”不是。不填也可以。",
         "“{field}” names a county within {reach}, which {value} is not. It may be left out.",

@@ -11,20 +11,25 @@ every number that stands there is at least CELL:
    Columns of a scale likewise, "none" first. Whether somebody or nobody was in a small one does not show.
 2. A scale's table begins as one row of its columns. It is cut into halves of the groups' runs, and those again, as long as every
    cell of both halves is at least CELL. A cut that is not made leaves the sum of both.
-3. Of a quiz no columns are told but the share of right answers, in whole percent: one column and the sum of right answers would
-   give the other. It is cut likewise, and told as a range where fewer right or wrong answers than CELL persons could give would
-   make it extreme.
+3. Of a quiz no columns are told but the share of right answers: one column and the sum of right answers would give the other. It
+   is cut likewise, and told as a range where fewer right or wrong answers than CELL persons could give would make it extreme. Of
+   fewer than COARSE persons it is told in steps of 5 percent, of more in whole ones: a step is wider than what one person adds.
 
 Which neighbours meet is fixed by the menu and never chosen by their size. That matters to a reader who knows this method: were a
 small group joined by the smallest of the others, it could be found (A+B = 24, C = 15: only A is small, so B is 15 and A is 9).
 As it stands, every number that is not told, of any groups and columns, can have CELL values or more; and the tables of several
-scales, which share their persons, tell no more than each alone. tests/promises/test_statistics.py counts that out.
+scales, which share their persons, tell no more than each alone, for they share no item (`menu.told`): of a total and a subscale
+below it only the total is told. tests/promises/test_statistics.py counts that out.
 
-What it does not do. Who sends many contributions of their own knows those and can subtract them: it is a threshold and no noise,
-and only the limits on sending stand against that. Where a questionnaire makes one scale's band imply another's, the difference of
-two told numbers is how many have the one and not the other, a combination that is in no table.
+What it does not do. **It is a threshold and no noise.** Who sends contributions of their own knows those and can subtract them:
+ten in each band show a single other person in that county, stage and week as the eleventh. They learn a band and no name, and
+only who knows that nobody else took part there knows whose. Against it stand the limits on sending, and that no place below a
+county is told. Who holds all codes of a round but one and answers those learns on which side of one step the last share lies.
+Rounding by chance was weighed and left: an eleventh still shows whenever it is rounded up, the tables of one release no longer
+add up or give the chance away by their margins, and the smallest true numbers would be off by up to 4 in 10.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -33,14 +38,17 @@ from zoneinfo import ZoneInfo
 
 import mongoengine as me
 from pymongo.client_session import ClientSession
+from pymongo.errors import PyMongoError
 
 from content import counting, rounds, store
 from content.counting import TallyRow, week_of
 from content.menu import CORE, NONE, Menu
 from content.settings import Settings
 
+log = logging.getLogger("xinqiao.statistics")
 CELL = 10  # persons; the least that any number told is about
 ANSWERS = 30  # persons; the least of a release
+COARSE = 100  # persons; the share of fewer is told in steps of 5 percent
 KEEP = timedelta(weeks=26)  # what has not become ANSWERS by then is thrown away
 QUIZZES = ("quiz:", "round:")  # subjects of which the share of right answers is told, and no columns
 
@@ -87,10 +95,11 @@ class Table(NamedTuple):
 # --- protecting: plain values in, plain values out -------------------------------------------------------------------
 
 
-def protect(menu: Menu, rows: Mapping[str, Row], *, quiz: bool = False, cell: int = CELL) -> Table:
+def protect(menu: Menu, rows: Mapping[str, Row], *, quiz: bool = False, cell: int = CELL, coarse: int = COARSE) -> Table:
     """The table that may leave, of rows by group with at least `cell` persons together. The same input gives the same table.
 
-    A scale in which some person has no column is left out. Another `cell` is for tests that count out every case.
+    The menu's scales must share no item, as those of `content.menu`. A scale in which some person has no column is left out.
+    Another `cell` or `coarse` is for tests that count out every case.
     """
     groups = (*menu.groups, *sorted(set(rows) - set(menu.groups)))
     persons = {group: rows[group]["n"] if group in rows else 0 for group in groups}
@@ -101,7 +110,7 @@ def protect(menu: Menu, rows: Mapping[str, Row], *, quiz: bool = False, cell: in
     told = tuple(Group(run, sum(persons[group] for group in run)) for run in runs)
     if quiz:
         questions = len(menu.scales.get(CORE, ())) - 1
-        return Table(n, told, (), _shares(runs, rows, questions, cell))
+        return Table(n, told, (), _shares(runs, rows, questions, cell, coarse))
     scales = []
     for name, columns in menu.scales.items():
         table = {
@@ -156,7 +165,7 @@ def _scale(
     return ScaleTable(scale, tuple(blocks), tuple(ScaleRow(groups, counts(groups)) for groups in cuts))
 
 
-def _shares(runs: Sequence[Block], rows: Mapping[str, Row], questions: int, cell: int) -> tuple[Share, ...]:
+def _shares(runs: Sequence[Block], rows: Mapping[str, Row], questions: int, cell: int, coarse: int) -> tuple[Share, ...]:
     """Right answers in percent of all that were asked for, `questions` of each person: one left unanswered is not right. A share
     of the answered alone would tell how many were left, and among few persons by whom."""
     if questions < 1:
@@ -169,13 +178,19 @@ def _shares(runs: Sequence[Block], rows: Mapping[str, Row], questions: int, cell
         return n, right, n * questions - right
 
     def share(groups: Block) -> Share:
-        n, right, wrong = answers(groups)
-        if right >= extreme and wrong >= extreme:
-            least = most = round(100 * right / (n * questions))
-        else:
-            least = 100 * (n - cell) // n if wrong < extreme else 0
-            most = -(-100 * cell // n) if right < extreme else 100
-        return Share(groups, n, least, most)
+        n, right, _ = answers(groups)
+        step = 5 if n < coarse else 1
+        # the ends of what is extreme lie on steps, too, else one person's answers could pass two borders
+        low, high = -(-100 * cell // (n * step)) * step, 100 * (n - cell) // (n * step) * step
+        if step == 1:  # to the nearest
+            at, low, high = (200 * right // (n * questions) + 1) // 2, low + 1, high - 1
+            if low <= at <= high:
+                return Share(groups, n, at, at)
+            return Share(groups, n, high if at > high else 0, low if at < low else 100)
+        at = 100 * right // (n * questions * step) * step
+        if low <= at < high:
+            return Share(groups, n, at, at + step)
+        return Share(groups, n, high if at >= high else 0, low if at < low else 100)
 
     return tuple(share(groups) for groups in _cut(runs, lambda groups: min(answers(groups)[1:]) >= extreme))
 
@@ -249,11 +264,13 @@ def release(settings: Settings, now: datetime) -> list[tuple[str, str, int]]:
     """Release what is due: (subject, division, number) of each new table. A second call, or one beside it, finds nothing left.
 
     One transaction a subject: its tables, and its tallies without what is in them. What is older than KEEP goes unreleased.
-    Raises driver errors; what was released before stays and the next call goes on.
+    A subject that fails (a killed transaction locks it for a minute, its tally cannot be opened) keeps no other waiting: the
+    first such error is raised at the end; with the database away at once. What was released stays and the next call goes on.
     """
     today = now.astimezone(ZoneInfo(settings.zone)).date()
     subjects = sorted({raw["subject"] for raw in TallyRow.rows().find({}, {"subject": 1})})
     done: list[tuple[str, str, int]] = []
+    failed: list[Exception] = []
     for subject in subjects:
         before = week_of(today)
         if subject.startswith("round:"):
@@ -261,7 +278,15 @@ def release(settings: Settings, now: datetime) -> list[tuple[str, str, int]]:
             if found is not None and found.closes_on >= today.isoformat():
                 continue
             before = week_of(today + timedelta(weeks=1))  # closed: nothing more comes this week
-        done += store.transaction(partial(_release, subject, before, today))
+        try:
+            done += store.transaction(partial(_release, subject, before, today))
+        except Exception as error:
+            if isinstance(error, PyMongoError) and not store.ping():
+                raise
+            log.warning("release of %s put off: %s", subject, type(error).__name__)
+            failed.append(error)
+    if failed:
+        raise failed[0]
     return done
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from content import checkfiles, checks, menu, rounds, statistics, store
 from content.records import Audit
-from content.rounds import Code, RoundRow
+from content.rounds import Codes, RoundRow
 from tests.site import PASSWORD, Clock, Site
 
 LIBRARY = Path(checks.__file__).parent / "library"
@@ -75,7 +75,7 @@ def test_from_the_codes_to_the_share_of_right_answers(quiz: Site, clock: Clock) 
     assert contribute(quiz, 98, code="0000000000").status_code == 404
     for number, code in enumerate(codes[1:-1], 1):
         assert contribute(quiz, number, code=code, division="150602").status_code == 201
-    assert quiz.get(reply.headers["Location"], by=reviewer).json()["unused"] == 1
+    assert quiz.get(reply.headers["Location"], by=reviewer).json()["unused"] == 1, "told in tens"
     assert statistics.release(quiz.settings, store.now()) == [], "still open"
 
     clock(4 * 86400)
@@ -86,7 +86,9 @@ def test_from_the_codes_to_the_share_of_right_answers(quiz: Site, clock: Clock) 
     assert (table["subject"], table["n"], table["scales"]) == (found["subject"], 30, [])
     _, definition = checks.published_check(quiz.reader.current, QUIZ)
     core = len(menu.of_quiz(quiz.settings, definition, [], 0, 0, None, None).menu.scales[menu.CORE]) - 1
-    assert [(row["n"], row["least"], row["most"]) for row in table["shares"]] == [(30, round(300 / core), round(300 / core))]
+    assert [(row["n"], row["least"], row["most"]) for row in table["shares"]] == [
+        (30, 300 // core // 5 * 5, 300 // core // 5 * 5 + 5)
+    ]
     token = quiz.post("/v1/staff/session", {"name": reviewer, "password": PASSWORD}).json()["access_token"]
     quiz.tokens[reviewer] = token
     assert quiz.get(reply.headers["Location"], by=reviewer).json()["unused"] is None
@@ -111,8 +113,9 @@ def test_who_may_make_a_round_and_of_what(quiz: Site) -> None:
         reply = made(quiz, reviewer, **wrong)
         assert reply.status_code == 422, reply.text
         assert reply.json()["errors"][0]["field"].startswith(field), reply.text
+    assert made(quiz, reviewer, slug="friendship").json()["errors"][0]["code"] == "not_a_quiz"
     assert made(quiz, reviewer, slug="nothing").status_code == 404
-    assert not Code.rows().count_documents({}) and not RoundRow.rows().count_documents({})
+    assert not Codes.rows().count_documents({}) and not RoundRow.rows().count_documents({})
     there = made(quiz, reviewer, stages=["junior"], size=30).json()
     assert there["groups"] == ["junior", "unknown"]
     assert quiz.get("/v1/staff/rounds", by=far).json()["items"] == []

@@ -21,7 +21,7 @@ from content import counting, sealed, statistics, store
 from content.counting import TallyRow
 from content.failures import Unavailable
 from content.menu import AGES, ALL, Contribution, Menu
-from content.settings import Settings
+from content.settings import Settings, SettingsError
 from content.statistics import Group, Release, ScaleRow, Share, protect
 from tests.promises.report import Measured
 from tests.site import Clock, Site
@@ -81,12 +81,22 @@ def test_of_a_quiz_the_share_of_right_answers_and_no_columns() -> None:
 
     table = protect(QUIZ, {"junior": person(40, 240), "senior": person(60, 200)}, quiz=True)
     assert not table.scales
-    assert table.shares == (Share(("junior",), 40, 60, 60), Share(("senior",), 60, 33, 33))
+    assert table.shares == (Share(("junior",), 40, 60, 65), Share(("senior",), 60, 30, 35))
     # nearly all right: fewer wrong answers than ten persons could give
     table = protect(QUIZ, {"junior": person(40, 399), "senior": person(60, 300)}, quiz=True)
     assert table.shares == (Share(("junior", "senior"), 100, 70, 70),)
     assert protect(QUIZ, {"junior": person(40, 399)}, quiz=True).shares == (Share(("junior", "senior"), 40, 75, 100),)
     assert protect(QUIZ, {"junior": person(40, 1)}, quiz=True).shares == (Share(("junior", "senior"), 40, 0, 25),)
+
+
+def test_who_answers_all_of_a_round_but_one_learns_one_step_of_the_last() -> None:
+    for n in (30, 31, 47, 99, 100, 101):
+        for others in range((n - 1) * 10 + 1):
+            rows = [{"junior": {"n": n, "cells": {}, "sums": {"correct": others + last}}} for last in range(11)]
+            told = {protect(QUIZ, row, quiz=True).shares for row in rows}
+            assert len(told) <= 2, (n, others, told)
+            for (share,) in told:
+                assert share.most - share.least >= 5 or n >= 100
 
 
 # --- releasing -------------------------------------------------------------------------------------------------------
@@ -131,6 +141,18 @@ def test_workers_beside_each_other_release_each_once(counted: Settings) -> None:
     assert Counter(found) == {(f"lesson:l{number}", f"15060{place}", 1): 1 for number in range(6) for place in (2, 3)}
     assert sorted(one.n for one in statistics.tables()) == sorted(31 + number for number in range(6) for _ in (2, 3))
     assert not counting.tallies("9999")
+
+
+def test_a_subject_that_fails_keeps_no_other_waiting(counted: Settings) -> None:
+    for name in ("a", "b", "c"):
+        tally(f"lesson:{name}", "2026-W46", {"150603|junior": row({"low": 31})})
+    whole = TallyRow.rows().find_one({"subject": "lesson:a"})
+    TallyRow.rows().update_one({"subject": "lesson:a"}, {"$set": {"sealed": b"broken"}})
+    with pytest.raises(SettingsError):
+        statistics.release(counted, NOW)
+    assert sorted(one.subject for one in statistics.tables()) == ["lesson:b", "lesson:c"]
+    TallyRow.rows().replace_one({"subject": "lesson:a"}, whole)
+    assert statistics.release(counted, NOW) == [("lesson:a", "150603", 1)]
 
 
 RELEASE = """
@@ -204,7 +226,9 @@ def test_from_phones_to_the_plan_office(site: Site, clock: Clock, settings: Sett
     site.person("plan", "plan_office", division="150603")
     site.person("far", "commission", division="150602")
     site.person("editor", "editor")
-    assert site.get("/v1/staff/statistics", by="plan").json() == {"items": [], "next_cursor": None}
+    empty = site.get("/v1/staff/statistics", by="plan").json()
+    assert (empty["items"], empty["next_cursor"]) == ([], None)
+    assert "30 people" in empty["note"]["en"] and "30 人" in empty["note"]["zh-Hans"], "not broken: too early"
     assert statistics.release(settings, store.now()) == []
     clock(8 * 86400)
     site.tokens.clear()
@@ -212,7 +236,9 @@ def test_from_phones_to_the_plan_office(site: Site, clock: Clock, settings: Sett
         reply = site.post("/v1/staff/session", {"name": name, "password": "correct horse battery"})
         site.tokens[name] = reply.json()["access_token"]
     assert statistics.release(settings, store.now()) == [("return", "150603", 1)]
-    (found,) = site.get("/v1/staff/statistics?subject=return&division=150603", by="plan").json()["items"]
+    told = site.get("/v1/staff/statistics?subject=return&division=150603", by="plan").json()
+    (found,) = told["items"]
+    assert told["note"] == empty["note"]
     assert (found["n"], found["number"], found["groups"]) == (40, 1, [{"groups": ["all"], "n": 40}])
     assert found["scales"][0]["columns"] == [["0"], ["1", "7", "30", "90"]]
     assert found["scales"][0]["rows"] == [{"groups": ["all"], "counts": [25, 15]}]

@@ -83,7 +83,7 @@ def counted_out(groups: int, columns: int, persons: int, cell: int, method: Prot
     return faults(groups, range(columns), persons, cell, row, lambda rows: method(menu, rows, cell=cell))
 
 
-def quiz_counted_out(groups: int, questions: int, persons: int, cell: int) -> int:
+def quiz_counted_out(groups: int, questions: int, persons: int, cell: int, coarse: int = 0) -> int:
     """Faults of a quiz's shares: persons by how many they had right and how many they answered."""
     kinds = [(right, answered) for answered in range(questions + 1) for right in range(answered + 1)]
     menu = Menu(tuple("ABCD"[:groups]), {"core": tuple(map(str, range(questions + 1)))})
@@ -95,7 +95,7 @@ def quiz_counted_out(groups: int, questions: int, persons: int, cell: int) -> in
         }
         return {"n": sum(cells), "cells": {}, "sums": sums}
 
-    return faults(groups, kinds, persons, cell, row, lambda rows: protect(menu, rows, quiz=True, cell=cell))
+    return faults(groups, kinds, persons, cell, row, lambda rows: protect(menu, rows, quiz=True, cell=cell, coarse=coarse))
 
 
 # --- what scales share -----------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ QUIZ_LARGE = [*QUIZ, (1, 3, 6, 2), (2, 1, 9, 3), (1, 2, 15, 3), (1, 2, 8, 2)]
 
 def test_who_knows_the_method_and_all_that_is_told_finds_no_small_number() -> None:
     assert [counted_out(*size) for size in SMALL] == [0] * len(SMALL)
-    assert [quiz_counted_out(*size) for size in QUIZ] == [0] * len(QUIZ)
+    assert [quiz_counted_out(*size, coarse) for size in QUIZ for coarse in (0, 100)] == [0] * 2 * len(QUIZ)
     assert [items_counted_out(*size) for size in ITEMS] == [0] * len(ITEMS)
 
 
