@@ -467,6 +467,13 @@ class _Page(Reader):
                 continue
             made = replace(scale, code=_code(one, {*definition.index, *(s.code for s in scales)}), name=_name(one.text))
             scales.append(replace(made, link_id=one.link_id))
+        for scale in scales:
+            if scale.method == "sum_if_complete" and any(definition.gates[name] for name in scale.of):
+                told = f"{scale.code}：有的题不一定问；那时文件没有结果，这里按问到的题计"
+                english = (
+                    "some of its questions are not always asked: the file has no result then, here it is the sum of the others"
+                )
+                self.warn(self.paths[scale.link_id], f"{told} {english}")
         return replace(definition, scales=tuple(scales))
 
     def proofs(self, definition: Definition) -> list[tuple[Calculated, Scale]]:

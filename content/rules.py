@@ -90,10 +90,12 @@ def kept(definition: Definition, old: Definition) -> Definition:
     total, was = definition.total, old.total
     if total and was:
         if set(total.of) != set(was.of) and (total.method, total.reverse) != (was.method, was.reverse):
-            reason = "题目变了，请在 NAME.yaml 写明 the items have changed: say it in NAME.yaml"
-            raise Invalid([FieldError("total.of", "unsupported", {"what": "total", "where": "total.of", "reason": reason})])
+            raise Invalid([_moved("total.of", TOTAL)])
         of, name = total.of if set(total.of) != set(was.of) else was.of, was.name or total.name
         total = replace(was, of=of, name=name, link_id=total.link_id)
+    grown = [s for s in definition.scales if s.code != TOTAL and s.code in old.scale and {*s.of} != {*old.scale[s.code].of}]
+    if grown:
+        raise Invalid([_moved(f"subscales.{scale.code}.of", scale.code) for scale in grown])
     subscales = [s for s in old.scales if s.code != TOTAL] or [s for s in definition.scales if s.code != TOTAL]
 
     def item(one: Item) -> Item:
@@ -121,6 +123,12 @@ def kept(definition: Definition, old: Definition) -> Definition:
     if wrong := faults(made):
         raise Invalid(wrong)
     return made
+
+
+def _moved(field: str, code: str) -> FieldError:
+    """A scale that is of other items now."""
+    reason = "题目变了，请在 NAME.yaml 写明 the items have changed: say it in NAME.yaml"
+    return FieldError(field, "unsupported", {"what": code, "where": field, "reason": reason})
 
 
 def _also(new: Texts, old: Texts) -> Texts:
@@ -344,7 +352,10 @@ def faults(definition: Definition) -> list[FieldError]:
     found = [FieldError(f"items.{link_id}.enable_when", "circular") for link_id in definition.circular]
     codes = [scale.code for scale in definition.scales]
     found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in set(codes) if codes.count(c) > 1]
-    found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in codes if c in definition.index]
+    found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in codes if c in definition.index and c != TOTAL]
+    if TOTAL in codes and TOTAL in definition.index:
+        reason = "有道题叫这个名称，请给它换一个 a question has this name: give it another"
+        found.append(FieldError(TOTAL, "unsupported", {"what": TOTAL, "where": f"items.{TOTAL}", "reason": reason}))
     circular, depth = _nested(definition)
     found += [FieldError(f"subscales.{code}.of", "circular") for code in sorted(circular)]
     if depth > DEPTH:
@@ -365,6 +376,9 @@ def faults(definition: Definition) -> list[FieldError]:
         found += [FieldError("critical", "unknown_reference", {"value": code}) for code in rule.codes if code not in known]
         if rule.at_least is not None and not (item.scored or item.kind in NUMBERS):
             found.append(FieldError("critical", "unsupported", {"what": "at_least", "where": rule.item, "reason": "no scores"}))
+        most = item.ends[1] if item.scored else item.maximum
+        if rule.at_least is not None and most is not None and rule.at_least > most:  # it would never call for help
+            found.append(FieldError("critical", "out_of_range", {"reason": f"{rule.item}: at_least ≤ {most}"}))
     for doubt in definition.validity:
         for name in doubt.items:
             if name not in definition.index or definition.index[name].kind not in CHOICES | NUMBERS | {"boolean"}:

@@ -9,12 +9,14 @@ import pytest
 
 from api import cli
 from api.checkdesk import EditIn
-from content import checkfiles, checks, lessons, paths, staff, store
+from content import checkfiles, checks, lessons, paths, rules, staff, store
 from content.checks import Check
-from content.failures import Conflict, Forbidden
+from content.definition import Definition
+from content.failures import Conflict, Forbidden, Invalid
+from content.fhir import read_questionnaire
 from content.records import SYSTEM
 from tests.site import Site
-from tests.test_fhir import page, read
+from tests.test_fhir import page, read, total
 from tests.test_openapi import FACTS, TEXT, Walk
 
 LIBRARY = Path(checks.__file__).parent / "library"
@@ -435,3 +437,33 @@ def test_what_is_broken_in_one_file_is_said_of_it_and_keeps_no_other_out(
     rows = {row["source"]: row for row in checkfiles.import_files(folder, SYSTEM)}
     assert "good.json: internal, OverflowError" in str(rows["good.json"]["messages"])
     assert rows["cut.json"]["outcome"] == "refused"
+
+
+def test_what_a_new_file_and_the_old_rules_say_differently_is_named() -> None:
+    def made(*names: str) -> Definition:
+        part = total(" + ".join(f"%resource.item.where(linkId='{name}').answer.weight().sum()" for name in names))
+        whole = total("%resource.answers().weight().sum()") | {"linkId": "whole"}
+        return read_questionnaire(json.dumps(page({}, {}, {}, whole, part | {"linkId": "part"})))[0]
+
+    assert rules.kept(made("a"), made("a")) == made("a")
+    with pytest.raises(Invalid) as caught:  # the part grew
+        rules.kept(made("a", "b"), made("a"))
+    assert [error.field for error in caught.value.errors] == ["subscales.part.of"]
+    for laid, field in (
+        ({"critical": [{"item": "a", "at_least": 3}]}, "critical"),  # it would never call for help
+        ({"subscales": [{"code": "b", "of": ["a"]}]}, "subscales.b"),
+    ):
+        with pytest.raises(Invalid) as caught:
+            rules.laid(made("a"), laid)
+        assert [error.field for error in caught.value.errors] == [field]
+    assert rules.laid(made("a"), {"critical": [{"item": "a", "at_least": 2}]}).critical
+
+
+def test_a_total_that_the_file_leaves_empty_is_told() -> None:
+    variables = [f"{name}=%resource.item.where(linkId='{name}').answer.weight()" for name in "ab"]
+    when = {"enableWhen": [{"question": "a", "operator": "=", "answerCoding": {"code": "y"}}]}
+    for more, warned in (({}, False), (when, True)):
+        value = page({}, more, total("%a + %b", *variables))
+        definition, warnings = read_questionnaire(json.dumps(value))
+        assert definition.total and definition.total.method == "sum_if_complete"
+        assert any("not always asked" in line for line in warnings) is warned

@@ -242,11 +242,11 @@ WIDE = "%resource.item" + ".select(%resource.item)" * 12 + ".count()"
 @pytest.mark.parametrize(
     ("expression", "variables", "reason"),
     [
-        ("(1).repeat($this + 1).count()", (), "takes too long"),
+        ("(1).repeat($this + 1).count()", (), "too long"),
         ("%resource.item.select(%resource.item.where(%resource.item.where(%resource.item.exists()))).count()", (),
          "too long"),
         (WIDE, (), ""),
-        ("%resource.item.select(%resource.descendants()).count()", (), "0 nodes"),
+        ("%resource.item.select(%resource.descendants()).count()", (), ""),
         ("%resource.item.combine(%resource.item).count()", (), "combine()"),
         ("%v31.count()", tuple(f"v{n + 1}=%v{n} | %v{n}" if n else "v1=1" for n in range(31)), "> 30 variables"),
         ("%v16", ("v0=9", *(f"v{n + 1}=%v{n} * %v{n}" for n in range(16))), "too large"),
