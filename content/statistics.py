@@ -27,6 +27,7 @@ only who knows that nobody else took part there knows whose. Against it stand th
 county is told. Who holds all codes of a round but one and answers those learns on which side of one step the last share lies.
 Rounding by chance was weighed and left: an eleventh still shows whenever it is rounded up, the tables of one release no longer
 add up or give the chance away by their margins, and the smallest true numbers would be off by up to 4 in 10.
+Who knows of a questionnaire that a group cannot have a band (norms of other ages) can subtract that group from a sum it is in.
 """
 
 import logging

@@ -102,7 +102,8 @@ def test_what_is_not_on_the_menu_is_refused_with_help_beside(site: Site, check: 
 
     bad(409, "old_version", version="0" * 64)
     bad(422, "not_one_of", "bands.made_up", bands=[{"scale": "made_up", "band": "low"}])
-    bad(422, "not_one_of", "bands.total", bands=[{"scale": "total", "band": "severe"}])
+    for scale in ("total", "part0"):  # what is not counted is checked, too
+        bad(422, "not_one_of", f"bands.{scale}", bands=[{"scale": scale, "band": "severe"}])
     bad(422, "exists", "bands", bands=[{"scale": "total", "band": "low"}] * 2)
     bad(422, "not_one_of", "stage", stage="primary")
     bad(422, "unknown_reference", "division", division="999999")

@@ -10,15 +10,17 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from content import counting, sealed, statistics, store
+from content import counting, menu, sealed, statistics, store
 from content.counting import TallyRow
+from content.definition import Band, Clause, Definition, EnableWhen, Item, Norm, Scale
 from content.failures import Unavailable
 from content.menu import AGES, ALL, Contribution, Menu
 from content.settings import Settings, SettingsError
@@ -97,6 +99,29 @@ def test_who_answers_all_of_a_round_but_one_learns_one_step_of_the_last() -> Non
             assert len(told) <= 2, (n, others, told)
             for (share,) in told:
                 assert share.most - share.least >= 5 or n >= 100
+
+
+def test_scales_that_share_what_decides_them_are_not_told_side_by_side() -> None:
+    text = {"zh-Hans": "问"}
+    bands = (Band("low", 0, 0, text, {}), Band("high", 1, 1, text, {}))
+    asked = EnableWhen(False, (Clause("q0", "=", True),))
+
+    def told(scales: Sequence[Scale], **more: dict[str, Any]) -> list[str]:
+        items = tuple(Item(f"q{n}", "boolean", text, **more.get(f"q{n}", {})) for n in range(4))
+        return list(menu.told(Definition("made", text, items, tuple(scales))))
+
+    one, two, three = (Scale(f"s{n}", (f"q{n}",), bands=bands) for n in range(3))
+    over, unbanded = Scale("total", ("s0", "s1"), bands=bands), Scale("total", ("s0", "s1"))
+    assert told([one, two, three]) == ["s0", "s1", "s2"]
+    assert told([one, two, three, over]) == ["total", "s2"], "the total first, wherever it stands"
+    assert told([one, two, unbanded]) == ["s0", "s1"], "the way to have the subscales"
+    assert told([two, one, Scale("s9", ("q3", "q1"), bands=bands)]) == ["s1", "s0"]
+    # asked only after the same answer, or only at some ages; read by norms
+    assert told([one, two, three], q1={"enable_when": asked}) == ["s0", "s2"]
+    assert told([two, three], q1={"enable_when": asked}, q2={"enable_when": asked}) == ["s1"]
+    assert told([one, two, three], q1={"ages": (0, 60)}, q2={"ages": (61, 90)}) == ["s0", "s1"]
+    norms = (Norm(0, 90, None, 1, 1, {"low": (0, 0)}),)
+    assert told([replace(one, norms=norms), replace(two, norms=norms), three]) == ["s0", "s2"]
 
 
 # --- releasing -------------------------------------------------------------------------------------------------------
