@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from content.failures import invalid
 from content.published import canonical
 
 Number = int | float
@@ -376,7 +377,12 @@ def to_json(definition: Definition) -> dict[str, Any]:
 
 
 def from_json(value: Mapping[str, Any]) -> Definition:
-    """The definition from what `to_json` gave. Trusts its shape: it reads what this service wrote."""
+    """The definition from what `to_json` gave. Trusts its shape: it reads what this service wrote. Raises `Invalid` for what an
+    older release wrote, which had other scales: nothing here guesses what they meant."""
+    if "scales" not in value:
+        slug = str(value.get("slug", ""))[:80]
+        reason = f"“{slug}” 由旧版本写下，请用空的 XINQIAO_VAR 启动 written by an older release: start with an empty XINQIAO_VAR"
+        raise invalid("definition", "unsupported", what=slug, where="definition", reason=reason)
 
     def when(raw: Mapping[str, Any]) -> EnableWhen:
         return EnableWhen(raw["any"], tuple(Clause(**clause) for clause in raw["clauses"]))

@@ -11,7 +11,7 @@ from api import cli
 from api.checkdesk import EditIn
 from content import checkfiles, checks, lessons, paths, rules, staff, store
 from content.checks import Check
-from content.definition import Definition
+from content.definition import Definition, from_json
 from content.failures import Conflict, Forbidden, Invalid
 from content.fhir import read_questionnaire
 from content.records import SYSTEM
@@ -467,3 +467,8 @@ def test_a_total_that_the_file_leaves_empty_is_told() -> None:
         definition, warnings = read_questionnaire(json.dumps(value))
         assert definition.total and definition.total.method == "sum_if_complete"
         assert any("not always asked" in line for line in warnings) is warned
+
+
+def test_a_definition_of_an_older_release_is_refused_in_words() -> None:
+    with pytest.raises(Invalid, match="XINQIAO_VAR"):
+        from_json({"slug": "mood", "title": {}, "items": [], "bands": [], "total": "sum"})
