@@ -29,7 +29,7 @@ from content.published import Reader
 from content.settings import Settings
 
 if TYPE_CHECKING:
-    from api.auth import Seats
+    from api.front import Front
 
 
 def create_app(settings: Settings, reader: Reader) -> Flask:
@@ -132,7 +132,7 @@ def set_up_logs(level: int = logging.INFO) -> None:
     logging.getLogger("pymongo").setLevel(logging.WARNING)
 
 
-def create_wsgi() -> "Seats":
+def create_wsgi() -> "Front":
     """What each granian worker calls: connect, start the reader's thread, and put the front before Flask."""
     from content import embedded, sealed, store
 
@@ -152,8 +152,7 @@ def create_wsgi() -> "Seats":
     front = Front(app, reader)
     reader.start()
     app.extensions["index"].start(reader)
-    app.extensions["seats"] = seats = auth.Seats(front)
-    return seats
+    return front
 
 
 def metrics_folder(settings: Settings) -> "os.PathLike[str]":

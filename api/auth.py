@@ -5,15 +5,13 @@ POLICY answers "may this person do this anywhere?". Whether it may be done to th
 `actor().may(permission, organisation=…, division=…)`.
 """
 
-import queue
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request
 
 from api import guard
 from content import staff as people
@@ -21,16 +19,14 @@ from content.failures import Forbidden, NotFound, NotSignedIn, Unavailable
 from content.publishing import Publishable
 from content.staff import Actor
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
-
 P = TypeVar("P", bound=Publishable)
 PUBLIC = "public"
 SIGNED_IN = "signed in"
-SEATS = 6  # threads of a worker that work at once; goodput at 512 connections is that of 4, granian's default loses half
-ASIDE = 40  # further ones that only wait for their group's commit; a group is as large as what waits, so this is its size
-THREADS = SEATS + ASIDE
-LANES = {"database": 3, "body": 2, "counting": ASIDE}  # how many these may hold at once: one seat is always left for reading
+# How many of a worker's threads each slow thing may hold at once; the rest is left for reading, whatever happens. "aside" is who
+# only waits: for its body to arrive, then for its group's commit (a group is as large as what waits, so this is its size).
+LANES = {"aside": 34, "database": 3}
+THREADS = sum(LANES.values()) + 3
+BODIES = 14  # of those aside, who may be waiting for bodies from one address
 LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
 # Born without a kept file while the database is away, a worker knows nothing: what it would call empty or missing here would be
 # taken for the truth. Self-checks, search and help answer with the card in any case.
@@ -48,15 +44,17 @@ class Rule(NamedTuple):
     sensitive: bool = False
     """Leaves hourly counts only, never a line in the log."""
     lane: str = "database"
-    """Which of LANES it takes when it needs the database. "counting" for what waits aside for its group's commit: the database
-    sees one transaction a group."""
+    """Which of LANES it takes when it needs the database. "aside" for what waits for its group's commit: the database sees one
+    transaction a group."""
+    body: int = guard.MAX_BODY
+    """Bytes of a body; more is refused (413) before it is looked at."""
     replay: bool = False
     """A POST takes Idempotency-Key. Off where the body or the answer holds a secret, or where a key would be a trace."""
 
 
-def public(store: bool = False, sensitive: bool = False, lane: str = "database") -> Rule:
+def public(store: bool = False, sensitive: bool = False, lane: str = "database", body: int = guard.MAX_SMALL_BODY) -> Rule:
     """Anyone, without an account."""
-    return Rule(PUBLIC, store, sensitive, lane)
+    return Rule(PUBLIC, store, sensitive, lane, body)
 
 
 def staff(permission: str, replay: bool = True) -> Rule:
@@ -154,14 +152,14 @@ POLICY: dict[str, Rule] = {
     "checks.show": public(sensitive=True),
     "checks.score": public(sensitive=True),
     "fhir.show": public(sensitive=True),
-    "fhir.score": public(sensitive=True),
+    "fhir.score": public(sensitive=True, body=256 * 1024),  # says in 400 bytes what an answer of ours says in 40
     "results.keep": public(store=True, sensitive=True),
     "results.show": public(store=True, sensitive=True),
     "results.erase": public(store=True, sensitive=True),
     # counted without a trace
-    "contributions.contribute": public(store=True, sensitive=True, lane="counting"),
-    "contributions.check_in": public(store=True, sensitive=True, lane="counting"),
-    "contributions.come_back": public(store=True, sensitive=True, lane="counting"),
+    "contributions.contribute": public(store=True, sensitive=True, lane="aside"),
+    "contributions.check_in": public(store=True, sensitive=True, lane="aside"),
+    "contributions.come_back": public(store=True, sensitive=True, lane="aside"),
     "staff_checks.index_staff": staff("check.read"),
     "staff_checks.show_staff": staff("check.read"),
     "staff_checks.put_questionnaire": staff("check.write"),
@@ -308,9 +306,8 @@ def install(app: Flask) -> None:
 
 
 class Lane:
-    """A bound on how many of a worker's threads one slow thing may hold: the database, or bodies that clients send (the server
-    does not buffer them). Without it eight requests that a hanging database or a slow client holds would keep the threads of
-    both workers from everything that is read."""
+    """A bound on how many of a worker's threads one slow thing may hold. Without it eight requests that a hanging database or a
+    slow client holds would keep the threads of both workers from everything that is read."""
 
     def __init__(self, size: int) -> None:
         self.free = threading.BoundedSemaphore(size)
@@ -324,49 +321,45 @@ class Lane:
             raise Unavailable("overloaded")
 
 
-class Seats:
-    """The outermost WSGI callable of a worker with few seats and more threads: who only waits gives up the seat meanwhile, so
-    many may wait and few compete for the interpreter. Tokens in a queue, which costs far less than a semaphore."""
+class Bodies(Lane):
+    """Where a body is read, before anything else is asked of a request. The server hands it on as it comes, and a read of it ends
+    when the body does or its client goes: no deadline can be set (to answer while another thread still reads stops the whole
+    worker of granian 2.8). So bodies that never end hold places until their clients go, of one address BODIES at most."""
 
-    def __init__(self, app: "WSGIApplication") -> None:
-        self.app = app
-        self.free: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(SEATS):
-            self.free.put(None)
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.lock = threading.Lock()
+        self.reading: dict[str, int] = {}  # address -> requests whose body is not there yet
 
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        self.free.get()
+    def read(self, asked: Request) -> None:
+        """Read and keep the body. Raises `Unavailable("overloaded")` and 413."""
+        who = asked.remote_addr or ""
+        with self.lock:
+            if self.reading.get(who, 0) >= BODIES:
+                raise Unavailable("overloaded")
+            self.reading[who] = self.reading.get(who, 0) + 1
         try:
-            return self.app(environ, start_response)
+            asked.get_data(cache=True)
         finally:
-            self.free.put(None)
-
-
-@contextmanager
-def aside() -> Iterator[None]:
-    """Wait in here without a seat; where there are no seats a no-op."""
-    seats: Seats | None = current_app.extensions.get("seats")
-    if seats is None:
-        yield
-        return
-    seats.free.put(None)
-    try:
-        yield
-    finally:
-        seats.free.get()
+            with self.lock:
+                self.reading[who] -= 1
+                if not self.reading[who]:
+                    del self.reading[who]
 
 
 def lanes() -> dict[str, Lane]:
     """A worker's lanes, to be put into `app.extensions["lanes"]` where threads are few (granian)."""
-    return {name: Lane(size) for name, size in LANES.items()}
+    return {name: Bodies(size) if name == "aside" else Lane(size) for name, size in LANES.items()}
 
 
-def enter(name: str) -> None:
-    """Take a place in a lane for this request; where there are no lanes a no-op."""
+def enter(name: str) -> Lane | None:
+    """Take a place in a lane for this request, for the one it has; where there are no lanes a no-op."""
+    leave(None)
     lane: Lane | None = current_app.extensions.get("lanes", {}).get(name)
     if lane is not None:
         lane.enter()
         g.lane = lane
+    return lane
 
 
 def leave(error: BaseException | None) -> None:
@@ -376,8 +369,17 @@ def leave(error: BaseException | None) -> None:
         lane.free.release()
 
 
+def arrive(most: int) -> None:
+    """Read the body, of `most` bytes at most, so that nothing waits for it later; where there are no lanes only read it.
+    The place aside is kept. Raises `Unavailable("overloaded")` and 413."""
+    request.max_content_length = most
+    if (request.content_length or 0) <= most and isinstance(lane := enter("aside"), Bodies):
+        lane.read(request)
+    request.get_data(cache=True)
+
+
 def check() -> Response | None:
-    """Before the view: is the database there when it is needed, who asks, may they, is it a repeat.
+    """Before the view: the body, is the database there when it is needed, who asks, may they, is it a repeat.
 
     Raises `Unavailable`, `NotSignedIn`, `Forbidden`, `TooMany`. A response is the kept answer to a repeated POST.
     """
@@ -385,12 +387,13 @@ def check() -> Response | None:
     if endpoint is None or request.method == "OPTIONS":
         return None  # nothing here, or only Allow is told
     rule = POLICY[endpoint]
+    if request.method not in {"GET", "HEAD"}:
+        arrive(rule.body)
     if rule.store:
         if not current_app.extensions["reader"].up:
             raise Unavailable()
-        enter(rule.lane)
-    elif request.method not in {"GET", "HEAD"}:
-        enter("body")
+        if rule.lane == "database":
+            enter(rule.lane)
     if rule.needs == PUBLIC:
         reader = current_app.extensions["reader"]
         if request.blueprint in TAUGHT and not reader.current.seq and not reader.up:

@@ -14,6 +14,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
+from itertools import islice
 from types import CodeType
 from typing import Any
 
@@ -32,6 +33,7 @@ from content import failures, store
 from content.failures import Failure, FieldError, Invalid
 
 log = logging.getLogger("xinqiao.api")
+MOST_ERRORS = 50  # in one answer; nobody mends more at once, and a body can be wrong in 20,000 places
 
 BY_CLASS: list[tuple[type[Failure], int]] = [
     (failures.NotFound, 404),
@@ -103,9 +105,12 @@ def problem(
         "messages": messages,
         **(beside() if callable(beside) else beside),
     }
-    rows = [{"field": e.field, "code": e.code, "messages": e.messages} for e in errors]
+    left = iter(errors)
+    rows = [{"field": e.field, "code": e.code, "messages": e.messages} for e in islice(left, MOST_ERRORS)]
     if rows:
         body["errors"] = rows
+    if next(left, None):
+        body["more_errors"] = True
     if "request_id" in g:
         body["request_id"] = g.request_id
     response = Response(json.dumps(body, ensure_ascii=False), status, content_type="application/problem+json")
@@ -190,11 +195,12 @@ def of_http(error: HTTPException) -> Response:
         "allow": headers.get("Allow", ""),
         "expected": "application/json",
         "retry_after": headers.get("Retry-After", "5"),
-        "limit": "1 MiB",
+        "limit": f"{(request.max_content_length or guard.MAX_BODY) // 1024} KiB",
     }
     if status in (429, 503):
         headers.setdefault("Retry-After", "5")
-    found = [e for part in data.get("messages", {}).values() for e in field_errors(part)] if status == 422 else []
+    told = data.get("messages", {}).values() if status == 422 else ()
+    found = (e for part in told for e in field_errors(part))
     return problem(status, code, failures.TEXTS[code].fill(params), found, headers)
 
 
@@ -229,10 +235,9 @@ class Problem(ma.Schema):
     title = ma.fields.String()
     detail = ma.fields.String(metadata={"description": "in the language asked for"})
     messages = ma.fields.Nested(Messages)
-    errors = ma.fields.List(ma.fields.Nested(FieldProblem))
-    help = ma.fields.Dict(
-        metadata={"description": "the help card: of self-checks, kept results, help lines, searches in need"}
-    )
+    errors = ma.fields.List(ma.fields.Nested(FieldProblem), metadata={"description": f"the first {MOST_ERRORS} of them"})
+    more_errors = ma.fields.Boolean(metadata={"description": "true when there are more: mend these and send it again"})
+    help = ma.fields.Dict(metadata={"description": "the help card: of self-checks, kept results, help lines, searches in need"})
     critical = ma.fields.Boolean(metadata={"description": "of a self-check: an answer in the body calls for help at once"})
     message = ma.fields.String(allow_none=True, metadata={"description": "when `critical`: say it first"})
     request_id = ma.fields.String()
