@@ -1,8 +1,8 @@
 """`make bench`: catalogue reads as a ratio to a bare Flask constant, in pairs in one run (promise 1).
 
-Both are served by granian on this machine with the same options but for the number of threads, with wrk beside them. Ours answers with headers, metrics
-and log. For each corpus size and each of list, detail and 304: ours and the constant in turn, several rounds, the median of
-the pairwise ratios. Also says whether 10,000 lessons cost more than 100.
+Both are served by granian on this machine with the same options but for the number of threads, with wrk beside them. Ours
+answers with headers, metrics and log. For each corpus size and each of list, detail and 304: ours and the constant in turn,
+several rounds, the median of the pairwise ratios. Also says whether 10,000 lessons cost more than 100.
 
     python -m tests.bench.reads [--sizes 100 10000] [--rounds 5] [--seconds 4] [--connections 64]
 """
