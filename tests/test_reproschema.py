@@ -502,4 +502,18 @@ def test_one_activity_by_its_file_and_no_folder_deeper_than_six(clean: None, tmp
     shutil.copytree(tmp_path / "a", deep / "b")
     (tmp_path / "1" / "link").symlink_to(tmp_path / "a")
     [row] = checkfiles.import_files(tmp_path / "1", SYSTEM, True)
-    assert row["outcome"] == "skipped" and "2 folder (2/3/4/5/6/b, link)" in row["messages"][0]["en"]
+    assert row["outcome"] == "skipped" and "1 folder (2/3/4/5/6/b); 1 link (link)" in row["messages"][0]["en"]
+
+
+def test_what_no_answer_could_name_is_refused(tmp_path: Path) -> None:
+    many = {**CHOICES, "multipleChoice": True, "choices": [{"name": str(n), "value": n} for n in range(101)]}
+    for name, items in (("q1", {"q1": many, "q2": CHOICES}), ("total", {"total": CHOICES, "q2": CHOICES}),
+                        ("q\u200b", {"q\u200b": CHOICES, "q2": CHOICES}), ("__proto__", {"__proto__": CHOICES, "q2": CHOICES}),
+                        ("q" * 200, {"q" * 200: CHOICES, "q2": CHOICES})):  # fmt: skip
+        folder = tmp_path / str(len(name)) / name[:3]
+        folder.mkdir(parents=True)
+        file = activity(folder, items, compute=computing(("score", "q2" if name == "q1" else f"{name} + q2")))
+        if len(name) < 200:
+            assert refused(file), name
+        else:
+            assert told(file)[0].index.keys() == {name, "q2"}
