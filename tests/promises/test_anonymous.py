@@ -87,7 +87,8 @@ def test_nothing_says_who_answered_what(
         reply = requests.post(site.base + path, json=sent, headers=headers, timeout=20)
         while reply.status_code == 503:  # receipts are hashed one at a time; a phone asks again
             reply = requests.post(site.base + path, json=sent, headers=headers, timeout=20)
-        assert reply.status_code == (201, 201, 201, 201, 200, 422, 422, 422)[number % 8], reply.text
+        # one in 97 of the receipts made up is well formed, and unknown
+        assert reply.status_code in ((201,), (201,), (201,), (201,), (200,), (422,), (422,), (422, 404))[number % 8], reply.text
         answers.append(f"{reply.headers} {reply.text}" if number % 8 < 5 else str(reply.headers))
 
     with ThreadPoolExecutor(8) as pool:
