@@ -26,7 +26,7 @@ SIGNED_IN = "signed in"
 # only waits: for its body to arrive, then for its group's commit (a group is as large as what waits, so this is its size).
 LANES = {"aside": 34, "database": 3}
 THREADS = sum(LANES.values()) + 3
-BODIES = 14  # of those aside, who may be waiting for bodies from one address
+BODIES = 28  # of those aside, who may be waiting for bodies from one address: a school has one, and its bodies come at once
 LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
 # Born without a kept file while the database is away, a worker knows nothing: what it would call empty or missing here would be
 # taken for the truth. Self-checks, search and help answer with the card in any case.
