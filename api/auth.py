@@ -44,8 +44,8 @@ class Rule(NamedTuple):
     sensitive: bool = False
     """Leaves hourly counts only, never a line in the log."""
     lane: str = "database"
-    """Which of LANES it takes when it needs the database. "aside" for what waits for its group's commit: the database sees one
-    transaction a group."""
+    """Which of LANES it takes when it needs the database. "aside" for what waits before the database sees it: for its group's
+    commit, or for a receipt's hash."""
     body: int = guard.MAX_BODY
     """Bytes of a body; more is refused (413) before it is looked at."""
     replay: bool = False
@@ -153,9 +153,10 @@ POLICY: dict[str, Rule] = {
     "checks.score": public(sensitive=True),
     "fhir.show": public(sensitive=True),
     "fhir.score": public(sensitive=True, body=256 * 1024),  # says in 400 bytes what an answer of ours says in 40
-    "results.keep": public(store=True, sensitive=True),
-    "results.show": public(store=True, sensitive=True),
-    "results.erase": public(store=True, sensitive=True),
+    # each waits for its receipt to be hashed, one at a time: not in the lane of bookings and sign-ins
+    "results.keep": public(store=True, sensitive=True, lane="aside"),
+    "results.show": public(store=True, sensitive=True, lane="aside"),
+    "results.erase": public(store=True, sensitive=True, lane="aside"),
     # counted without a trace
     "contributions.contribute": public(store=True, sensitive=True, lane="aside"),
     "contributions.check_in": public(store=True, sensitive=True, lane="aside"),

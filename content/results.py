@@ -39,7 +39,7 @@ DIGITS = 28
 GROUP = 4
 # OWASP's least for Argon2id. 86 random bits need no stretching; it is what makes guesses dear should receipts ever be shorter.
 MEMORY, ROUNDS, LANES = 19 * 1024, 2, 1  # KiB, passes, threads: 40-50 ms of one core a call, measured
-WAIT = 1.0  # seconds
+WAIT = 3.0  # seconds that a phone waits for its turn; a class that presses "keep" at once is some forty calls
 TRIES = 20
 
 # One call at a time in a process, so that a crowd leaves the other cores to those who read; and always on the same thread, since
