@@ -23,7 +23,8 @@ P = TypeVar("P", bound=Publishable)
 PUBLIC = "public"
 SIGNED_IN = "signed in"
 # How many of a worker's threads each slow thing may hold at once; the rest is left for reading, whatever happens. "aside" is who
-# only waits: for its body to arrive, then for its group's commit (a group is as large as what waits, so this is its size).
+# only waits: for its body to arrive, then for its group's commit (a group is as large as what waits, so this is its size) or for
+# a receipt's hash.
 LANES = {"aside": 34, "database": 3}
 THREADS = sum(LANES.values()) + 3
 BODIES = 28  # of those aside, who may be waiting for bodies from one address: a school has one, and its bodies come at once

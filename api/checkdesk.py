@@ -276,15 +276,11 @@ def working_copy(check: Check) -> dict[str, Any]:
 
 def question(item: Item) -> dict[str, Any]:
     """A question with all its languages."""
-    when = item.enable_when
     return {
         "link_id": item.link_id, "kind": item.kind, "text": listed(item.text), "required": item.required,
         "minimum": item.minimum, "maximum": item.maximum, "unit": item.unit,
         "options": [{"code": o.code, "text": listed(o.text), "score": o.score} for o in item.options],
-        "enable_when": when and {
-            "any": when.any,
-            "clauses": [{"question": c.question, "operator": c.operator, "value": c.value} for c in when.clauses],
-        },
+        "enable_when": item.enable_when and item.enable_when.plain(),
         "items": [question(below) for below in item.items],
     }  # fmt: skip
 

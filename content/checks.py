@@ -362,16 +362,12 @@ def detail(item: Item, definition: Definition, language: str, reader: str = "") 
     register = content["register"]
 
     def line(one: Line) -> dict[str, Any]:
-        when = one.enable_when
         return {
             "link_id": one.link_id, "kind": one.kind, "text": spoken(one.text, language), "required": one.required,
             "minimum": one.minimum, "maximum": one.maximum, "unit": one.unit, "control": one.control,
             "ages": list(one.ages) if one.ages else None, "explanation": spoken(one.explanation, language),
             "options": [{"code": o.code, "text": spoken(o.text, language), "score": o.score} for o in one.options],
-            "enable_when": when and {
-                "any": when.any,
-                "clauses": [{"question": c.question, "operator": c.operator, "value": c.value} for c in when.clauses],
-            },
+            "enable_when": one.enable_when and one.enable_when.plain(),
             "items": [line(below) for below in one.items],
         }  # fmt: skip
 

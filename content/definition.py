@@ -59,6 +59,10 @@ class EnableWhen:
     any: bool
     clauses: tuple[Clause, ...]
 
+    def plain(self) -> dict[str, Any]:
+        """{"any", "clauses": [{"question", "operator", "value"}]}: how it is stored and sent."""
+        return {"any": self.any, "clauses": [vars(clause).copy() for clause in self.clauses]}
+
 
 @dataclass(frozen=True)
 class Item:
@@ -337,16 +341,12 @@ def to_json(definition: Definition) -> dict[str, Any]:
     """Plain JSON values of the whole definition; `from_json` gives it back equal, with the same version."""
 
     def item(one: Item) -> dict[str, Any]:
-        when = one.enable_when
         return {
             "link_id": one.link_id, "kind": one.kind, "text": dict(one.text), "required": one.required,
             "minimum": one.minimum, "maximum": one.maximum, "unit": one.unit, "control": one.control,
             "ages": list(one.ages) if one.ages else None, "explanation": dict(one.explanation),
             "options": [{"code": o.code, "text": dict(o.text), "score": o.score, "system": o.system} for o in one.options],
-            "enable_when": when and {
-                "any": when.any,
-                "clauses": [{"question": c.question, "operator": c.operator, "value": c.value} for c in when.clauses],
-            },
+            "enable_when": one.enable_when and one.enable_when.plain(),
             "items": [item(below) for below in one.items],
         }  # fmt: skip
 
