@@ -387,6 +387,8 @@ def doctor() -> None:
     say("ffmpeg", "", films.state())
     say("broker", broker_problem(settings))
     say("push", "", fcm.credentials_state(settings))
+    inside = f"{settings.public()} is for this machine only: set XINQIAO_PUBLIC_URL, which stands in QR codes and share pages"
+    say("address", "", settings.public_url or inside)
     if up:
         unread = Lesson.rows().count_documents({"reviewed_by": None})
         say("review", "", f"{unread} lessons reviewed by nobody yet" if unread else "ok")

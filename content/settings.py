@@ -44,6 +44,9 @@ class Settings:
     """XINQIAO_WORKERS: API processes. In-memory limits are divided by it."""
     proxies: int = 0
     """XINQIAO_PROXIES: how many proxies of our own stand in front; rate limits then count the address that the outermost saw."""
+    public_url: str = ""
+    """XINQIAO_PUBLIC_URL: where families reach the API from outside, as in https://xinqiao.example.cn; stands in QR codes, share
+    pages and calendars. Never taken from a request, whose Host anyone can make up. Empty: http://HOST:PORT."""
     mongodb_uri: str = field(default="", repr=False)
     """MONGODB_URI: a MongoDB >= 7 replica set. Embedded server when empty."""
     database: str = "xinqiao"
@@ -83,7 +86,7 @@ class Settings:
 
     ENV: ClassVar[dict[str, str]] = {
         "XINQIAO_PORT": "port", "XINQIAO_HOST": "host", "XINQIAO_VAR": "var", "XINQIAO_WORKERS": "workers",
-        "XINQIAO_PROXIES": "proxies",
+        "XINQIAO_PROXIES": "proxies", "XINQIAO_PUBLIC_URL": "public_url",
         "MONGODB_URI": "mongodb_uri", "XINQIAO_DATABASE": "database", "S3_ENDPOINT_URL": "s3_endpoint_url",
         "AWS_ACCESS_KEY_ID": "s3_access_key", "AWS_SECRET_ACCESS_KEY": "s3_secret_key",
         "XINQIAO_S3_BUCKET": "s3_bucket", "AWS_REGION": "s3_region", "XINQIAO_S3_PUBLIC_URL": "s3_public_url",
@@ -142,6 +145,11 @@ class Settings:
         for name, url in (("S3_ENDPOINT_URL", self.s3_endpoint_url), ("XINQIAO_S3_PUBLIC_URL", self.s3_public_url)):
             if url and not (url.startswith(("http://", "https://")) and _host(url)):
                 raise SettingsError(f"{name}={url!r} is no address. It begins with http:// or https:// and names a host.")
+        if self.public_url and not re.fullmatch(r"https?://(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?", self.public_url):
+            raise SettingsError(
+                f"XINQIAO_PUBLIC_URL={self.public_url!r} is no address of a host. Write it as https://xinqiao.example.cn, "
+                "without a path or a slash at its end."
+            )
         if self.broker_url and self.broker_url.partition("://")[0] not in BROKERS:
             raise SettingsError(f"BROKER_URL must begin with one of {', '.join(f'{one}://' for one in BROKERS)}.")
         if self.division and not divisions.known(self.division):
@@ -179,6 +187,11 @@ class Settings:
                 )
         if self.admin_password and len(self.admin_password) < 10:
             raise SettingsError("XINQIAO_ADMIN_PASSWORD is shorter than 10 characters. Choose a longer one.")
+
+    def public(self, path: str = "") -> str:
+        """The absolute address of a path of this API ("/s/…") as it is given to families."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return (self.public_url or f"http://{host}:{self.port}") + path
 
     def needed(self, *attributes: str) -> "Settings":
         """Self, when every named setting has a value; else `SettingsError` that says what to do."""
