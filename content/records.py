@@ -5,18 +5,20 @@
 `PERSONAL` the trail keeps the names only, never the values.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import mongoengine as me
 from pymongo import ReturnDocument
 from pymongo.client_session import ClientSession
+from pymongo.errors import BulkWriteError
 
 from content import store
-from content.failures import NotFound, Stale
+from content.failures import Conflict, NotFound, Stale
 
 R = TypeVar("R", bound="Record")
+BATCH = 500  # records in one command
 SYSTEM = "system"  # the actor of what no person did: the starter library, the scheduler
 
 
@@ -75,6 +77,12 @@ def trail(
     note: str = "",
 ) -> None:
     """Add one line inside `session`'s transaction."""
+    Audit.rows().insert_one(_line(cls, key, by, action, before, after, note), session=session)
+
+
+def _line(
+    cls: type[Record], key: str, by: str, action: str, before: dict[str, Any], after: dict[str, Any], note: str = ""
+) -> dict[str, Any]:
     skip = {"revision", "updated_at", "created_at", "created_by", "_id", *cls.DERIVED}
 
     def kept(values: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +107,7 @@ def trail(
     }
     if note:
         line["note"] = note
-    Audit.rows().insert_one(line, session=session)
+    return line
 
 
 def create(record: R, by: str, *, note: str = "", also: Callable[[ClientSession, dict[str, Any]], None] | None = None) -> R:
@@ -124,6 +132,26 @@ def create(record: R, by: str, *, note: str = "", also: Callable[[ClientSession,
     return record
 
 
+def create_many(session: ClientSession, made: Sequence[Record], by: str) -> None:
+    """Insert new records of one kind, each with its line, inside `session`'s transaction. Raises `Conflict("exists")`."""
+    raws: list[dict[str, Any]] = []
+    for record in made:
+        record.created_by = by
+        for name, value in type(record).derived(record.to_mongo().to_dict()).items():
+            setattr(record, name, value)
+        raws.append(record.to_mongo().to_dict())
+    for start in range(0, len(raws), BATCH):
+        cls, some = type(made[0]), raws[start : start + BATCH]
+        try:
+            cls.rows().insert_many(some, session=session)
+        except BulkWriteError as error:
+            taken = [row for row in (error.details or {}).get("writeErrors", ()) if row.get("code") == 11000]
+            if not taken:
+                raise
+            raise Conflict("exists", what=some[taken[0]["index"]]["_id"]) from None
+        Audit.rows().insert_many([_line(cls, raw["_id"], by, "create", {}, raw) for raw in some], session=session)
+
+
 def change(
     cls: type[R],
     key: str,
@@ -146,33 +174,50 @@ def change(
     """
 
     def work(session: ClientSession) -> R:
-        before = cls.rows().find_one({"_id": key}, session=session)
-        if before is None:
-            raise NotFound(what=key)
-        if revision is not None and before["revision"] != revision:
-            raise Stale()
-        fields = decide(cls.of(before))
-        if not fields or dry_run:
-            return cls.of(before)
-        if cls.DERIVED:
-            fields = {**fields, **cls.derived(laid(before, fields))}
-        put = {k: v for k, v in fields.items() if v is not None}
-        drop = {k: "" for k, v in fields.items() if v is None}
-        update: dict[str, Any] = {"$set": {**put, "updated_at": store.now()}, "$inc": {"revision": 1}}
-        if drop:
-            update["$unset"] = drop
-        after = cls.rows().find_one_and_update(
-            {"_id": key, "revision": before["revision"]}, update, session=session, return_document=ReturnDocument.AFTER
-        )
-        if after is None:
-            raise Stale()
-        changed = cls.of(after)
-        trail(session, cls, key, by, action, before, after, note)
-        if also:
-            also(session, changed)
-        return changed
+        record, changed = change_in(session, cls, key, by, action, decide, revision=revision, note=note, dry_run=dry_run)
+        if changed and also:
+            also(session, record)
+        return record
 
     return store.transaction(work)
+
+
+def change_in(
+    session: ClientSession,
+    cls: type[R],
+    key: str,
+    by: str,
+    action: str,
+    decide: Callable[[R], dict[str, Any]],
+    *,
+    revision: int | None = None,
+    note: str = "",
+    dry_run: bool = False,
+) -> tuple[R, bool]:
+    """`change` inside the caller's transaction, for what changes several records at once: the record as it now is, and whether
+    it was written."""
+    before = cls.rows().find_one({"_id": key}, session=session)
+    if before is None:
+        raise NotFound(what=key)
+    if revision is not None and before["revision"] != revision:
+        raise Stale()
+    fields = decide(cls.of(before))
+    if not fields or dry_run:
+        return cls.of(before), False
+    if cls.DERIVED:
+        fields = {**fields, **cls.derived(laid(before, fields))}
+    put = {k: v for k, v in fields.items() if v is not None}
+    drop = {k: "" for k, v in fields.items() if v is None}
+    update: dict[str, Any] = {"$set": {**put, "updated_at": store.now()}, "$inc": {"revision": 1}}
+    if drop:
+        update["$unset"] = drop
+    after = cls.rows().find_one_and_update(
+        {"_id": key, "revision": before["revision"]}, update, session=session, return_document=ReturnDocument.AFTER
+    )
+    if after is None:
+        raise Stale()
+    trail(session, cls, key, by, action, before, after, note)
+    return cls.of(after), True
 
 
 def laid(raw: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:

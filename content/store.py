@@ -101,13 +101,13 @@ def ping() -> bool:
     return True
 
 
-def transaction(work: Callable[[ClientSession], T]) -> T:
+def transaction(work: Callable[[ClientSession], T], patience: float | None = None) -> T:
     """Run `work(session)` in one transaction: all of it is written or nothing. `work` may run more than once, so it
     must read afresh and touch nothing but the database. Raises what `work` raises, and a driver's error when it is not done
-    within the connection's patience."""
+    within the connection's patience, or within `patience` seconds when the work is known to be long."""
     with client().start_session() as session:
         try:
-            with pymongo.timeout(client().options.timeout):
+            with pymongo.timeout(patience or client().options.timeout):
                 return session.with_transaction(work)
         except PyMongoError as error:
             # out of time the driver sends no abort, and what the transaction wrote would stay locked for the server's 60 s
