@@ -311,6 +311,8 @@ class OrganisationOut(ma.Schema):
     kind = ma.fields.String(metadata={"example": "federation"})
     division = ma.fields.String(metadata={"example": "500114"})
     parent = ma.fields.String(metadata={"description": "empty when it stands under none"})
+    able = ma.fields.Boolean(metadata={"description": "marked as able to hold family education; the audit trail says since when"})
+    parents = ma.fields.Integer(allow_none=True, metadata={"description": "families of a school; null: not known"})
     revision = ma.fields.Integer()
 
 
@@ -324,6 +326,15 @@ class OrganisationEdit(ma.Schema):
     kind = ma.fields.String(validate=validate.OneOf(list(ORGANISATIONS)))
     division = ma.fields.String(validate=Regexp("^[0-9]{6}$"))
     parent = ma.fields.String(validate=Regexp("^([0-9a-f]{32})?$"))
+    able = ma.fields.Boolean(
+        truthy={True}, falsy={False}, metadata={"description": "of a station, school, kindergarten: able to hold courses"}
+    )
+    parents = ma.fields.Integer(
+        strict=True,
+        allow_none=True,
+        validate=validate.Range(0, people.MOST_FAMILIES),
+        metadata={"description": "how many families a school or kindergarten has"},
+    )
 
 
 class NewOrganisation(OrganisationEdit):
@@ -340,6 +351,8 @@ def described(found: Organisation) -> dict[str, Any]:
         "kind": found.kind,
         "division": found.division,
         "parent": found.parent or "",
+        "able": bool(found.able),
+        "parents": found.parents,
         "revision": found.revision,
     }
 

@@ -62,6 +62,8 @@ ACCESS = timedelta(minutes=30)
 REFRESH = timedelta(days=14)
 FREE_FAILURES = 4  # then a wait of 2, 4, 8 … s
 LONGEST_WAIT = timedelta(minutes=15)
+SCHOOLS = ("school", "kindergarten")
+MOST_FAMILIES = 100_000
 PASSWORD = (10, 256)  # characters
 COMMON = (  # ten characters and more that everybody tries
     "1234567890 0123456789 0987654321 12345678910 123456789a a123456789 q1w2e3r4t5 1q2w3e4r5t 1qaz2wsx3edc qwertyuiop"
@@ -152,6 +154,10 @@ class Organisation(records.Record):
     kind = me.StringField(required=True)
     division = me.StringField(required=True)
     parent = me.StringField(default="")
+    able = me.BooleanField(default=False)
+    """Of a station, school or kindergarten: marked as able to hold family education (`content.coverage`)."""
+    parents = me.IntField(min_value=0, max_value=MOST_FAMILIES)
+    """Of a school or kindergarten: how many families it has; absent: not known."""
 
     meta: ClassVar[dict[str, Any]] = {
         "collection": "organisations",
@@ -686,21 +692,35 @@ def _check_organisation(values: dict[str, Any], own_id: str = "") -> dict[str, A
     return values
 
 
-def create_organisation(name: str, kind: str, division: str, by: str, parent: str = "") -> Organisation:
+def check_marks(kind: str, able: bool, parents: int | None) -> None:
+    """Raise `Invalid` for marks that an organisation of this kind cannot have, since nothing would count them."""
+    if able and kind not in {"station", *SCHOOLS}:
+        raise invalid("able", "not_one_of", choices="false")
+    if parents is not None and kind not in SCHOOLS:
+        raise invalid("parents", "not_one_of", choices="null")
+
+
+def create_organisation(
+    name: str, kind: str, division: str, by: str, parent: str = "", able: bool = False, parents: int | None = None
+) -> Organisation:
     """A new organisation. Raises `Invalid`, `Forbidden`, and `Conflict("exists")` (by `store.failure_of`) when its division
     has one of this name."""
     values = _check_organisation({"name": name, "kind": kind, "division": division, "parent": parent})
+    check_marks(kind, able, parents)
+    values |= {"able": able, "parents": parents}
     _must_keep(by, values["division"], "")
     return records.create(Organisation(**values), by)
 
 
-def edit_organisation(organisation_id: str, by: str, revision: int | None = None, **values: str) -> Organisation:
-    """Change name, kind, division or parent. Raises as `create_organisation`, `Stale`, `NotFound`."""
+def edit_organisation(organisation_id: str, by: str, revision: int | None = None, **values: Any) -> Organisation:
+    """Change name, kind, division, parent or marks (`parents` None: not known). Raises as `create_organisation`, `Stale`,
+    `NotFound`."""
     checked = _check_organisation(dict(values), organisation_id)
 
     def decide(found: Organisation) -> dict[str, Any]:
         _must_keep(by, found.division, organisation_id)
         _must_keep(by, checked.get("division", found.division), organisation_id)
+        check_marks(*(checked.get(name, getattr(found, name)) for name in ("kind", "able", "parents")))
         return {k: v for k, v in checked.items() if getattr(found, k) != v}
 
     return records.change(Organisation, organisation_id, by, "edit", decide, revision=revision)

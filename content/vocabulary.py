@@ -130,9 +130,40 @@ PLACES: Mapping[str, Label] = {
     "holiday_care": Label("暑期托管班", "holiday care classes"),  # W
 }
 
+STEPS: Mapping[str, Label] = {  # W: four steps of parent guidance
+    "know": Label("知", "know"),
+    "use": Label("用", "use"),
+    "can": Label("会", "be able"),
+    "well": Label("好", "do well"),
+}
+
+TIMES: Mapping[str, Label] = {  # when a family could come
+    "weekday_day": Label("工作日白天", "weekdays in the daytime"),
+    "weekday_evening": Label("工作日晚上", "weekday evenings"),
+    "weekend": Label("周末", "weekends"),
+    "holidays": Label("寒暑假", "school holidays"),
+}
+
+LECTURERS: Mapping[str, Label] = {  # who gives courses
+    "expert": Label("专家", "expert"),  # W Q
+    "five_elders": Label("五老", "the five elders: retired officials, soldiers, experts, teachers, model workers"),
+    "volunteer": Label("志愿者", "volunteer"),
+    "doctor": Label("医生", "doctor"),  # of the hospitals, schools and offices that all five name; the list is ours
+    "counsellor": Label("心理咨询师", "counsellor"),
+    "teacher": Label("教师", "teacher"),
+    "social_worker": Label("社会工作者", "social worker"),
+    "other": Label("其他", "other"),
+}
+
+VOLUNTEERS: Mapping[str, Label] = {  # as what someone offers to help
+    "lecturer": Label("讲师", "lecturer"),
+    "helper": Label("志愿者", "helper"),
+}
+
 ORGANISATIONS: Mapping[str, Label] = {
     "federation": Label("妇联", "women's federation"),
     "school": Label("学校", "school"),
+    "kindergarten": Label("幼儿园", "kindergarten"),
     "education": Label("教育委员会（教育局）", "education commission"),
     "health": Label("卫生健康委员会", "health commission"),
     "hospital": Label("医院", "hospital"),
