@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from icalendar import Alarm, Calendar, Component, Event, Timezone, TimezoneDaylight, TimezoneStandard, vDuration, vUri
 
 from content import languages
+from content.bookings import ACTIVE, Held
 from content.published import ANY, Snapshot
 from content.vocabulary import FORMATS, PLACES, TOPICS, Label
 
@@ -68,15 +69,22 @@ class Reading(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One session in a feed; `place` (a state), `seats` and `link` only in that of a booking."""
+    """One session in a feed; what follows `series` is of a booking's feed alone."""
 
     session: Mapping[str, Any]
     """Published content."""
     series: Mapping[str, Any]
     """Published content; {} when there is none."""
     place: str = ""
+    """State of the booking's place."""
     seats: int = 0
     link: str = ""
+    steps: int = 0
+    """How often the place has changed; SEQUENCE rises with it."""
+    changed: str = ""
+    """When it changed last; ISO 8601 in UTC."""
+    shared: bool = True
+    """Whether the session has a page that everyone may open."""
 
 
 # --- which sessions --------------------------------------------------------------------------------------------------
@@ -94,15 +102,22 @@ def of_public(snapshot: Snapshot, fits: Callable[[Mapping[str, Any]], bool], now
     return in_order(found)
 
 
-def of_booking(snapshot: Snapshot, rows: Iterable[tuple[str, int, Any]]) -> list[Entry]:
-    """Entries of what one booking has: (state of its place, seats, `CourseSession`), also of sessions by invitation."""
+def of_booking(snapshot: Snapshot, places: Iterable[Held]) -> list[Entry]:
+    """What one booking holds or held, also in sessions by invitation. Of several places in one session the one that counts: an
+    UID may stand in a feed but once."""
+    by_session: dict[str, list[Held]] = {}
+    for place in places:
+        by_session.setdefault(place.session.id, []).append(place)
     found = []
-    for state, seats, present in rows:
+    for key, held in by_session.items():
+        present = max(held, key=lambda one: (one.state in ACTIVE, one.number))
+        steps = [step["at"] for one in held for step in one.history]
+        changed = max(steps).astimezone(UTC).isoformat(timespec="seconds") if steps else ""
         for kind in ("session", "invited_session"):
-            item = snapshot.get(kind, present.id).get(ANY)
-            if item and item.content:
+            if (item := snapshot.get(kind, key).get(ANY)) and item.content:
                 series = _series(snapshot, kind.replace("session", "series"), item.content)
-                found.append(Entry(item.content, series, state, seats, present.online_link or ""))
+                of = present.state, present.seats, present.session.online_link or "", len(steps), changed, kind == "session"
+                found.append(Entry(item.content, series, *of))
     return in_order(found)
 
 
@@ -176,7 +191,7 @@ def shown(entry: Entry, reading: Reading) -> Shown:
     where = ", ".join(filter(None, (venue.get("name"), venue.get("address"))))
     lecturer = "，".join(filter(None, (reading.text(session["lecturer"].get(part)) for part in ("name", "field"))))
     link = entry.link if entry.place == "confirmed" and session["state"] == "published" else ""
-    address = f"{reading.address}{session['id']}" if reading.address else ""
+    address = f"{reading.address}{session['id']}" if reading.address and entry.shared else ""
     rows = {
         "": told.get("summary", ""), "lecturer": lecturer, "place": reading.word(session["place"], PLACES),
         "access": venue.get("access", ""), "seats": str(entry.seats or ""), "link": link, "open": address,
@@ -184,8 +199,8 @@ def shown(entry: Entry, reading: Reading) -> Shown:
     topics = [reading.word(code, TOPICS) for code in entry.series.get("topics", ())]
     return Shown(
         id=session["id"],
-        changed=session["updated_at"],
-        sequence=_sequence(entry),
+        changed=max(session["updated_at"], entry.changed),
+        sequence=session["sequence"] + entry.steps,
         starts=session["starts_at"],
         ends=session["ends_at"],
         zone=session["zone"],
@@ -238,14 +253,6 @@ def vevent(one: Shown) -> bytes:
         alarm.add("description", one.alarm)
         made.add_component(alarm)
     return bytes(made.to_ical(sorted=False))
-
-
-def _sequence(entry: Entry) -> int:
-    """The session's revision; for a booking as many steps of what may become of a place between two revisions."""
-    if not entry.place:
-        return int(entry.session["sequence"])
-    step = 2 if entry.place == "confirmed" else 1 if entry.place == "offered" else 0 if entry.place in TENTATIVE else 3
-    return int(entry.session["sequence"]) * 4 + step
 
 
 _BREAKS = dict.fromkeys(map(ord, "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\r"), "\n")
