@@ -1,0 +1,41 @@
+"""Public holidays of mainland China and the working days made up for them, as what is said of a date when planning.
+
+The State Council tells a year's holidays in the November before; past the years that chinesecalendar holds a date is provisional.
+"""
+
+from datetime import date
+from typing import NamedTuple
+
+import chinese_calendar
+
+from content.failures import Text
+
+
+class Flag(NamedTuple):
+    """Something to know of a date before it is fixed: what kind, and a text by language tag."""
+
+    kind: str
+    text: dict[str, str]
+
+
+TEXTS = {
+    "holiday": Text("{date} 是{zh}假期。", "{date} is a public holiday ({name})."),
+    "workday": Text("{date} 是{zh}调休的上班日。", "{date} is a working day made up for {name}."),
+    "provisional": Text(
+        "{year} 年的放假安排尚未收录，日期为暂定。", "Dates in {year} are provisional: its holidays are not known yet."
+    ),
+}
+
+
+def flags(day: date) -> list[Flag]:
+    """`holiday` on a public holiday, `workday` on a weekend day worked in its place, `provisional` in a year whose holidays are
+    not known; none on other days."""
+    try:
+        off, name = chinese_calendar.get_holiday_detail(day)
+    except NotImplementedError:
+        return [Flag("provisional", TEXTS["provisional"].fill({"year": day.year}))]
+    if name is None:  # an ordinary weekend or working day
+        return []
+    kind = "holiday" if off else "workday"
+    zh = chinese_calendar.Holiday(name).chinese
+    return [Flag(kind, TEXTS[kind].fill({"date": day, "zh": zh, "name": name}))]
