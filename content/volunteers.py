@@ -1,0 +1,406 @@
+"""Volunteers: lecturers and helpers (讲师、志愿者) offer themselves without an account, and staff answer.
+
+A sign-up goes to a division's staff, or to one organisation there: received → approved or declined with a reason; withdrawn by
+its volunteer. The code, kept as SHA-256 only, shows how it stands and changes or withdraws it.
+
+Name, telephone and what was written freely are sealed as one. They are erased on withdrawal at once, and with the whole row
+within 30 days of a decline or a year in which nobody touched it (`erase`, and the index a day later should no worker run). Each
+erasure leaves a line in the trail, which says that it took place and nothing of whom; the tally of hours given stays.
+
+One telephone signs up once with an addressee and kind, and no answer tells whether it has: a repeat gets a code of its own that
+opens a row without a person, which staff do not see; they see on the first one that there was a repeat, and what they decide is
+told to both. What a volunteer does leaves no line in the trail (anyone could fill it) but for the erasure.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any, ClassVar, NamedTuple
+
+import mongoengine as me
+from pymongo.client_session import ClientSession
+from pymongo.errors import DuplicateKeyError
+
+from content import codes, lecturers, records, sealed, staff, store
+from content.checking import Check
+from content.courses import CourseSession
+from content.failures import Conflict, NotFound, invalid
+from content.lecturers import Lecturer
+from content.registrations import phone_number
+from content.vocabulary import TOPICS, VOLUNTEERS
+
+SELF = "volunteer"  # who acts where a volunteer does; no account has this id
+YEAR = timedelta(days=364)  # untouched; and of what is over: each a day less than promised, left for the purge
+OVER = timedelta(days=29)
+MOST_GIVEN = 500  # times of one volunteer
+NAME, FIELD, MESSAGE, REASON = 40, 300, 1000, 500  # characters
+
+
+class Volunteer(records.Record):
+    """One sign-up."""
+
+    code = me.StringField(required=True)
+    """SHA-256 of the code."""
+    claim = me.BinaryField()
+    """Blind text of kind, addressee and telephone; absent once erased, and of a repeat."""
+    repeat_of = me.StringField()
+    """Of a repeat: the id of the first. It has no person."""
+    repeats = me.IntField(required=True, default=0)
+    person = me.BinaryField()
+    """Sealed JSON {"name", "phone" (E.164), "field", "message"}; absent once erased, and of a repeat."""
+    kind = me.StringField(required=True)
+    """A code of vocabulary.VOLUNTEERS."""
+    division = me.StringField(required=True)
+    organisation = me.StringField(required=True, default="")
+    """Whom they offer themselves to; "": to the division's own staff."""
+    topics = me.ListField()
+    languages = me.ListField()
+    hours_a_month = me.IntField(required=True)
+    """Hours offered."""
+    state = me.StringField(required=True, choices=("received", "approved", "declined", "withdrawn"), default="received")
+    reason = me.BinaryField()
+    """Sealed: why it was declined."""
+    given = me.ListField()
+    """[{"id", "date" (local, ISO), "hours", "session" (id or "")}]"""
+    lecturer = me.StringField()
+    """Id of the entry in the expert library that was made of it."""
+    expires_at = me.DateTimeField(required=True)
+
+    NAME = "volunteer"
+    PERSONAL = frozenset({"code", "claim", "person", "reason", "given"})
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "volunteers",
+        "indexes": [
+            {"fields": ["code"], "unique": True},
+            {"fields": ["claim"], "unique": True, "sparse": True},
+            {"fields": ["repeat_of"]},
+            {"fields": ["expires_at"], "expireAfterSeconds": 86400},
+        ],
+    }
+
+    def hours(self) -> float:
+        """Sum of what was given."""
+        return sum(float(one["hours"]) for one in self.given)
+
+
+class Hours(store.Row):
+    """Hours given in one year to one addressee by volunteers of one kind: it stays when they are erased."""
+
+    organisation = me.StringField(required=True)
+    division = me.StringField(required=True)
+    kind = me.StringField(required=True)
+    year = me.IntField(required=True)
+    hours = me.FloatField(required=True)
+    times = me.IntField(required=True)
+
+    meta: ClassVar[dict[str, Any]] = {"collection": "volunteer_hours", "indexes": [{"fields": ["division", "year"]}]}
+
+
+class Person(NamedTuple):
+    """What is sealed."""
+
+    name: str
+    phone: str
+    field: str
+    message: str
+
+
+class Entry(NamedTuple):
+    """A sign-up as staff see it."""
+
+    record: Volunteer
+    person: Person
+    reason: str
+
+
+# --- the volunteer's side --------------------------------------------------------------------------------------------
+
+OFFER = ("topics", "languages", "hours_a_month")
+WORDS = {"name": NAME, "field": FIELD, "message": MESSAGE}
+
+
+def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """(what is offered, the words to be sealed). Raises `Invalid` with every fault."""
+    check = Check()
+    offer = {
+        "topics": check.codes("topics", values.get("topics"), TOPICS),
+        "languages": [check.language("languages", v) for v in check.rows("languages", values.get("languages"), 20)],
+        "hours_a_month": check.whole("hours_a_month", values.get("hours_a_month"), 1, 200),
+    }
+    if values.get("hours_a_month") is None:
+        check.fail("hours_a_month", "required")
+    words = {name: check.text(name, values.get(name), most, name == "name") or "" for name, most in WORDS.items()}
+    check.done()
+    return offer, words
+
+
+def sign_up(values: Mapping[str, Any], key: str | None = None) -> tuple[str, Volunteer]:
+    """(code, sign-up). `values`: name, phone, kind, division, organisation ("" or an id), field, topics, languages,
+    hours_a_month, message. A telephone that has signed up for the same gets an answer of the same shape. With `key` (an
+    Idempotency-Key) a repeat gives the same code and the sign-up as it now is. Raises `Invalid`."""
+    offer, words = _checked(values)
+    check = Check()
+    to = {
+        "kind": check.coded("kind", values.get("kind"), VOLUNTEERS),
+        "division": check.division("division", values.get("division") or ""),
+        "organisation": str(values.get("organisation") or ""),
+    }
+    check.done()
+    staff.must_exist(to["organisation"])
+    number = phone_number(str(values.get("phone")))
+    code = codes.repeatable("volunteer code", key, *to.values(), number)
+    claim = sealed.blind("\n".join((*to.values(), number)))
+    person = sealed.seal(json.dumps({**words, "phone": number}, ensure_ascii=False))
+
+    def work(tx: ClientSession) -> Volunteer:
+        if again := Volunteer.rows().find_one({"code": codes.name(code)}, session=tx):
+            return Volunteer.of(again)
+        made = Volunteer(code=codes.name(code), created_by=SELF, expires_at=store.now() + YEAR, **to, **offer)
+        first = Volunteer.rows().find_one_and_update({"claim": claim}, {"$inc": {"repeats": 1}}, {"_id": 1}, session=tx)
+        if first is None:
+            made.claim, made.person = claim, person
+        else:
+            made.repeat_of = first["_id"]
+        Volunteer.rows().insert_one(made.to_mongo().to_dict(), session=tx)
+        return made
+
+    try:
+        return code, store.transaction(work)
+    except DuplicateKeyError:  # the same at one moment: now it is there
+        return code, store.transaction(work)
+
+
+def _by_code(code: str, tx: ClientSession | None = None) -> Volunteer:
+    raw = Volunteer.rows().find_one({"code": codes.name(code)}, session=tx)
+    if raw is None:
+        raise NotFound(what="volunteer")
+    return Volunteer.of(raw)
+
+
+def see(code: str) -> tuple[Volunteer, str]:
+    """The sign-up of a code, and the reason when it was declined. Raises `NotFound`, also for a text that is no code."""
+    found = _by_code(code)
+    return found, _opened(found.reason)
+
+
+def change(code: str, values: Mapping[str, Any]) -> Volunteer:
+    """Set the parts given of what is offered (topics, languages, hours_a_month) and said (name, field, message). Telephone, kind
+    and addressee stay: another one is another sign-up. Raises `NotFound`, `Invalid`, `Conflict` once declined or withdrawn."""
+
+    def work(tx: ClientSession) -> Volunteer:
+        present = _by_code(code, tx)
+        if present.state not in {"received", "approved"}:
+            raise Conflict("wrong_state", state=present.state, action="修改 change")
+        known = _person(present)
+        before = {**(known._asdict() if known else {"name": "-"}), **{name: getattr(present, name) for name in OFFER}}
+        offer, words = _checked({**before, **values})
+        put: dict[str, Any] = {**offer, "updated_at": store.now(), "expires_at": store.now() + YEAR}
+        if known:
+            put["person"] = sealed.seal(json.dumps({**words, "phone": known.phone}, ensure_ascii=False))
+        Volunteer.rows().update_one({"_id": present.id}, {"$set": put, "$inc": {"revision": 1}}, session=tx)
+        return _by_code(code, tx)
+
+    return store.transaction(work)
+
+
+def withdraw(code: str) -> Volunteer:
+    """Take the sign-up back and erase the person at once, with the entry in the expert library that was made of it. The code
+    says "withdrawn" for a month more. A second call changes nothing and answers the same. Raises `NotFound`."""
+
+    def work(tx: ClientSession) -> Volunteer:
+        present = _by_code(code, tx)
+        if present.state == "withdrawn":
+            return present
+        put = {"state": "withdrawn", "updated_at": store.now(), "expires_at": store.now() + OVER}
+        gone = dict.fromkeys(("claim", "person", "reason", "given", "lecturer"), "")
+        Volunteer.rows().update_one({"_id": present.id}, {"$set": put, "$unset": gone, "$inc": {"revision": 1}}, session=tx)
+        if present.lecturer:
+            lecturers.let_go(tx, present.lecturer, SELF)
+        if present.person:
+            records.trail(tx, Volunteer, str(present.id), SELF, "erase", {}, {}, note="withdrawn")
+        return _by_code(code, tx)
+
+    return store.transaction(work)
+
+
+def erase(at: datetime) -> int:
+    """Delete what expired by `at`, each person with a proof line in the trail; how many rows. A second call deletes nothing."""
+
+    def work(tx: ClientSession) -> int:
+        due = list(Volunteer.rows().find({"expires_at": {"$lte": at}}, {"state": 1, "person": 1}, session=tx).limit(200))
+        for raw in due:
+            Volunteer.rows().delete_one({"_id": raw["_id"]}, session=tx)
+            if raw.get("person"):
+                records.trail(tx, Volunteer, raw["_id"], records.SYSTEM, "erase", {}, {}, note=f"expired, {raw['state']}")
+        return len(due)
+
+    total = 0
+    while done := store.transaction(work):
+        total += done
+    return total
+
+
+# --- the side of staff -----------------------------------------------------------------------------------------------
+
+
+def _opened(data: Any) -> str:
+    return sealed.unseal(bytes(data)) if data else ""
+
+
+def _person(present: Volunteer) -> Person | None:
+    return Person(**json.loads(_opened(present.person))) if present.person else None
+
+
+def _entry(raw: dict[str, Any]) -> Entry:
+    record = Volunteer.of(raw)
+    return Entry(record, _person(record) or Person("", "", "", ""), _opened(record.reason))
+
+
+def volunteer(key: str) -> Volunteer:
+    """The record, still sealed. Raises `NotFound`, also for a repeat."""
+    raw = Volunteer.rows().find_one({"_id": key, "repeat_of": None})
+    if raw is None:
+        raise NotFound(what=key)
+    return Volunteer.of(raw)
+
+
+def read(key: str, by: str) -> Entry:
+    """One sign-up with its person; the reading leaves a line in the trail. Raises `NotFound`."""
+
+    def work(tx: ClientSession) -> dict[str, Any]:
+        raw: dict[str, Any] | None = Volunteer.rows().find_one({"_id": key, "repeat_of": None}, session=tx)
+        if raw is None:
+            raise NotFound(what=key)
+        records.trail(tx, Volunteer, key, by, "read", {}, {})
+        return raw
+
+    return _entry(store.transaction(work))
+
+
+def register(
+    match: Mapping[str, str], may: Callable[[str, str], bool], after: str, limit: int, by: str
+) -> tuple[list[Entry], bool]:
+    """A page of sign-ups by id, of those whose organisation and division `may` lets pass, and whether there are more. The
+    reading leaves one line in the trail, in the same transaction: how many, and nothing of whom."""
+
+    def work(tx: ClientSession) -> list[dict[str, Any]]:
+        found = []
+        for raw in Volunteer.rows().find({**match, "repeat_of": None, "_id": {"$gt": after}}, session=tx).sort("_id", 1):
+            if may(raw["organisation"], raw["division"]):
+                found.append(raw)
+            if len(found) > limit:
+                break
+        note = f"{min(len(found), limit)} sign-ups"
+        records.trail(tx, Volunteer, match.get("division", ""), by, "read_list", {}, {}, note=note)
+        return found
+
+    rows = store.transaction(work)
+    return [_entry(raw) for raw in rows[:limit]], len(rows) > limit
+
+
+def _decided(key: str, by: str, action: str, put: dict[str, Any], revision: int | None) -> Volunteer:
+    """Answer a sign-up, and its repeats that wait, alike."""
+
+    def decide(present: Volunteer) -> dict[str, Any]:
+        if present.state == put["state"]:
+            return {}
+        if present.state == "withdrawn":
+            raise Conflict("wrong_state", state=present.state, action="答复 answer")
+        return {**put, "expires_at": store.now() + (YEAR if put["state"] == "approved" else OVER)}
+
+    def also(tx: ClientSession, changed: Volunteer) -> None:
+        told = {"$set": {**{k: v for k, v in put.items() if v}, "expires_at": changed.expires_at}}
+        Volunteer.rows().update_many({"repeat_of": key, "state": "received"}, told, session=tx)
+
+    return records.change(Volunteer, key, by, action, decide, revision=revision, also=also)
+
+
+def approve(key: str, by: str, revision: int | None = None) -> Volunteer:
+    """Accept an offer, also one that was declined before. Of an approved one a no-op. Raises `NotFound`, `Stale`, `Conflict`
+    once withdrawn."""
+    return _decided(key, by, "approve", {"state": "approved", "reason": None}, revision)
+
+
+def decline(key: str, reason: str, by: str, revision: int | None = None) -> Volunteer:
+    """Decline with a reason for the volunteer to read, also one that was approved before; it is erased within 30 days. Of a
+    declined one a no-op. Raises as `approve`."""
+    return _decided(key, by, "decline", {"state": "declined", "reason": sealed.seal(reason)}, revision)
+
+
+def give(key: str, day: date, hours: float, by: str, today: date, session: str = "") -> Volunteer:
+    """Note hours (halves, at most 24) that an approved volunteer gave on a local day of the last year, perhaps in a session; a
+    second call notes them again. Raises `NotFound`, `Invalid`, `Conflict` from another state."""
+    if not today - timedelta(days=366) <= day <= today:
+        raise invalid("date", "out_of_range", reason=f"{today - timedelta(days=366)} – {today}")
+    if not 0 < hours <= 24 or hours * 2 != int(hours * 2):
+        raise invalid("hours", "out_of_range", reason="0.5, 1, 1.5 … 24")
+    if session and CourseSession.rows().find_one({"_id": session}, {"_id": 1}) is None:
+        raise invalid("session", "unknown_reference", value=session)
+    line = {"id": store.new_id(), "date": day.isoformat(), "hours": hours, "session": session}
+
+    def decide(present: Volunteer) -> dict[str, Any]:
+        if present.state != "approved":
+            raise Conflict("wrong_state", state=present.state, action="登记时数 note hours")
+        if len(present.given) >= MOST_GIVEN:
+            raise invalid("given", "out_of_range", reason=f"≤ {MOST_GIVEN}")
+        return {"given": [*present.given, line], "expires_at": store.now() + YEAR}
+
+    def also(tx: ClientSession, changed: Volunteer) -> None:
+        _tally(tx, changed, line, 1)
+
+    return records.change(Volunteer, key, by, "give", decide, note=f"{hours:g} h, {day}", also=also)
+
+
+def take_back(key: str, line: str, by: str, revision: int | None = None) -> Volunteer:
+    """Strike out hours that were noted wrongly, from the tally too. Raises `NotFound`, `Stale`."""
+    struck: dict[str, Any] = {}
+
+    def decide(present: Volunteer) -> dict[str, Any]:
+        struck.update(next((one for one in present.given if one["id"] == line), {}))
+        if not struck:
+            raise NotFound(what=line)
+        return {"given": [one for one in present.given if one["id"] != line]}
+
+    def also(tx: ClientSession, changed: Volunteer) -> None:
+        _tally(tx, changed, struck, -1)
+
+    return records.change(Volunteer, key, by, "take_back", decide, revision=revision, also=also)
+
+
+def _tally(tx: ClientSession, present: Volunteer, line: Mapping[str, Any], sign: int) -> None:
+    of = {
+        "organisation": present.organisation, "division": present.division, "kind": present.kind, "year": int(line["date"][:4]),
+    }  # fmt: skip
+    name = ":".join(str(part) for part in of.values())
+    more = {"hours": float(sign * line["hours"]), "times": sign}
+    Hours.rows().update_one({"_id": name}, {"$setOnInsert": of, "$inc": more}, upsert=True, session=tx)
+
+
+def tallies() -> list[Hours]:
+    """Hours given, by division, organisation, kind and year; of people who are erased too."""
+    return [Hours.of(raw) for raw in Hours.rows().find({}).sort([("division", 1), ("organisation", 1), ("kind", 1), ("year", 1)])]
+
+
+def into_library(key: str, organisation: str, language: str, by: str) -> Lecturer:
+    """A draft in the expert library of an approved lecturer, kept by `organisation`: name and field as given (in `language`),
+    the telephone sealed as its contact. A second call gives the entry there is. Raises `NotFound`, `Invalid`, `Conflict`."""
+    present = volunteer(key)
+    known = _person(present)
+    if present.kind != "lecturer" or present.state != "approved" or known is None:
+        raise Conflict("wrong_state", state=f"{present.kind}, {present.state}", action="列入专家库 enter into the library")
+    if present.lecturer and (there := Lecturer.rows().find_one({"_id": present.lecturer})):
+        return Lecturer.of(there)
+    values = {
+        "name": {language: known.name}, "field": {language: known.field}, "kind": "volunteer", "topics": list(present.topics),
+        "teaches_in": list(present.languages), "organisation": organisation, "division": present.division,
+    }  # fmt: skip
+    made = lecturers.draft(values, by, known.phone)
+
+    def also(tx: ClientSession, raw: dict[str, Any]) -> None:
+        free = {"_id": key, "state": "approved", "lecturer": present.lecturer}
+        put = {"$set": {"lecturer": raw["_id"]}, "$inc": {"revision": 1}}
+        if not Volunteer.rows().update_one(free, put, session=tx).matched_count:  # someone was faster
+            raise Conflict("nothing_to_do", action="列入专家库 enter into the library")
+        records.trail(tx, Volunteer, key, by, "into_library", {}, {"lecturer": raw["_id"]})
+
+    return records.create(made, by, also=also)

@@ -1,0 +1,258 @@
+"""Volunteers: an offer without an account, an answer, hours given; and nothing of the person stays once it is over."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Barrier
+from typing import Any
+
+from content import store, volunteers
+from content.records import Audit
+from content.volunteers import Hours, Volunteer
+from tests.site import Site
+from tests.test_lecturers import LIST as LECTURERS
+from tests.test_lecturers import office
+from tests.test_lecturers import step as lecturer_step
+
+LIST = "/v1/staff/volunteers"
+NAME, PHONE, WORDS = "欧阳秀英", "13800138000", "退休语文老师，周末都有空"
+
+
+def offer(**more: Any) -> dict[str, Any]:
+    """A body for a sign-up."""
+    return {
+        "name": NAME, "phone": PHONE, "kind": "lecturer", "division": "150603", "field": "亲子阅读", "topics": ["parenting"],
+        "languages": ["zh-Hans"], "hours_a_month": 4, "message": WORDS, **more,
+    }  # fmt: skip
+
+
+def sign_up(site: Site, **more: Any) -> str:
+    """The code of a new sign-up."""
+    reply = site.post("/v1/volunteers", offer(**more))
+    assert reply.status_code == 201, reply.text
+    return str(reply.json()["code"])
+
+
+def entries(site: Site, by: str, query: str = "") -> list[dict[str, Any]]:
+    reply = site.get(f"{LIST}{query}", by=by)
+    assert reply.status_code == 200, reply.text
+    return list(reply.json()["items"])
+
+
+def answer(site: Site, by: str, key: str, verb: str, body: Any = None, status: int = 200) -> dict[str, Any]:
+    """One verb on the sign-up as it now is."""
+    match = site.get(f"{LIST}/{key}", by=by).headers["ETag"]
+    reply = site.post(f"{LIST}/{key}/{verb}", body, by=by, match=match)
+    assert reply.status_code == status, reply.text
+    return dict(reply.json())
+
+
+def nowhere(*secrets: str) -> None:
+    """None of them stands in any collection in clear."""
+    for name in store.database().list_collection_names():
+        whole = str(list(store.database()[name].find()))
+        for secret in secrets:
+            assert secret not in whole, (name, secret)
+
+
+def test_an_offer_is_approved_gives_hours_becomes_a_lecturer_and_leaves_without_a_trace(site: Site) -> None:
+    federation = office("妇联")
+    site.person("ann", "organiser", division="150603")
+    site.person("bea", "organiser", division="150603")
+    code = sign_up(site)
+    assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{5}-){2}[0-9A-HJKMNP-TV-Z]{5}", code)
+    path = f"/v1/volunteers/{code}"
+    seen = site.get(path)
+    assert seen.json() == {
+        "state": "received", "reason": "", "kind": "lecturer", "division": "150603", "organisation": "", "topics": ["parenting"],
+        "languages": ["zh-Hans"], "hours_a_month": 4, "given": [], "hours_given": 0.0,
+    }  # fmt: skip
+    assert seen.headers["Cache-Control"] == "no-store"
+    nowhere(NAME, PHONE, "+86", WORDS, "亲子阅读", code)
+
+    [one] = entries(site, "ann")
+    assert (one["name"], one["phone"], one["message"], one["field"]) == (NAME, f"+86{PHONE}", WORDS, "亲子阅读")
+    key = one["id"]
+    read = f'"{one["revision"]}"'
+    assert site.call("PATCH", path, json={"hours_a_month": 8, "message": "平时也行"}).json()["hours_a_month"] == 8
+    late = site.post(f"{LIST}/{key}/approve", by="ann", match=read)  # it is not what was read any more
+    assert (late.status_code, late.json()["code"]) == (412, "stale")
+    assert site.post(f"{LIST}/{key}/approve", by="ann").status_code == 428
+    assert site.post(f"{LIST}/{key}/hours", {"date": "2026-01-01", "hours": 1}, by="ann").json()["code"] == "wrong_state"
+    approved = answer(site, "ann", key, "approve")
+    assert approved["state"] == "approved" and not {"name", "phone", "message"} & approved.keys()
+    assert site.get(path).json()["state"] == "approved"
+
+    today = store.now().date()
+    for hours, ago in ((1.5, 0), (2, 30), (24, 3)):
+        body = {"date": str(today - timedelta(days=ago)), "hours": hours}
+        given = site.post(f"{LIST}/{key}/hours", body, by="ann")
+        assert given.status_code == 201, given.text
+    for day, hours, session in ((2, 1, ""), (-400, 1, ""), (0, 0.7, ""), (0, 25, ""), (0, 1, "nowhere")):
+        wrong = {"date": str(today + timedelta(days=day)), "hours": hours, "session": session}
+        assert site.post(f"{LIST}/{key}/hours", wrong, by="ann").status_code == 422, wrong
+    mistaken = given.json()["given"][-1]["id"]  # nobody gives 24 hours
+    for status in (200, 404):
+        match = site.get(f"{LIST}/{key}", by="ann").headers["ETag"]
+        assert site.call("DELETE", f"{LIST}/{key}/hours/{mistaken}", by="ann", match=match).status_code == status
+    told = site.get(path).json()
+    assert told["hours_given"] == 3.5 and [set(row) for row in told["given"]] == [{"date", "hours"}] * 2
+
+    assert site.post(f"{LIST}/{key}/lecturer", by="ann").status_code == 422  # whose library?
+    made = site.post(f"{LIST}/{key}/lecturer", {"organisation": federation}, by="ann").json()
+    again = site.post(f"{LIST}/{key}/lecturer", {"organisation": federation}, by="ann").json()
+    assert made["id"] == again["id"] and made["name"] == [{"language": "zh-Hans", "text": NAME}] and made["has_contact"]
+    assert site.get(f"{LECTURERS}/{made['id']}/contact", by="ann").json()["contact"] == f"+86{PHONE}"
+    lecturer_step(site, "bea", made["id"], "publish")
+    assert site.get(f"/v1/lecturers/{made['id']}").json()["name"] == NAME
+
+    gone = site.call("DELETE", path)
+    assert gone.json()["state"] == "withdrawn" and site.call("DELETE", path).json() == gone.json() == site.get(path).json()
+    site.refresh()
+    assert site.get(f"/v1/lecturers/{made['id']}").status_code == 404
+    assert site.get(f"{LECTURERS}/{made['id']}", by="ann").status_code == 404
+    assert site.call("PATCH", path, json={"hours_a_month": 1}).status_code == 409
+    answer(site, "ann", key, "approve", status=409)
+    [left] = entries(site, "ann")
+    assert (left["state"], left["name"], left["phone"], left["given"]) == ("withdrawn", "", "", [])
+    raw = Volunteer.rows().find_one({})
+    assert not {"person", "claim", "reason", "lecturer"} & raw.keys()
+    tally = site.get("/v1/staff/volunteer-hours", by="ann").json()["items"]
+    assert sum(row["hours"] for row in tally) == 3.5 and sum(row["times"] for row in tally) == 2
+    trail = list(Audit.rows().find({"kind": {"$in": ["volunteer", "lecturer"]}}))
+    assert not [word for word in (NAME, PHONE, WORDS, "平时也行", code) if word in str(trail)]
+    acted = [line["action"].partition(".")[2] for line in trail if line["kind"] == "volunteer"]
+    assert acted.count("erase") == 1 and {"read", "read_list", "approve", "give", "take_back", "into_library"} < {*acted}
+    nowhere(NAME, PHONE, WORDS)
+
+
+def test_declined_with_a_reason_and_erased_within_thirty_days(site: Site, clock: Any) -> None:
+    site.person("ann", "organiser")
+    code, helper = sign_up(site), sign_up(site, kind="helper")
+    first = next(one["id"] for one in entries(site, "ann") if one["kind"] == "lecturer")
+    assert site.post(f"{LIST}/{first}/decline", {}, by="ann", match='"1"').status_code == 422
+    answer(site, "ann", first, "decline", {"reason": "本学期人手已满"})
+    assert site.get(f"/v1/volunteers/{code}").json()["reason"] == "本学期人手已满"
+    nowhere("本学期人手已满")
+    assert volunteers.erase(store.now() + timedelta(days=28)) == 0
+    assert volunteers.erase(store.now() + timedelta(days=30)) == 1
+    assert site.get(f"/v1/volunteers/{code}").status_code == 404
+    [proof] = Audit.rows().find({"action": "volunteer.erase"})
+    assert (proof["key"], proof["note"], proof["actor"]) == (first, "expired, declined", "system")
+    # the other goes after a year in which nobody touched it
+    clock(300 * 86400)
+    site.call("PATCH", f"/v1/volunteers/{helper}", json={"topics": []})
+    clock(300 * 86400)
+    assert volunteers.erase(store.now()) == 0 and site.get(f"/v1/volunteers/{helper}").status_code == 200
+    clock(65 * 86400)
+    assert volunteers.erase(store.now()) == 1 and volunteers.erase(store.now()) == 0
+    ends = next(index for index in Volunteer.rows().list_indexes() if "expireAfterSeconds" in index)
+    assert dict(ends["key"]) == {"expires_at": 1} and ends["expireAfterSeconds"] == 86400
+
+
+def test_a_repeat_answers_alike_and_tells_nobody_that_a_telephone_is_known(site: Site) -> None:
+    site.person("ann", "organiser")
+    first = site.post("/v1/volunteers", offer())
+    stranger = site.post("/v1/volunteers", offer(name="试探", message="", phone="+86 138-0013-8000"))
+    assert stranger.status_code == first.status_code == 201
+    assert {**stranger.json(), "code": ""} == {**first.json(), "code": ""} and stranger.json()["code"] != first.json()["code"]
+    one, two = (f"/v1/volunteers/{reply.json()['code']}" for reply in (first, stranger))
+    [seen] = entries(site, "ann")
+    assert (seen["name"], seen["repeats"]) == (NAME, 1)
+    repeat = Volunteer.rows().find_one({"repeat_of": seen["id"]})
+    assert "person" not in repeat and "claim" not in repeat
+    assert site.get(f"{LIST}/{repeat['_id']}", by="ann").status_code == 404
+    # whoever holds the second code changes and withdraws nothing of the first
+    for path in (one, two):
+        assert site.call("PATCH", path, json={"name": "李", "hours_a_month": 9}).json()["hours_a_month"] == 9
+    assert entries(site, "ann")[0]["name"] == "李"
+    answer(site, "ann", seen["id"], "approve")
+    assert site.get(one).json() == site.get(two).json() and site.get(two).json()["state"] == "approved"
+    assert site.call("DELETE", two).json()["state"] == "withdrawn" and site.get(one).json()["state"] == "approved"
+    # another kind or another addressee is another offer
+    sign_up(site, kind="helper")
+    sign_up(site, organisation=office("妇联"))
+    assert len(entries(site, "ann")) == 3
+    # after a withdrawal the telephone is free
+    site.call("DELETE", one)
+    sign_up(site)
+    assert [row["state"] for row in entries(site, "ann", "?state=received&kind=lecturer")].count("received") == 2
+
+
+def test_one_telephone_at_one_moment_is_one_offer_and_a_key_is_one_code(site: Site) -> None:
+    start = Barrier(6)
+
+    def press(n: int) -> dict[str, Any]:
+        start.wait()
+        return dict(volunteers.sign_up(offer(), None if n else "f" * 32)[1].to_mongo())
+
+    with ThreadPoolExecutor(6) as pool:
+        made = list(pool.map(press, range(6)))
+    assert sum("person" in row for row in made) == 1 and Volunteer.rows().count_documents({}) == 6
+    assert Volunteer.rows().find_one({"repeat_of": None})["repeats"] == 5
+    keyed = [site.post("/v1/volunteers", offer(phone="13900139000"), headers={"Idempotency-Key": "k" * 20}).json() for _ in "ab"]
+    assert keyed[0] == keyed[1] and Volunteer.rows().count_documents({}) == 7
+
+
+def test_only_those_asked_see_who_offers(site: Site) -> None:
+    mine, other = office("妇联"), office("另一妇联")
+    site.person("ann", "organiser", organisation=mine, division="150603")
+    site.person("zoe", "organiser", organisation=other, division="150603")
+    site.person("far", "organiser", division="420100")
+    site.person("all", "organiser", division="150600")
+    site.person("edi", "editor")
+    sign_up(site, organisation=mine)
+    sign_up(site)  # to the division's own staff
+    seen = {name: entries(site, name) for name in ("ann", "zoe", "far", "all")}
+    assert {name: len(rows) for name, rows in seen.items()} == {"ann": 1, "zoe": 0, "far": 0, "all": 2}
+    key = seen["ann"][0]["id"]
+    for name, status in (("zoe", 404), ("far", 404), ("edi", 403)):
+        for method, rest in (("GET", ""), ("POST", "/approve"), ("POST", "/decline"), ("POST", "/hours"), ("POST", "/lecturer")):
+            body = {"/decline": {"reason": "x"}, "/hours": {"date": "2026-01-01", "hours": 1}}.get(rest)
+            got = site.call(method, f"{LIST}/{key}{rest}", by=name, match='"1"', json=body or {})
+            assert got.status_code == status, (name, rest, got.text)
+    lines = list(Audit.rows().find({"action": "volunteer.read_list"}))
+    assert [(line["actor"], line["note"]) for line in lines] == [
+        (site.ids[name], f"{n} sign-ups") for name, n in (("ann", 1), ("zoe", 0), ("far", 0), ("all", 2))
+    ]
+    assert site.get(LIST).status_code == 401
+    assert site.get("/v1/staff/volunteer-hours", by="zoe").json() == {"items": []}
+    first = site.get(f"{LIST}?limit=1", by="all").json()
+    rest = site.get(f"{LIST}?limit=1&cursor={first['next_cursor']}", by="all").json()
+    assert rest["next_cursor"] is None and {first["items"][0]["id"], rest["items"][0]["id"]} == {r["id"] for r in seen["all"]}
+
+
+def test_hours_are_tallied_by_year_and_stay(site: Site) -> None:
+    site.person("ann", "organiser")
+    code = sign_up(site, kind="helper")
+    [one] = entries(site, "ann")
+    answer(site, "ann", one["id"], "approve")
+    days = [store.now().date() - timedelta(days=days) for days in (1, 200, 360)]
+    for day in days:
+        body, key = {"date": str(day), "hours": 2}, {"Idempotency-Key": f"day {day}"}
+        twice = [site.post(f"{LIST}/{one['id']}/hours", body, by="ann", headers=key).json() for _ in "ab"]
+        assert twice[0] == twice[1]
+    before = site.get("/v1/staff/volunteer-hours", by="ann").json()["items"]
+    assert sum(row["hours"] for row in before) == 6 and {row["year"] for row in before} == {day.year for day in days}
+    made = site.post(f"{LIST}/{one['id']}/lecturer", {"organisation": office("妇联")}, by="ann")
+    assert made.json()["code"] == "wrong_state"  # a helper is no lecturer
+    site.call("DELETE", f"/v1/volunteers/{code}")
+    volunteers.erase(store.now() + timedelta(days=40))
+    assert Volunteer.rows().count_documents({}) == 0
+    assert site.get("/v1/staff/volunteer-hours", by="ann").json()["items"] == before
+    assert Hours.rows().count_documents({}) == len(before)
+
+
+def test_mistakes_and_floods_are_answered(site: Site) -> None:
+    wrong = offer(phone="123456", kind="boss", division="15", hours_a_month=0, colour="red")
+    reply = site.post("/v1/volunteers", wrong)
+    assert reply.status_code == 422
+    assert {one["field"] for one in reply.json()["errors"]} >= {"kind", "division", "hours_a_month", "colour"}
+    assert site.post("/v1/volunteers", offer(phone="123456")).json()["errors"][0]["field"] == "phone"
+    assert site.post("/v1/volunteers", offer(organisation="f" * 32)).json()["errors"][0]["code"] == "unknown_reference"
+    assert site.post("/v1/volunteers", offer(division="999999")).status_code == 422
+    for path in ("/v1/volunteers/00000-00000-00000", "/v1/volunteers/%24ne"):
+        for method in ("GET", "PATCH", "DELETE"):
+            assert site.call(method, path, json={}).status_code == 404
+    answers = [site.post("/v1/volunteers", {}).status_code for _ in range(70)]
+    assert answers[0] == 422 and answers[-1] == 429
