@@ -16,7 +16,7 @@ DAY = 86400
 TABLES: Mapping[str, Mapping[str, Label]] = {
     "audiences": vocabulary.AUDIENCES, "stages": vocabulary.STAGES, "topics": vocabulary.TOPICS, "kinds": vocabulary.KINDS,
     "seasons": vocabulary.SEASONS, "formats": vocabulary.FORMATS, "places": vocabulary.PLACES,
-    "organisations": vocabulary.ORGANISATIONS,
+    "lecturers": vocabulary.LECTURERS, "volunteers": vocabulary.VOLUNTEERS, "organisations": vocabulary.ORGANISATIONS,
 }  # fmt: skip
 
 
@@ -48,6 +48,8 @@ class VocabulariesOut(ma.Schema):
     seasons = ma.fields.List(ma.fields.Nested(Code))
     formats = ma.fields.List(ma.fields.Nested(Code))
     places = ma.fields.List(ma.fields.Nested(Code))
+    lecturers = ma.fields.List(ma.fields.Nested(Code), metadata={"description": "who gives courses"})
+    volunteers = ma.fields.List(ma.fields.Nested(Code), metadata={"description": "as what someone offers to help"})
     organisations = ma.fields.List(ma.fields.Nested(Code))
     languages = ma.fields.List(ma.fields.Nested(LanguageOut))
 

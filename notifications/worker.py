@@ -19,7 +19,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from pymongo.errors import PyMongoError
 
-from content import archive, embedded, films, media, packs, published, publishing, sealed, statistics, store
+from content import archive, embedded, films, media, packs, published, publishing, sealed, statistics, store, volunteers
 from content.failures import Failure
 from content.settings import Settings, SettingsError
 from notifications import fcm, notices
@@ -69,6 +69,7 @@ app.conf.update(
         "tombstones": {"task": "published.purge", "schedule": 86400.0, "options": {"expires": 3600}},
         "quarantine": {"task": "media.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "statistics": {"task": "statistics.release", "schedule": 3600.0, "options": {"expires": 3000}},
+        "volunteers": {"task": "volunteers.erase", "schedule": 3600.0, "options": {"expires": 3000}},
         "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
     },
 )
@@ -179,6 +180,15 @@ def purge() -> None:
         media.purge_quarantine(settings, store.now())
     except (Failure, PyMongoError) as error:
         log.warning("purge of the quarantine put off: %s", type(error).__name__)
+
+
+@app.task(name="volunteers.erase")
+def erase_volunteers() -> None:
+    """Erase sign-ups of volunteers that are over, or that nobody touched for a year."""
+    try:
+        log.info("volunteers: %s rows erased", volunteers.erase(store.now()))
+    except PyMongoError as error:
+        log.warning("erasure of volunteers put off: %s", type(error).__name__)
 
 
 @app.task(name="statistics.release")
