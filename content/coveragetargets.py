@@ -102,7 +102,7 @@ def checked_target(values: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, most in RANGES.items():
         found[name] = check.whole(name, values.get(name), 0, most)
-        if found[name] is None and not check.errors:
+        if values.get(name) in (None, ""):
             check.fail(name, "required")
     for name in FIELDS[len(RANGES) :]:
         found[name] = values.get(name) or Target._field_defaults[name]

@@ -1,0 +1,249 @@
+"""Coverage against a hand count: a small district laid out as a table, its numbers worked out on paper beside it."""
+
+import csv
+import io
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from content import coverage, coveragepages, coveragetargets, records, staff, store
+from content.courses import CourseSession, Series
+from content.coverage import Coverage
+from content.failures import Invalid, NotFound, Stale
+from tests.site import Site
+from tests.test_openapi import Walk
+
+CITY, SANYUAN, SHAXIAN, RETIRED = "350400", "350404", "350405", "350427"  # Sanming; 350427 became 350405
+PINGLIANG, HUATING, KONGTONG = "620800", "620881", "620802"
+SHANGHAI, NEW_YORK = "Asia/Shanghai", "America/New_York"
+PLACES = [  # id, kind, division as stored, able, families
+    ("S1", "station", SANYUAN, True, None),
+    ("S2", "station", SANYUAN, True, None),
+    ("S3", "station", SANYUAN, False, None),  # not marked
+    ("S4", "station", RETIRED, True, None),
+    ("S5", "station", SHAXIAN, True, None),
+    ("S6", "station", SHAXIAN, False, None),
+    ("A", "school", SANYUAN, False, 100),
+    ("B", "school", SANYUAN, False, None),
+    ("C", "school", SHAXIAN, False, 200),
+    ("D", "school", SHAXIAN, False, 50),
+    ("K1", "kindergarten", SANYUAN, False, 40),
+    ("K2", "kindergarten", SHAXIAN, False, None),
+    ("F", "federation", CITY, False, None),
+    ("Z", "station", "150603", True, None),  # another district
+]
+SERIES = {  # topics, audiences
+    "feel": (["emotion"], ["parent"]),
+    "guide": (["parenting"], ["parent", "student"]),
+    "road": (["traffic"], ["student"]),
+    "teach": (["emotion"], ["teacher"]),
+    "open": (["parenting"], []),
+}
+SESSIONS: list[tuple[str, str, str, str, str, int, int, int, int | None, str]] = [
+    # local start, series, organiser, host, state, class-hours, checked in, walk-ins, headcount, zone       # counts as
+    ("2026-03-10 19:00", "guide", "F", "S1", "finished", 1, 10, 0, None, SHANGHAI),  # S1 10
+    ("2026-10-05 19:00", "feel", "F", "S1", "finished", 2, 5, 3, None, SHANGHAI),  # S1 8, term, mental
+    ("2026-10-06 19:00", "feel", "F", "S1", "cancelled", 1, 9, 0, None, SHANGHAI),  # never
+    ("2026-12-30 19:00", "guide", "F", "S1", "published", 2, 0, 0, None, SHANGHAI),  # S1 planned
+    ("2026-09-25 19:00", "guide", "C", "S1", "finished", 1, 11, 0, None, SHANGHAI),  # S1 11, term; not C
+    ("2026-05-01 10:00", "road", "S2", "", "finished", 1, 20, 0, None, SHANGHAI),  # S2 20
+    ("2026-12-31 23:30", "feel", "S2", "", "finished", 1, 3, 1, 7, NEW_YORK),  # S2 7, term, mental; 2027 in UTC
+    ("2026-06-01 19:00", "feel", "F", "S3", "finished", 1, 4, 4, None, SHANGHAI),  # S3 8, mental
+    ("2026-10-10 19:00", "open", "F", "S4", "finished", 1, 6, 0, None, SHANGHAI),  # S4 6, term
+    ("2026-10-11 19:00", "feel", "F", "S5", "draft", 1, 0, 0, None, SHANGHAI),  # never
+    ("2026-11-01 19:00", "guide", "F", "S6", "finished", 1, 0, 0, None, SHANGHAI),  # S6 0, term
+    ("2026-09-02 16:00", "guide", "A", "", "finished", 1, 30, 0, None, SHANGHAI),  # A 30
+    ("2026-09-16 16:00", "guide", "A", "", "finished", 1, 30, 10, None, SHANGHAI),  # A 40
+    ("2026-10-01 16:00", "road", "A", "", "finished", 1, 50, 0, None, SHANGHAI),  # A 50, not for parents
+    ("2026-10-20 16:00", "guide", "A", "", "finished", 1, 2, 0, 60, SHANGHAI),  # A 60
+    ("2026-11-05 16:00", "road", "A", "", "finished", 1, 45, 0, None, SHANGHAI),  # A 45, not for parents
+    ("2026-04-20 16:00", "teach", "B", "", "finished", 1, 30, 0, None, SHANGHAI),  # teachers only: never
+    ("2027-01-01 07:30", "guide", "F", "B", "finished", 2, 12, 0, None, SHANGHAI),  # B 12, term; not the year, though 2026 in UTC
+    ("2026-09-10 16:00", "road", "B", "", "finished", 1, 9, 0, None, SHANGHAI),  # B 9, not for parents
+    ("2026-09-20 16:00", "feel", "C", "", "finished", 4, 150, 0, None, SHANGHAI),  # C 150
+    ("2026-10-20 16:00", "feel", "C", "", "finished", 6, 30, 40, None, SHANGHAI),  # C 70
+    ("2026-09-21 16:00", "guide", "D", "", "finished", 3, 20, 0, None, SHANGHAI),  # D 20
+    ("2026-12-01 16:00", "guide", "D", "", "published", 5, 0, 0, None, SHANGHAI),  # D planned
+    ("2026-01-01 06:00", "guide", "K1", "", "finished", 1, 0, 0, 25, SHANGHAI),  # K1 25; 2025 in UTC
+    ("2025-12-31 23:30", "guide", "K1", "", "finished", 1, 99, 0, None, NEW_YORK),  # the year before; 2026 in UTC
+    ("2026-10-02 16:00", "guide", "K2", "", "cancelled", 1, 0, 0, None, SHANGHAI),  # never
+    ("2026-07-01 19:00", "guide", "F", "", "finished", 2, 100, 0, None, SHANGHAI),  # the federation's own: other
+    ("2026-10-01 19:00", "feel", "Z", "", "finished", 1, 500, 0, None, SHANGHAI),  # another district
+]
+# Worked out by hand. Year and term as (sessions, class-hours, people); mental sessions, sessions for parents, people at them,
+# planned sessions, planned class-hours of the term; then what each lacks on 22 November: sessions, trainings, families,
+# class-hours, classes. Sanyuan goes by the city's target (a class in two weeks, five such spells are over), Shaxian by its own
+# target (ten class-hours a term).
+ROWS = {
+    "S1": ((3, 4, 29), (2, 3, 19), 1, 3, 29, 1, 2, (0, 0, 0, 0, 0)),
+    "S2": ((2, 2, 27), (1, 1, 7), 1, 1, 7, 0, 0, (0, 0, 0, 0, 0)),
+    "S3": ((1, 1, 8), (0, 0, 0), 1, 1, 8, 0, 0, (0, 0, 0, 0, 0)),
+    "S4": ((1, 1, 6), (1, 1, 6), 0, 1, 6, 0, 0, (0, 0, 0, 0, 0)),
+    "S5": ((0, 0, 0), (0, 0, 0), 0, 0, 0, 0, 0, (1, 0, 0, 0, 0)),
+    "S6": ((1, 1, 0), (1, 1, 0), 0, 1, 0, 0, 0, (0, 0, 0, 0, 0)),
+    "A": ((5, 5, 225), (5, 5, 225), 0, 3, 130, 0, 0, (0, 0, 0, 0, 0)),
+    "B": ((1, 1, 9), (2, 3, 21), 0, 0, 0, 0, 0, (0, 1, 0, 0, 4)),
+    "C": ((2, 10, 220), (2, 10, 220), 2, 2, 220, 0, 0, (0, 0, 0, 0, 0)),
+    "D": ((1, 3, 20), (1, 3, 20), 0, 1, 20, 1, 5, (0, 0, 30, 7, 0)),
+    "K1": ((1, 1, 25), (0, 0, 0), 0, 1, 25, 0, 0, (0, 0, 15, 0, 0)),
+    "K2": ((0, 0, 0), (0, 0, 0), 0, 0, 0, 0, 0, (0, 1, 0, 0, 0)),
+}
+HELD = {  # places, year, term
+    "station": (6, (8, 9, 70), (5, 6, 32)),
+    "school": (4, (9, 19, 474), (10, 21, 486)),
+    "kindergarten": (2, (1, 1, 25), (0, 0, 0)),
+    "other": (0, (1, 2, 100), (0, 0, 0)),
+}
+SHARES = {  # numerator, denominator, percent, target, missing
+    CITY: {
+        "able": (3, 4, 75.0, 100, 1),
+        "mental_health": (3, 6, 50.0, 60, 1),
+        "schools": (4, 6, 66.6, 100, 2),
+        "families": (345, 390, 88.4, 100, 45),
+        "class_hours": (1, 2, 50.0, 100, 1),
+        "classes": (1, 2, 50.0, 100, 1),
+    },
+    SANYUAN: {
+        "able": (2, 2, 100.0, 100, 0),
+        "mental_health": (3, 3, 100.0, 60, 0),
+        "schools": (2, 3, 66.6, 100, 1),
+        "families": (125, 140, 89.2, 100, 15),
+        "class_hours": (0, 0, None, 100, 0),
+        "classes": (1, 2, 50.0, 100, 1),
+    },
+    SHAXIAN: {
+        "able": (1, 2, 50.0, 100, 1),
+        "mental_health": (0, 3, 0.0, 50, 2),
+        "schools": (2, 3, 66.6, 100, 1),
+        "families": (220, 250, 88.0, 100, 30),
+        "class_hours": (1, 2, 50.0, 100, 1),
+        "classes": (0, 0, None, 100, 0),
+    },
+}
+ASKED = {"station_sessions": 1, "school_trainings": 1, "mental_share": 50, "term_class_hours": 10, "weeks_per_class": 0}
+AUTUMN = date(2026, 11, 22)
+
+
+def key(name: str) -> str:
+    """An organisation's id."""
+    return name.encode().hex().rjust(32, "0") if name else ""
+
+
+def lay_out() -> None:
+    """Put the district into the store."""
+    for name, kind, division, able, families in PLACES:
+        office = staff.Organisation(id=key(name), name=name, kind=kind, division=division, able=able, parents=families)
+        records.create(office, records.SYSTEM)
+    for name, (topics, audiences) in SERIES.items():
+        about = {"texts": {"zh-Hans": {"title": name, "summary": ""}}, "format": "lecture", "organisation": key("F")}
+        row = Series(id=name, topics=topics, audiences=audiences, division=CITY, state="published", **about)
+        records.create(row, records.SYSTEM)
+    CourseSession.rows().insert_many([stored(n, *one) for n, one in enumerate(SESSIONS)])
+    coveragetargets.set_target(CITY, 2026, {**ASKED, "mental_share": 60, "term_class_hours": 0, "weeks_per_class": 2}, "ann")
+    coveragetargets.set_target(SHAXIAN, 2025, ASKED, "ann")  # stands in 2026 too
+
+
+def stored(
+    n: int, start: str, series: str, organiser: str, host: str, state: str, hours: int, came: int, walked: int,
+    headcount: int | None, zone: str,
+) -> dict[str, Any]:  # fmt: skip
+    """A session as the database holds it."""
+    begins = datetime.fromisoformat(start).replace(tzinfo=ZoneInfo(zone))
+    record = CourseSession(
+        id=f"s{n}", series=series, organisation=key(organiser), division=CITY, starts_at=begins, zone=zone, place="school",
+        ends_at=begins + timedelta(hours=1), booking_closes_at=begins, capacity=200, state=state, host=key(host) or None,
+        class_hours=hours, attended=came, walk_ins=walked, headcount=headcount, created_by="ann",
+    )  # fmt: skip
+    raw: dict[str, Any] = record.to_mongo().to_dict()
+    return raw
+
+
+def spans(*sums: coverage.Sums) -> tuple[tuple[int, int, int], ...]:
+    return tuple((one.sessions, one.class_hours, one.people) for one in sums)
+
+
+def told(found: Coverage) -> dict[str, Any]:
+    """Shares as in the table, by division."""
+    return {
+        total.division: {one.code: (one.numerator, one.denominator, one.percent, one.target, one.missing) for one in total.shares}
+        for total in (*found.below, found.total)
+    }
+
+
+def test_the_count_is_the_hand_count(clean: None) -> None:
+    lay_out()
+    found = coverage.coverage(CITY, 2026, "", AUTUMN)
+    rows = {
+        row.place.name: (
+            *spans(row.year, row.term), row.mental_sessions, row.trainings, row.trained, row.planned, row.planned_class_hours,
+            tuple(row.short(AUTUMN).values()),
+        )
+        for row in found.rows
+    }  # fmt: skip
+    assert rows == ROWS
+    assert {kind: (n, *spans(*sums)) for kind, (n, *sums) in found.total.held.items()} == HELD
+    assert told(found) == SHARES
+    assert [one.division for one in found.below] == [CITY, SANYUAN, SHAXIAN]
+    own = found.below[0].held
+    assert spans(*own["other"][1:]) == HELD["other"][1:] and own["station"][0] == 0
+    assert (found.term, found.first, found.last) == ("autumn", date(2026, 9, 1), date(2027, 1, 31))
+    assert (found.days_left(found.end), found.days_left(found.last)) == (39, 70)
+
+    # seven weeks later nine spells are over: A missed four of them, B seven
+    later = coverage.coverage(CITY, 2026, "autumn", date(2027, 1, 10))
+    assert told(later)[CITY]["classes"] == (0, 2, 0.0, 100, 2)
+    assert {row.place.name: row.short(later.today)["classes"] for row in later.rows if row.place.name in "AB"} == {"A": 4, "B": 7}
+    assert (later.days_left(later.end), later.days_left(later.last)) == (0, 21)
+    # a county and the whole country are the same count; the other district is in the country alone
+    assert told(coverage.coverage(SHAXIAN, 2026, "autumn", AUTUMN))[SHAXIAN] == SHARES[SHAXIAN]
+    country = coverage.coverage("", 2026, "autumn", AUTUMN)
+    assert [one.division for one in country.below] == ["150000", "350000"]
+    assert spans(*country.total.held["station"][1:]) == ((9, 10, 570), (6, 7, 532))
+    # the year before holds the one session that was still in it by its own clock
+    before = coverage.coverage(CITY, 2025, "autumn", AUTUMN)
+    assert [(row.place.name, *spans(row.year)) for row in before.rows if row.year.sessions] == [("K1", (1, 1, 99))]
+    spring = coverage.coverage(CITY, 2026, "spring", AUTUMN)
+    assert spans(spring.total.held["station"][2]) == ((3, 3, 38),)
+
+
+def test_the_nearest_target_holds_and_plans_say_what_nobody_set(clean: None) -> None:
+    asked = coveragetargets.targets(2026)
+    assert [(asked(code).source, asked(code).mental_share) for code in (HUATING, "150603", "500114", "420100", "")] == [
+        ("P", 60), ("K", 50), ("J", 50), ("default", 50), ("default", 50),
+    ]  # fmt: skip
+    for division, year, share in (("", 2024, 10), (PINGLIANG, 2025, 20), (PINGLIANG, 2027, 30)):
+        coveragetargets.set_target(division, year, {**ASKED, "mental_share": share}, "ann")
+    asked = coveragetargets.targets(2026)
+    assert [asked(code).mental_share for code in (HUATING, PINGLIANG, "150603", "420100", "")] == [20, 20, 50, 10, 10]
+    assert [coveragetargets.targets(year)(HUATING).mental_share for year in (2024, 2027, 2028)] == [60, 30, 30]
+
+    first = coveragetargets.set_target(HUATING, 2026, {**ASKED, "autumn_first": "08-25", "autumn_last": "01-20"}, "ann")
+    assert first.target().term(2026, "autumn") == (date(2026, 8, 25), date(2027, 1, 20))
+    assert first.target().term(2026, "spring") == (date(2026, 2, 1), date(2026, 7, 31))
+    again = coveragetargets.set_target(HUATING, 2026, {**ASKED, "autumn_first": "08-25", "autumn_last": "01-20"}, "bob", 1)
+    assert again.revision == 1
+    coveragetargets.set_target(HUATING, 2026, ASKED, "bob", 1)
+    with pytest.raises(Stale):
+        coveragetargets.set_target(HUATING, 2026, ASKED, "ann", 1)
+    with pytest.raises(NotFound):
+        coveragetargets.set_target(KONGTONG, 2026, ASKED, "ann", 1)
+    assert [line.action for line in records.history("coverage_target", f"{HUATING}:2026")] == [
+        "coverage_target.edit", "coverage_target.create",
+    ]  # fmt: skip
+    for wrong, field in (
+        ({"mental_share": 101}, "mental_share"), ({"weeks_per_class": True}, "weeks_per_class"),
+        ({"autumn_last": "02-29"}, "autumn_last"), ({"autumn_last": "02-10"}, "autumn_last"),
+        ({"spring_first": "2-1"}, "spring_first"), ({"spring_last": "01-31"}, "spring_last"),
+        ({"autumn_first": "07-15"}, "autumn_first"), ({"spring_first": 201}, "spring_first"), ({"seats": 1}, "seats"),
+    ):  # fmt: skip
+        with pytest.raises(Invalid) as refused:
+            coveragetargets.set_target(KONGTONG, 2026, {**ASKED, **wrong}, "ann")
+        assert [error.field for error in refused.value.errors] == [field]
+    with pytest.raises(Invalid) as refused:
+        coveragetargets.checked_target({})
+    assert [error.field for error in refused.value.errors] == list(coveragetargets.RANGES)
