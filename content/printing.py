@@ -8,6 +8,7 @@ the same bytes.
 
 import functools
 import hashlib
+import io
 import logging
 import re
 import unicodedata
@@ -26,7 +27,7 @@ POINT = 25.4 / 72  # mm
 LEADING = 1.45  # line height ÷ size
 SMALLEST = 0.4  # of the sizes asked for; what does not fit even then is cut off with “…”
 QUIET = 4  # modules of white around a QR code (ISO/IEC 18004)
-INK, GREY, MARK = (24, 40, 40), (90, 102, 102), (35, 95, 91)
+INK, GREY, MARK, WARN = (24, 40, 40), (90, 102, 102), (35, 95, 91), (138, 47, 0)
 # a line may not begin with the first, nor end with the second (GB/T 15834, CLREQ 3.1.4)
 NO_START = set("，。、；：？！）》」』】〕〉”’…—·％‰℃°,.;:?!)]}")
 NO_END = set("（《「『【〔〈“‘([{￥$")
@@ -211,3 +212,21 @@ def _qr(made: "FPDF", text: str, left: float, top: float, side: float) -> None:
         for run in re.finditer(b"\x01+", bytes(row)):  # one rectangle for a run: no hairlines between modules
             x, length = left + (QUIET + run.start()) * step, len(run[0]) * step
             made.rect(x, top + (QUIET + y) * step, length, step * 1.01, style="F")
+
+
+def leaf(head: str, number: str, foot: str, off: bool = False) -> bytes:
+    """A PNG of 300 × 300: the leaf of a tear-off calendar with month, day and time; `off` in the colour of what is cancelled."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    made = Image.new("RGB", (300, 300), "white")
+    draw = ImageDraw.Draw(made)
+    draw.rectangle((0, 0, 300, 84), fill=WARN if off else MARK)
+    for text, size, y, colour in ((head, 46, 42, (255, 255, 255)), (number, 132, 160, INK), (foot, 40, 264, INK)):
+        font = ImageFont.truetype(pylopdf_fonts_zh_cn.sans_path(), size)
+        while size > 12 and font.getlength(text) > 280:
+            size -= 4
+            font = ImageFont.truetype(pylopdf_fonts_zh_cn.sans_path(), size)
+        draw.text((150, y), text, colour, font, anchor="mm")
+    out = io.BytesIO()
+    made.save(out, "PNG", optimize=True)
+    return out.getvalue()
