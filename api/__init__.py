@@ -40,30 +40,42 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     from api import (
         auth,
         beside,
+        bookingdesk,
         bookings,
+        calendars,
         checkdesk,
         checks,
+        clashes,
         contributions,
         courses,
+        coverage,
+        demanddesk,
+        demands,
         desk,
         divisions,
         errors,
         fhir,
         front,
         guard,
+        lecturers,
         lessons,
         media,
         notices,
         ops,
         paths,
+        planning,
         previews,
         results,
+        schedules,
         search,
+        sessions,
+        sharing,
         staff,
         statistics,
         support,
         sync,
         vocabularies,
+        volunteers,
     )
     from content.search import Index
 
@@ -105,7 +117,18 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         checkdesk,
         contributions,
         courses,
+        planning,
+        clashes,
+        sessions,
+        schedules,
+        bookingdesk,
         bookings,
+        calendars,
+        sharing,
+        demands,
+        demanddesk,
+        lecturers,
+        volunteers,
         support,
         notices,
         media,
@@ -113,6 +136,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         vocabularies,
         staff,
         statistics,
+        coverage,
     )
     for module in public:
         for name in ("blp", "staff"):
@@ -120,6 +144,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
             if blueprint is not None:
                 api.register_blueprint(blueprint)
     app.register_blueprint(ops.blp)
+    app.register_blueprint(sharing.pages)
     auth.install(app)
     return app
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 from flask import Flask, Request, Response, current_app, g, request
 
 from api import guard
+from content import sheets
 from content import staff as people
 from content.failures import Forbidden, NotFound, NotSignedIn, Unavailable
 from content.publishing import Publishable
@@ -31,7 +32,9 @@ BODIES = 28  # of those aside, who may be waiting for bodies from one address: a
 LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The second for a second after someone waited in vain
 # Born without a kept file while the database is away, a worker knows nothing: what it would call empty or missing here would be
 # taken for the truth. Self-checks, search and help answer with the card in any case.
-TAUGHT = {"lessons", "paths", "courses", "media", "notices", "sync"}
+TAUGHT = {
+    "lessons", "paths", "courses", "sessions", "calendars", "sharing", "pages", "demands", "lecturers", "media", "notices", "sync",
+}  # fmt: skip
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{43})", re.I)
 
 
@@ -180,8 +183,19 @@ POLICY: dict[str, Rule] = {
     # courses and sessions
     "courses.index": public(),
     "courses.show": public(),
-    "courses.sessions": public(),
-    "courses.session": public(),
+    "sessions.index": public(),
+    "sessions.show": public(),
+    # what is passed on of them; addresses may carry an invitation
+    "pages.session": public(),
+    "pages.course": public(),
+    "pages.cover": public(),
+    "pages.script": public(),
+    "sharing.session_qr": public(),
+    "sharing.course_qr": public(),
+    "sharing.session_poster": public(),
+    "sharing.course_poster": public(),
+    "sharing.session_poster_pdf": public(),
+    "sharing.course_poster_pdf": public(),
     "staff_courses.index_staff": staff("course.read"),
     "staff_courses.create": staff("course.write"),
     "staff_courses.show_staff": staff("course.read"),
@@ -190,18 +204,105 @@ POLICY: dict[str, Rule] = {
     "staff_courses.approve": staff("course.approve"),
     "staff_courses.publish": staff("course.publish"),
     "staff_courses.cancel": staff("course.publish"),
-    "staff_courses.sessions_staff": staff("course.read"),
-    "staff_courses.create_session": staff("course.write"),
-    "staff_courses.session_staff": staff("course.read"),
-    "staff_courses.edit_session": staff("course.write"),
-    "staff_courses.remove_session": staff("course.write"),
-    "staff_courses.publish_session": staff("course.publish"),
-    "staff_courses.cancel_session": staff("course.publish"),
+    "staff_sessions.index_staff": staff("course.read"),
+    "staff_sessions.create": staff("course.write"),
+    "staff_sessions.show_staff": staff("course.read"),
+    "staff_sessions.edit": staff("course.write"),
+    "staff_sessions.remove": staff("course.write"),
+    "staff_sessions.publish": staff("course.publish"),
+    "staff_sessions.cancel": staff("course.publish"),
+    # of each row it is asked again; a file imported twice changes nothing, a batch needs its preview
+    "staff_schedules.create": Rule("course.write", True, body=sheets.MOST_BYTES),
+    "staff_schedules.template_csv": staff("course.write"),
+    "staff_schedules.template_xlsx": staff("course.write"),
+    "staff_schedules.export_csv": staff("course.read"),
+    "staff_schedules.export_xlsx": staff("course.read"),
+    "staff_schedules.publish_batch": staff("course.publish", replay=False),
+    "staff_planning.plan": staff("course.write"),
+    "staff_clashes.index": staff("course.read"),
+    # calendars to subscribe to
+    "calendars.division": public(),
+    "calendars.station": public(),
+    "calendars.course": public(),
+    "calendars.lecturer": public(),
+    "calendars.booking": public(store=True),
     # bookings
-    "bookings.create": public(store=True),
+    "bookings.create": public(store=True, lane="aside"),  # a crowd waits to be written together
+    "bookings.create_whole": public(store=True, lane="aside"),
+    "bookings.change": public(store=True),
+    "bookings.leave": public(store=True),
+    "bookings.accept": public(store=True),
+    "bookings.decline": public(store=True),
     "bookings.show": public(store=True),
     "bookings.cancel": public(store=True),
+    # names and telephones: not kept for a repeat
     "staff_bookings.index_staff": staff("booking.read"),
+    "staff_bookings.approve": staff("booking.write", replay=False),
+    "staff_bookings.refuse": staff("booking.write", replay=False),
+    "staff_bookings.give": staff("booking.write", replay=False),
+    "staff_bookings.calls": staff("booking.read"),
+    "staff_bookings.called": staff("booking.write"),
+    # demand lists and task lists
+    "demands.index": public(),
+    "demands.tasks": public(),
+    "demands.second": public(store=True, sensitive=True),
+    "demands.suggest": public(store=True, sensitive=True),
+    "staff_demands.index_staff": staff("course.read"),
+    "staff_demands.create": staff("course.write"),
+    "staff_demands.show_staff": staff("course.read"),
+    "staff_demands.edit": staff("course.write"),
+    "staff_demands.remove": staff("course.write"),
+    "staff_demands.publish": staff("course.publish"),
+    "staff_demands.answer": staff("course.publish"),  # who answers for a division: asked in the view
+    "staff_demands.done": staff("course.publish"),
+    "staff_demands.withdraw": staff("course.publish"),
+    "staff_demands.reopen": staff("course.publish"),
+    "staff_demands.second_staff": staff("course.write", replay=False),  # repeats by itself
+    "staff_demands.take_back": staff("course.write"),
+    "staff_demands.suggested": staff("course.publish"),  # what families said: for who answers for the division
+    "staff_demands.take": staff("course.publish"),
+    "staff_demands.drop": staff("course.publish"),
+    "staff_demands.tasks_staff": staff("course.read"),
+    "staff_demands.create_task": staff("course.write"),
+    "staff_demands.show_task": staff("course.read"),
+    "staff_demands.edit_task": staff("course.write"),
+    "staff_demands.remove_task": staff("course.write"),
+    "staff_demands.publish_task": staff("course.publish"),
+    "staff_demands.task_done": staff("course.publish"),
+    "staff_demands.withdraw_task": staff("course.publish"),
+    "staff_demands.reopen_task": staff("course.publish"),
+    # coverage: of the whole division, or of none; asked in the view
+    "staff_coverage.show": staff("course.read"),
+    "staff_coverage.table": staff("course.read"),
+    "staff_coverage.picture": staff("course.read"),
+    "staff_coverage.show_target": staff("course.read"),
+    "staff_coverage.put_target": staff("course.publish"),
+    # the expert library
+    "lecturers.index": public(),
+    "lecturers.show": public(),
+    "staff_lecturers.index_staff": staff("course.read"),
+    "staff_lecturers.create": staff("course.write"),
+    "staff_lecturers.show_staff": staff("course.read"),
+    "staff_lecturers.edit": staff("course.write"),
+    "staff_lecturers.remove": staff("course.write"),
+    "staff_lecturers.approve": staff("course.approve"),
+    "staff_lecturers.publish": staff("course.publish"),
+    "staff_lecturers.withdraw": staff("course.publish"),
+    "staff_lecturers.contact": staff("course.write"),
+    "staff_lecturers.put_contact": staff("course.write"),
+    # volunteers
+    "volunteers.create": public(store=True),
+    "volunteers.show": public(store=True),
+    "volunteers.edit": public(store=True),
+    "volunteers.withdraw": public(store=True),
+    "staff_volunteers.index_staff": staff("booking.read"),
+    "staff_volunteers.show_staff": staff("booking.read"),
+    "staff_volunteers.approve": staff("booking.write"),
+    "staff_volunteers.decline": staff("booking.write"),
+    "staff_volunteers.give": staff("booking.write"),
+    "staff_volunteers.take_back": staff("booking.write"),
+    "staff_volunteers.into_library": staff("booking.write"),  # and course.write: asked in the view
+    "staff_volunteers.tallies": staff("booking.read"),
     # notices and seasons
     "notices.index": public(),
     "notices.push_topics": public(),

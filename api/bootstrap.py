@@ -11,7 +11,6 @@ from pathlib import Path
 from content import (
     archive,
     checkfiles,
-    courses,
     directoryfiles,
     importing,
     lessons,
@@ -19,6 +18,7 @@ from content import (
     paths,
     published,
     sealed,
+    sessions,
     staff,
     store,
 )
@@ -90,7 +90,7 @@ def load_library(settings: Settings, say: Callable[[str], None]) -> None:
     for name, load in (
         ("checks", checkfiles.load_library),
         ("paths", paths.load_library),
-        ("courses", courses.load_library),
+        ("courses", sessions.load_library),
         ("services", directoryfiles.load_library),
     ):
         try:

@@ -12,9 +12,8 @@ import marshmallow as ma
 from flask import Response
 
 from api import front
-from api.sessions import near
 from api.guard import Blueprint
-from api.shapes import Tag, reader, settings
+from api.shapes import Tag, near, reader, settings
 from content import bookings, calendars, divisions, store
 from content.calendars import Reading
 from content.failures import NotFound

@@ -1,7 +1,7 @@
 """What several routes share: the process's parts, paging, language tags, texts in several languages, coded lists."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,7 +10,7 @@ import marshmallow as ma
 from flask import current_app
 from marshmallow import validate
 
-from content import checking, languages
+from content import checking, divisions, languages
 from content.failures import Invalid, invalid
 from content.published import Reader
 from content.publishing import STATES
@@ -196,9 +196,9 @@ class Word(ma.Schema):
     text = ma.fields.String(required=True, validate=validate.Length(1, 300))
 
 
-def words() -> Any:
+def words(required: bool = False) -> Any:
     """A short text in several languages."""
-    return ma.fields.List(ma.fields.Nested(Word), validate=validate.Length(max=20))
+    return ma.fields.List(ma.fields.Nested(Word), required=required, validate=validate.Length(max=20))
 
 
 def by_language(rows: Iterable[Mapping[str, str]]) -> dict[str, str]:
@@ -219,3 +219,18 @@ def each_once(rows: Iterable[Mapping[str, Any]], field: str = "texts") -> dict[s
 def listed(texts: Mapping[str, str]) -> list[dict[str, str]]:
     """{language: text} as it is answered to staff, in the shape that they send."""
     return [{"language": code, "text": value} for code, value in sorted(texts.items())]
+
+
+def text(texts: Mapping[str, str] | None, wanted: Sequence[str]) -> str:
+    """The text of the reader's best language; "" when there is none."""
+    return texts[languages.pick(texts, wanted, settings().language)] if texts else ""
+
+
+def parts(found: Mapping[str, Mapping[str, str]] | None, wanted: Sequence[str]) -> dict[str, str] | None:
+    """A lecturer or a venue: each part in the reader's language; None when there is none."""
+    return {name: text(texts, wanted) for name, texts in found.items()} if found else None
+
+
+def near(division: str, asked: str | None) -> bool:
+    """Whether families of the division asked for may come: it lies under this one, or this one lies under it."""
+    return asked is None or divisions.within(asked, division) or divisions.within(division, asked)

@@ -27,9 +27,10 @@ from pymongo.errors import BulkWriteError
 
 from content import archivechecks as checks
 from content import archivefiles as files
-from content import checking, courses, divisions, importing, languages, media, objects, packs, publishing, store
+from content import checking, demands, divisions, importing, languages, media, objects, packs, publishing, sessions, store
 from content.archivefiles import HASH, Entry, Manifest, Progress, line, silent, wrong
-from content.courses import Booking, CourseSession
+from content.bookings import Booking
+from content.courses import CourseSession
 from content.failures import Conflict, Failure, Invalid, NotFound, invalid
 from content.lessons import Lesson
 from content.media import Media
@@ -48,10 +49,14 @@ CARRIED: Mapping[str, str] = {
     "checks": "self-checks with their register",
     "paths": "lessons in an order",
     "services": "the help directory, without the name of who checked an entry",
+    "lecturers": "the expert library, without how a lecturer is reached",
     "series": "courses",
     "course_sessions": "dates and places, without the link for those booked; the number of seats taken stays, since those "
     "families come",
     "season_dates": "confirmed local dates",
+    "demands": "what is asked for, with its answer; families are a number in it",
+    "tasks": "what is offered without being asked for",
+    "coverage_targets": "what staff say that the plan asks",
     "versions": "what was ever published, for roll-backs",
     "published": "what readers see, and tombstones",
 }
@@ -61,8 +66,13 @@ LEFT: Mapping[str, str] = {
     "staff_failures": "failed sign-ins",
     "results": "the students' own, sealed under receipts and a key that stays here; they go by themselves within half a year",
     "bookings": "families' names and telephones, sealed with a key that stays here",
+    "places": "of those bookings",
+    "volunteers": "people who offer to help here, sealed with a key that stays here",
+    "volunteer_hours": "what people of this district gave",
     "nonces": "keyed hashes of what was counted today, gone at midnight",
     "tallies": "sealed sums of weeks that are not released, with a key that stays here",
+    "demand_seconds": "keyed hashes of the nonces of families who seconded today, gone at midnight",
+    "suggestions": "what families said to staff, sealed with a key that stays here, for half a year",
     "replays": "answers kept for a repeated request, for a day",
     "audit": "who did what: people's work, and true of this store only",
     "comments": "talk between colleagues of this store about drafts",
@@ -78,12 +88,14 @@ KINDS_LEFT: Mapping[str, str] = {
     "notice": "as the notices",
     "pack": "built anew from what is published, signed with a key that stays here",
 }
-KINDS_MADE = frozenset({"media", "session", "season"})  # always as their record now is
-KINDS = KINDS_MADE | {"lesson", "path", "check", "service", "series"}
+KINDS_MADE = frozenset({"media", "session", "invited_session", "season", "demand", "task"})  # always as their record now is
+KINDS = KINDS_MADE | {"lesson", "path", "check", "service", "series", "invited_series", "lecturer"}
 MATCH: Mapping[str, dict[str, Any]] = {
     "media": {"state": "accepted"},
     "published": {"kind": {"$nin": sorted(KINDS_LEFT)}},
 }
+# personal by the trail's measure, which forgets nothing, and taught all the same
+TAUGHT: Mapping[str, frozenset[str]] = {"lecturers": frozenset({"name", "profile"})}
 TRIES = 5  # readings of a store that is being written to
 BATCH = (200, 2**21)  # documents and bytes of a write: a fraction of the seconds that it may take
 LIBRARY, LINES, ARCHIVE = "library", "library.lines", "archive:"  # counters; the last with the digest of an archive
@@ -171,7 +183,7 @@ def _records(part: Path, progress: Progress) -> tuple[int, dict[str, int], dict[
 
 def _lines(part: Path, name: str, cls: type[store.Row], counts: dict[str, int], entries: dict[str, Entry]) -> Iterator[bytes]:
     """A collection's documents, counted; of lessons also the files for people, written."""
-    left = cls.PERSONAL if issubclass(cls, Record) else frozenset()
+    left = cls.PERSONAL - TAUGHT.get(name, frozenset()) if issubclass(cls, Record) else frozenset()
     counts[name] = 0
     for raw in cls.rows().find(MATCH.get(name, {})).sort("_id", 1):
         counts[name] += 1
@@ -313,7 +325,9 @@ def _made(cls: type[store.Row], raw: dict[str, Any]) -> Item | None:
     if cls is Media:
         return media.item(Media.of(raw))
     if cls is CourseSession:
-        return courses.session_item(CourseSession.of(raw))
+        return sessions.session_item(CourseSession.of(raw))
+    if issubclass(cls, demands.Listed):
+        return demands.item(cls.of(raw))
     if hasattr(cls, "override"):  # a confirmed date, whose class lies above this room
         found = cls.of(raw)
         found.override()
@@ -349,6 +363,8 @@ def _refers(seen: _Seen, cls: type[store.Row], raw: dict[str, Any], where: str, 
         seen.made[item.kind, item.key, (item.content or {}).get("id")] = cls._get_collection_name(), offset
     if (owner := raw.get("organisation")) and owner not in seen.ids["organisations"]:
         raise wrong(where, f"引用不存在 no such organisation: {owner[:80]!a}")
+    if lost := [school for school in raw.get("paired_schools", []) if school not in seen.ids["organisations"]]:
+        raise wrong(where, f"引用不存在 no such organisation: {str(lost[0])[:80]!a}")
     if issubclass(cls, Publishable):
         for language, stand in raw.get("stands", {}).items():
             if stand.get("version"):

@@ -14,26 +14,45 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 
-from content import checks, courses, directory, divisions, languages, lessons, paths, rules
+from content import (
+    checks,
+    courses,
+    coveragetargets,
+    demands,
+    directory,
+    divisions,
+    languages,
+    lecturers,
+    lessons,
+    paths,
+    rules,
+    sessions,
+    staff,
+)
 from content.archivefiles import HASH
 from content.checking import SLUG, Check
 from content.checks import Check as SelfCheck
 from content.courses import CourseSession, Series
+from content.coveragetargets import CoverageTarget
 from content.definition import KINDS, Definition, to_json
+from content.demands import Demand, Listed
 from content.directory import Service
 from content.failures import Invalid, invalid
 from content.inspection import TYPES
+from content.lecturers import Lecturer
 from content.lessons import Lesson, LessonText
 from content.media import Media
 from content.paths import Path, PathText
 from content.published import ANY, canonical
 from content.records import SYSTEM
+from content.staff import Organisation
 from content.store import Row
 
 EMPTY: tuple[Any, ...] = (None, [], {}, "", False)
 OPERATORS = ("exists", "=", "!=", ">", "<", ">=", "<=")
 BY = {"created_by": SYSTEM}  # what a version does not say of its record
 SOURCE = 1000  # characters of a source's title and address
+NAME = 200  # of an organisation
 
 
 def _same(given: Mapping[str, Any], made: Mapping[str, Any]) -> None:
@@ -228,11 +247,21 @@ def record(cls: type[Row], raw: Mapping[str, Any]) -> None:
         self_check(SelfCheck.of(dict(raw)))
     elif cls is Service:
         service(str(raw["_id"]), {"id": raw["_id"], **{name: raw.get(name) for name in directory.FIELDS}})
+    elif cls is Lecturer:
+        lecturer({name: raw.get(name) for name in lecturers.FIELDS})
     elif cls is Series:
         series({name: raw.get(name) for name in courses.SERIES_FIELDS})
     elif cls is CourseSession:
-        values = courses.values_of(CourseSession.of(dict(raw)), courses.SESSION_FIELDS)
-        _same(values, courses.checked_session(values))
+        values = courses.values_of(CourseSession.of(dict(raw)), sessions.SESSION_FIELDS)
+        _same(values, sessions.checked_session(values))
+    elif cls is Organisation:
+        staff.check_marks(raw["kind"], bool(raw.get("able")), raw.get("parents"))
+    elif cls is CoverageTarget:
+        values = {name: raw.get(name) for name in coveragetargets.FIELDS}
+        _same(values, coveragetargets.checked_target(values))
+        coveragetargets.check_place(raw["_id"], raw.get("division", ""), raw["year"])
+    elif issubclass(cls, Listed):
+        listed(cls.of(dict(raw)))
     elif cls is Media:
         hashes = [*raw.get("captions", {}).values()]
         kinds = [raw["content_type"], *(one["content_type"] for one in raw.get("renditions", []))]
@@ -255,6 +284,47 @@ def series(values: Mapping[str, Any]) -> None:
     _same(given, courses.checked_series(given))
 
 
+def listed(present: Listed) -> None:
+    """Raises `Invalid` for a line of a demand or task list that no verb could have written."""
+    values = demands.values_of(present)
+    if not divisions.known(values["division"]):
+        raise invalid("division", "unknown_reference", value=str(values["division"])[:40])
+    given = {**values, "division": divisions.children()[0].code}  # any that is in force
+    _same(given, demands.checked(type(present), given))
+    check = Check()
+    check.text("organisation_name", present.organisation_name, NAME, required=True)
+    if present.state != "draft" and not _day(present.listed_on):
+        check.fail("listed_on", "bad_format", reason="2026-11-21")
+    if isinstance(present, Demand):
+        for number, second in enumerate(present.seconds):
+            for name in ("organisation", "name"):
+                check.text(f"seconds.{number}.{name}", second[name], NAME, required=True)
+            check.fields(second, ("organisation", "name"))
+        check.whole("families", present.families, 0, 10**9)
+        told = dict(present.to_mongo().to_dict().get("answer") or {})
+        if bool(told) != (present.state in ("answered", "declined", "done")) or (
+            told and bool(told["reason"]) != (present.state == "declined")
+        ):
+            check.fail("answer", "wrong_type", reason=present.state)
+        elif told:
+            fields = {name: told[name] for name in told if name not in ("provider_name", "on")}
+            # one who organises what is offered is written in when nobody was named
+            made = demands.checked_answer({**fields, "provider": "" if told["reason"] else fields["provider"]})
+            _same(fields, made)
+            check.text("answer.provider_name", told["provider_name"], NAME)
+            if not _day(told["on"]):
+                check.fail("answer.on", "bad_format", reason="2026-11-21")
+    check.done()
+
+
+def lecturer(values: Mapping[str, Any]) -> None:
+    """Raises `Invalid` for an entry of the expert library that no editor could have put."""
+    if not divisions.known(values["division"]):
+        raise invalid("division", "unknown_reference", value=str(values["division"])[:40])
+    given = {**values, "division": divisions.children()[0].code}  # any that is in force
+    _same(given, lecturers.checked(given))
+
+
 def row(kind: str, key: str, content: Mapping[str, Any]) -> None:
     """Raises `Invalid` (or what the checks stumble over) for a published entry that is neither made from a version nor from its
     record: readers see it as it was published, which may be before the record's last edit."""
@@ -264,5 +334,11 @@ def row(kind: str, key: str, content: Mapping[str, Any]) -> None:
         if content["id"] != key or content["state"] not in ("published", "cancelled"):
             raise invalid("id, state", "not_one_of", choices="published, cancelled")
         series({name: value for name, value in content.items() if name not in {"id", "state"}})
+    elif kind == "lecturer":
+        schools = [*content["paired_schools"]]
+        if content["id"] != key or not all(one.keys() == {"id", "name"} and isinstance(one["name"], str) for one in schools):
+            raise invalid("id, paired_schools", "wrong_type", reason="{id, name}")
+        values = {name: value for name, value in content.items() if name != "id"}
+        lecturer({**values, "paired_schools": [one["id"] for one in schools]})
     else:
-        raise invalid("kind", "not_one_of", choices="service, series")
+        raise invalid("kind", "not_one_of", choices="service, series, lecturer")

@@ -4,10 +4,8 @@ A phone makes a nonce for one contribution: the local day and 128 random bits. H
 hash of it (`nonces`: no answer, no division) and, until it is released, one sealed tally a subject and week (`tallies`). A tally
 is one blob, padded, so whoever holds the store without the data key sees that some of a subject were counted that week.
 
-**Groups.** A process commits what has arrived, up to GROUP, in one transaction: nonces in, codes out, tallies read and written
-again. The first thread to come leads; those that come meanwhile wait and make the next group, led by the first of them. No
-thread of its own, nothing to start after a fork. Between processes the database decides: who meets a tally that another has just
-written runs again. Processes of one machine take turns (`_turn`): see tests/bench/contributions.py for what it reaches.
+**Groups** (`content.groups`). A process commits what has arrived in one transaction: nonces in, codes out, tallies read and
+written again. See tests/bench/contributions.py for what it reaches.
 
 **Crash.** An answer goes out after a majority commit: what was acknowledged is counted, whatever dies afterwards. What was not
 acknowledged may be counted or not; the phone sends the same nonce again, and it counts once.
@@ -18,18 +16,13 @@ others. So it tells when how many were counted together and of which subjects, n
 went with which subject, unless a group holds one contribution alone: then its subject and moment show, and nothing else.
 """
 
-import contextlib
-import fcntl
 import hmac
 import json
 import re
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import partial
-from time import monotonic, sleep
 from typing import Any, ClassVar, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -41,12 +34,11 @@ from pymongo.read_concern import ReadConcern
 
 from content import sealed, store
 from content.failures import NotFound, Unavailable, invalid
+from content.groups import Groups, Part
 from content.menu import Contribution, Menu
 from content.settings import Settings
 
-GROUP = 64  # contributions in one transaction
 TRIES = 8  # of one group, when others keep bringing the same nonces
-TURN = 0.3  # seconds to wait for the other processes of this machine
 STEP = 2048  # bytes; a sealed tally is a multiple of it, so that its size tells little
 NONCE = re.compile("([0-9]{8})-[0-9a-f]{32}")
 DUPLICATE = 11000  # MongoDB's code
@@ -118,22 +110,14 @@ def week_of(day: date) -> str:
 
 
 @dataclass(slots=True, eq=False)
-class _Part:
-    """A contribution on its way."""
+class _Part(Part):
+    """A contribution on its way; its outcome says whether it was counted now."""
 
     nonce: str
     expires_at: datetime
     week: str
     what: Contribution
     code: str | None
-    outcome: bool | Exception | None = None
-    turn: threading.Event = field(default_factory=threading.Event)
-    """Set when it has its outcome, or, without one, when it is to lead the next group."""
-
-
-_lock = threading.Lock()
-_waiting: list[_Part] = []
-_led = False
 
 
 def count(settings: Settings, nonce: str, contribution: Contribution, code: str | None = None) -> bool:
@@ -142,69 +126,11 @@ def count(settings: Settings, nonce: str, contribution: Contribution, code: str 
     `code` is the one-time code of a sampled round, used up in the same transaction. Raises `Invalid` (the nonce's form, not
     today's), `NotFound("unknown_code")`, `Unavailable`: then it may have been counted or not, and the same nonce may come again.
     """
-    global _led
     day = day_of(settings, nonce)
     midnight = datetime.combine(day + timedelta(days=1), time(), ZoneInfo(settings.zone)).astimezone(UTC)
     name = blind(settings, "nonce", nonce)
     part = _Part(name, midnight, week_of(day), contribution, blind(settings, "code", code) if code else None)
-    with _lock:
-        _waiting.append(part)
-        leads, _led = not _led, True
-    if not leads:
-        part.turn.wait()
-    if part.outcome is None:
-        _lead(settings)
-    if isinstance(part.outcome, Exception):
-        raise part.outcome
-    return bool(part.outcome)
-
-
-@contextmanager
-def _turn(settings: Settings) -> Iterator[None]:
-    """The machine's processes commit in turn: two that meet at one tally write it for nothing, and while one waits its next group
-    grows. Nothing rests on it: after TURN seconds, and between machines, the database decides."""
-    lock = None
-    with contextlib.suppress(OSError):  # no folder, no room for another open file: no turns
-        lock = (settings.var / "counting.lock").open("a")  # never written to: its time would be a contribution's
-    if lock is None:
-        yield
-        return
-    with lock:
-        end = monotonic() + TURN
-        while monotonic() < end:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                sleep(0.0005)  # the system's own waiting has no end
-            except OSError:  # a file system without locks
-                break
-        yield
-
-
-def _lead(settings: Settings) -> None:
-    """Commit the oldest GROUP that wait, tell them, and hand the lead on. The leader is the oldest, so it is among them."""
-    global _led
-    group: list[_Part] = []
-    try:
-        with _turn(settings):
-            with _lock:
-                group = _waiting[:GROUP]
-                del _waiting[:GROUP]
-            _settle(group)
-    finally:
-        with _lock:
-            if not group:  # something kept us from the turn: nobody is left to wait for a leader who is gone
-                group = _waiting[:GROUP]
-                del _waiting[:GROUP]
-            heir = _waiting[0] if _waiting else None
-            _led = heir is not None
-        for part in group:
-            if part.outcome is None:
-                part.outcome = Unavailable()
-            part.turn.set()
-        if heir:
-            heir.turn.set()
+    return bool(_groups.join(settings, part))
 
 
 def _settle(group: list[_Part]) -> None:
@@ -264,6 +190,9 @@ def _known(names: list[str]) -> set[str]:
 def counted(settings: Settings, nonce: str) -> bool:
     """Whether this nonce was counted."""
     return bool(_known([blind(settings, "nonce", nonce)]))
+
+
+_groups = Groups("counting", _settle)
 
 
 def _duplicate(error: PyMongoError) -> bool:

@@ -1,38 +1,37 @@
-"""Family-education courses: a series (what is taught, by whom, for whom) and its sessions (when, where, how many seats).
+"""Family-education courses: a series says what is taught, by whom and for whom; its sessions say when and where.
 
-Readers get both from the published set, so a schedule stays readable while the database is away. An edit of a published
-series waits for the next `publish_series`; an edit of a published session is public at once, because families act on its
-time and place. A cancelled session stays published as cancelled, so that a phone that kept it learns of it.
-
-Seats are counted live on the session, in `seats_taken`, by one conditional update (`content.registrations`). Readers get
-the word `seats` only: open, few or full. It is released again when the word changes, inside the booking's transaction: two
-extra releases while a session fills, where a public count would cost one a booking (each release takes the published
-counter, for which all publishing queues, and wakes every reader). The price is that a reader sees "open" up to 0.4 s after
-the last seat went, which the conditional update makes harmless.
+Here are the two records, what readers get of them, and what is done with a series. Sessions are planned and held in
+`content.sessions`, booked in `content.registrations`. Readers get both from the published set, so a schedule stays readable while
+the database is away. An edit of a published series waits for the next `publish_series`.
 
 Second person: `publish_series` wants one when the setting says so, since a series is what the public is told. A session is
 a date of an approved series, and needs the permission alone.
+
+A series is for all, or for whom its organiser gives an invitation to (one school, one enterprise): then it and its sessions are
+published under kinds of their own (`kind`), which no list, feed or pack looks at, and are shown to whoever brings the code.
 """
 
+import hmac
+import re
 from collections.abc import Mapping
-from datetime import datetime, time, timedelta
-from pathlib import Path
+from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
+import chinese_calendar
 import mongoengine as me
-import yaml
 from pymongo.client_session import ClientSession
 
-from content import records, staff, store
-from content.checking import Check
+from content import codes, records, staff, store
+from content.checking import SLUG, Check
 from content.failures import Conflict, Forbidden, NotFound, invalid
 from content.published import ANY, Item, release
-from content.settings import Settings
-from content.vocabulary import AUDIENCES, FORMATS, PLACES, TOPICS
+from content.vocabulary import AUDIENCES, FORMATS, TOPICS
 
-KEEP = timedelta(days=29)  # a booking's personal data after its session; promise 18 says 30 days, one is left for the purge
-MOST_SEATS = 100_000
+MOST_QUESTIONS = 10
+VISIBILITY = ("all", "invited")
+_MATERIAL = re.compile(rf"lesson:({SLUG.pattern})|media:([0-9a-f]{{64}})")
+_QUESTION = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
 class Series(records.Record):
@@ -55,7 +54,19 @@ class Series(records.Record):
     """Whose families it is for: this division and all below it."""
     lecturers = me.ListField()
     """[{"name": texts, "field": texts}], texts by language tag, as the public sees them."""
+    materials = me.ListField()
+    """"lesson:SLUG" and "media:SHA256": what is read and handed out in all of its sessions."""
+    visibility = me.StringField(required=True, choices=VISIBILITY, default="all")
+    invitation = me.StringField()
+    """Of an invited series: the code that its organiser gives out. It opens a timetable and nothing personal, so staff can read
+    it here; what is published has only its hash."""
+    approval = me.BooleanField(required=True, default=False)
+    """A booking holds its seats and waits for the organiser's word."""
+    questions = me.ListField()
+    """[{"code", "text" by language, "required", "options": [{"code", "text" by language}]}]; without options: in words."""
     state = me.StringField(required=True, choices=("draft", "published", "cancelled"), default="draft")
+    sessions_published = me.IntField(required=True, default=0)
+    """Raised with each session that is published, so that a cancellation at the same moment meets it."""
     editors = me.ListField()
     """Everyone who edited since the last publication."""
     approved_by = me.StringField()
@@ -64,6 +75,7 @@ class Series(records.Record):
     """The revision that readers see."""
 
     NAME = "series"
+    PERSONAL = frozenset({"invitation"})
     meta: ClassVar[dict[str, Any]] = {"collection": "series", "indexes": [{"fields": ["organisation"]}]}
 
 
@@ -74,6 +86,8 @@ class CourseSession(records.Record):
     organisation = me.StringField(required=True)
     """The series' organisation and division, copied for filters."""
     division = me.StringField(required=True)
+    invited = me.BooleanField(required=True, default=False)
+    """Whether it is shown to those with the series' invitation only; copied too."""
     starts_at = me.DateTimeField(required=True)
     ends_at = me.DateTimeField(required=True)
     zone = me.StringField(required=True)
@@ -83,12 +97,39 @@ class CourseSession(records.Record):
     title = me.DictField()
     """Texts by language tag; empty: it goes by its series' title."""
     venue = me.DictField()
-    """{"name": texts, "address": texts}"""
+    """{"name": texts, "address": texts, "access": texts}; access: steps, lifts, which bus, where to ring."""
+    latitude = me.FloatField()
+    """Degrees, WGS 84, of the door; both or none."""
+    longitude = me.FloatField()
     lecturer = me.DictField()
     """{"name": texts, "field": texts}"""
+    lecturer_id = me.StringField()
+    """The lecturer's entry in the expert library."""
+    host = me.StringField()
+    """Id of the station or school that it is held at and counts for; absent: it counts for `organisation`."""
+    step = me.StringField()
+    """A code of vocabulary.STEPS."""
+    class_hours = me.IntField(required=True, default=1)
+    materials = me.ListField()
+    """As of the series, for this session."""
     capacity = me.IntField(required=True)
+    waiting_list = me.BooleanField(required=True, default=True)
+    # What follows is changed by bookings and at the door, which leave `revision` as it is: staff are not told 412 by every
+    # family that books.
     seats_taken = me.IntField(required=True, default=0)
-    """Changed by bookings alone, which leave `revision` as it is: staff are not told 412 by every family that books."""
+    """Seats of the places that are confirmed, requested or offered."""
+    waiting = me.IntField(required=True, default=0)
+    """Places that wait."""
+    arrivals = me.IntField(required=True, default=0)
+    """The number of the last place that came; each gets the next."""
+    attended = me.IntField(required=True, default=0)
+    """Seats checked in."""
+    walk_ins = me.IntField(required=True, default=0)
+    """People who came without a booking."""
+    headcount = me.IntField()
+    """Who was there by the organiser's own count, when that is given; it then stands for attended and walk_ins."""
+    events = me.ListField()
+    """[{"n", "kind": moved|changed|cancelled, "at", "before": the old values}]: what those booked have to be told."""
     booking_closes_at = me.DateTimeField(required=True)
     state = me.StringField(required=True, choices=("draft", "published", "cancelled", "finished"), default="draft")
     online_link = me.StringField()
@@ -96,36 +137,14 @@ class CourseSession(records.Record):
 
     NAME = "session"
     PERSONAL = frozenset({"online_link"})
+    DERIVED = frozenset({"events"})  # the same line of the trail says it already
     meta: ClassVar[dict[str, Any]] = {
         "collection": "course_sessions",
-        "indexes": [{"fields": ["series", "starts_at"]}, {"fields": ["organisation", "starts_at"]}],
-    }
-
-
-class Booking(store.Row):
-    """One booking; what is done with it stands in `content.registrations`. `_id` is the SHA-256 of its code.
-
-    It has no record and no line in the trail, so its names stand nowhere else.
-    """
-
-    session = me.StringField(required=True)
-    seats = me.IntField(required=True)
-    state = me.StringField(required=True, choices=("confirmed", "cancelled"))
-    phone = me.BinaryField()
-    """Sealed E.164; these three are gone once it is cancelled."""
-    phone_blind = me.BinaryField()
-    family_name = me.BinaryField()
-    """Sealed."""
-    created_at = me.DateTimeField(required=True)
-    expires_at = me.DateTimeField(required=True)
-    """Erased by the index at this moment."""
-
-    meta: ClassVar[dict[str, Any]] = {
-        "collection": "bookings",
         "indexes": [
-            {"fields": ["session", "phone_blind"]},
-            {"fields": ["session", "created_at"]},
-            {"fields": ["expires_at"], "expireAfterSeconds": 0},
+            {"fields": ["series", "starts_at"]},
+            {"fields": ["organisation", "starts_at"]},
+            {"fields": ["starts_at"]},
+            {"fields": ["state", "ends_at"]},
         ],
     }
 
@@ -134,6 +153,7 @@ class Booking(store.Row):
 
 SERIES_FIELDS = (
     "texts", "organiser_name", "topics", "audiences", "stages", "languages", "format", "organisation", "division", "lecturers",
+    "materials", "visibility", "approval", "questions",
 )  # fmt: skip
 
 
@@ -152,8 +172,7 @@ def checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
         summary = check.text(f"texts.{key}.summary", row.get("summary"), 2000)
         texts[tag] = {"title": title or "", "summary": summary or ""}
     lecturers = [
-        _parts(check, f"lecturers.{n}", v, "name", "field")
-        for n, v in enumerate(check.rows("lecturers", values.get("lecturers")))
+        parts(check, f"lecturers.{n}", v, "name", "field") for n, v in enumerate(check.rows("lecturers", values.get("lecturers")))
     ]
     fields = {
         "texts": texts,
@@ -166,12 +185,57 @@ def checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
         "organisation": check.text("organisation", values.get("organisation"), 64) or "",
         "division": check.division("division", values.get("division") or ""),
         "lecturers": [one for one in lecturers if one],
+        "materials": materials(check, values.get("materials")),
+        "visibility": check.coded("visibility", values.get("visibility") or "all", VISIBILITY),
+        "approval": bool(values.get("approval")),
+        "questions": _questions(check, values.get("questions")),
     }
     check.done()
     return fields
 
 
-def _parts(check: Check, field: str, value: Any, *names: str) -> dict[str, dict[str, str]]:
+def materials(check: Check, value: Any) -> list[str]:
+    """Names of lessons and files, each once."""
+    found = []
+    for n, name in enumerate(check.rows("materials", value, 30)):
+        if isinstance(name, str) and _MATERIAL.fullmatch(name):
+            found.append(name)
+        else:
+            check.fail(f"materials.{n}", "bad_format", reason="lesson:SLUG / media:SHA256")
+    return list(dict.fromkeys(found))
+
+
+def _questions(check: Check, value: Any) -> list[dict[str, Any]]:
+    """What the organiser asks at booking: a code that is there once, a text, and options or none."""
+    found: list[dict[str, Any]] = []
+    for n, row in enumerate(check.rows("questions", value, MOST_QUESTIONS)):
+        at = f"questions.{n}"
+        row = row if isinstance(row, Mapping) else {}
+        check.fields({f"{at}.{name}": None for name in row}, {f"{at}.{name}" for name in ("code", "text", "required", "options")})
+        options = [
+            _asked(check, f"{at}.options.{k}", option, 120)
+            for k, option in enumerate(check.rows(f"{at}.options", row.get("options"), 20))
+        ]
+        found.append({**_asked(check, at, row, 300), "required": bool(row.get("required")), "options": options})
+        _once(check, f"{at}.options", options)
+    _once(check, "questions", found)
+    return found
+
+
+def _asked(check: Check, at: str, row: Any, longest: int) -> dict[str, Any]:
+    row = row if isinstance(row, Mapping) else {}
+    code = row.get("code")
+    if not isinstance(code, str) or not _QUESTION.fullmatch(code):
+        check.fail(f"{at}.code", "bad_format", reason="a-z 0-9 _，≤ 32")
+    return {"code": code, "text": check.texts(f"{at}.text", row.get("text"), longest, required=True)}
+
+
+def _once(check: Check, field: str, rows: list[dict[str, Any]]) -> None:
+    if len({str(row["code"]) for row in rows}) < len(rows):
+        check.fail(field, "bad_format", reason="编号重复 a code stands twice")
+
+
+def parts(check: Check, field: str, value: Any, *names: str) -> dict[str, dict[str, str]]:
     """{name: {language tag: text}} for each of `names`; {} for none."""
     if not isinstance(value, Mapping | None):
         check.fail(field, "wrong_type", reason="{" + ", ".join(names) + "}")
@@ -181,21 +245,12 @@ def _parts(check: Check, field: str, value: Any, *names: str) -> dict[str, dict[
     return {name: texts for name, texts in parts.items() if texts}
 
 
-def series(key: str) -> Series:
+def series(key: str, tx: ClientSession | None = None) -> Series:
     """The working copy. Raises `NotFound`."""
-    return Series.of(_raw(Series, key))
-
-
-def session(key: str) -> CourseSession:
-    """The session as it now is, seats taken included. Raises `NotFound`."""
-    return CourseSession.of(_raw(CourseSession, key))
-
-
-def _raw(cls: type[records.Record], key: str) -> dict[str, Any]:
-    raw: dict[str, Any] | None = cls.rows().find_one({"_id": key})
+    raw = Series.rows().find_one({"_id": key}, session=tx)
     if raw is None:
         raise NotFound(what=key)
-    return raw
+    return Series.of(raw)
 
 
 def _known(fields: Mapping[str, Any]) -> None:
@@ -211,27 +266,36 @@ def create_series(values: Mapping[str, Any], by: str, key: str = "") -> Series:
     """A draft. `key` is for what the project ships; others get a random id. Raises `Invalid`, `Conflict("exists")`."""
     fields = checked_series(values)
     _known(fields)
+    if fields["visibility"] == "invited":
+        fields["invitation"] = codes.new()
     return records.create(Series(id=key or store.new_id(), editors=[by], **fields), by)
 
 
 def edit_series(key: str, values: Mapping[str, Any], by: str, revision: int | None = None) -> Series:
-    """Set the fields given; readers see them after the next publication. Organisation and division are fixed once
-    published, since permissions and sessions hang on them. Raises `Invalid`, `NotFound`, `Stale`, `Conflict`."""
+    """Set the fields given; readers see them after the next publication. Organisation, division and
+    visibility are fixed once published, since permissions and sessions hang on them.
+    Raises `Invalid`, `NotFound`, `Stale`, `Conflict`."""
 
     def decide(present: Series) -> dict[str, Any]:
         if present.state == "cancelled":
             raise Conflict("wrong_state", state=present.state, action="修改 edit")
         before = values_of(present, SERIES_FIELDS)
         fields = {k: v for k, v in checked_series({**before, **values}).items() if v != before[k]}
-        if present.state != "draft" and fields.keys() & {"organisation", "division"}:
-            raise Conflict("wrong_state", state=present.state, action="更换机构或区域 change organisation or division")
+        if present.state != "draft" and fields.keys() & {"organisation", "division", "visibility"}:
+            raise Conflict("wrong_state", state=present.state, action="更换机构、区域或可见范围 change whose it is")
+        if "visibility" in fields:
+            fields["invitation"] = codes.new() if fields["visibility"] == "invited" else None
         return fields and {**fields, "editors": sorted({*present.editors, by}), "approved_by": None}
 
     if "organisation" in values:
         _known(values)
 
     def also(tx: ClientSession, changed: Series) -> None:
-        copied = {"organisation": changed.organisation, "division": changed.division}
+        copied = {
+            "organisation": changed.organisation,
+            "division": changed.division,
+            "invited": changed.visibility == "invited",
+        }
         CourseSession.rows().update_many({"series": key, "state": "draft"}, {"$set": copied}, session=tx)
 
     return records.change(Series, key, by, "edit", decide, revision=revision, also=also)
@@ -321,139 +385,27 @@ def values_of(record: records.Record, names: tuple[str, ...]) -> dict[str, Any]:
 
 def _series_item(present: Series) -> Item:
     content = {"id": present.id, "state": present.state, **values_of(present, SERIES_FIELDS)}
-    return Item("series", present.id, ANY, content)
+    if present.visibility == "invited":
+        content["invitation"] = codes.name(present.invitation)
+    return Item(kind("series", present.visibility == "invited"), present.id, ANY, {**content, "media": shown(present.materials)})
 
 
-# --- sessions --------------------------------------------------------------------------------------------------------
-
-SESSION_FIELDS = (
-    "starts_at", "ends_at", "zone", "place", "title", "venue", "lecturer", "capacity", "booking_closes_at", "online_link",
-)  # fmt: skip
+def kind(noun: str, invited: bool) -> str:
+    """Under which kind a series or its sessions are published: "series", "session", "invited_series", "invited_session"."""
+    return f"invited_{noun}" if invited else noun
 
 
-def checked_session(values: Mapping[str, Any]) -> dict[str, Any]:
-    """A session's fields in their stored form. Raises `Invalid` with every fault."""
-    check = Check()
-    check.fields(values, SESSION_FIELDS)
-    zone = check.zone("zone", values.get("zone"))
-    starts = check.moment("starts_at", values.get("starts_at"), zone)
-    ends = check.moment("ends_at", values.get("ends_at"), zone)
-    closes = check.moment("booking_closes_at", values.get("booking_closes_at"), zone) or starts
-    for name, value in (("starts_at", starts), ("ends_at", ends), ("capacity", values.get("capacity"))):
-        if value is None and not any(error.field == name for error in check.errors):
-            check.fail(name, "required")
-    if starts and ends and not starts < ends <= starts + timedelta(days=3):
-        check.fail("ends_at", "out_of_range", reason="starts_at < ends_at ≤ starts_at + 3 d")
-    if starts and ends and closes and closes > ends:
-        check.fail("booking_closes_at", "out_of_range", reason="≤ ends_at")
-    link = check.text("online_link", values.get("online_link"), 1000)
-    if link and not link.startswith("https://"):
-        check.fail("online_link", "bad_format", reason="https://…")
-    fields = {
-        "starts_at": starts,
-        "ends_at": ends,
-        "zone": zone,
-        "place": check.coded("place", values.get("place"), PLACES),
-        "title": check.texts("title", values.get("title"), 120),
-        "venue": _parts(check, "venue", values.get("venue"), "name", "address"),
-        "lecturer": _parts(check, "lecturer", values.get("lecturer"), "name", "field"),
-        "capacity": check.whole("capacity", values.get("capacity"), 1, MOST_SEATS),
-        "booking_closes_at": closes,
-        "online_link": link,
-    }
-    check.done()
-    return fields
+def shown(names: list[str]) -> list[str]:
+    """Hashes of the files among materials: while they are published they cannot be removed."""
+    return [name.removeprefix("media:") for name in names if name.startswith("media:")]
 
 
-def create_session(series_id: str, values: Mapping[str, Any], by: str, key: str = "") -> CourseSession:
-    """A draft session of a series. Times are ISO 8601 texts or datetimes; one without an offset is local time of `zone`.
-    `booking_closes_at` is the start when not given. Raises `Invalid`, `NotFound` (no such series), `Conflict` (cancelled)."""
-    fields = checked_session(values)
-    parent = series(series_id)
-    if parent.state == "cancelled":
-        raise Conflict("wrong_state", state=parent.state, action="排课 add a session")
-    fields |= {"series": series_id, "organisation": parent.organisation, "division": parent.division}
-    return records.create(CourseSession(id=key or store.new_id(), **{k: v for k, v in fields.items() if v is not None}), by)
+def invited(content: Mapping[str, Any], code: str) -> bool:
+    """Whether `code` is the invitation of this published series."""
+    return hmac.compare_digest(str(content.get("invitation", "")), codes.name(code))
 
 
-def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | None = None) -> CourseSession:
-    """Set the fields given. Of a published session this is public at once, so the caller asks for the permission to
-    publish. A start that moves takes `booking_closes_at` with it unless that is given too. The moment at which bookings are
-    erased follows `ends_at`. Raises `Invalid`, `NotFound`, `Stale`, `Conflict` (cancelled or finished)."""
-
-    def decide(present: CourseSession) -> dict[str, Any]:
-        if present.state not in {"draft", "published"}:
-            raise Conflict("wrong_state", state=present.state, action="修改 edit")
-        before = values_of(present, SESSION_FIELDS)
-        merged = {**before, **values}
-        if "starts_at" in values and "booking_closes_at" not in values:
-            zone = str(merged["zone"] or "Asia/Shanghai")
-            check = Check()
-            moved = check.moment("starts_at", values["starts_at"], check.zone("zone", zone))
-            check.done()
-            merged["booking_closes_at"] = moved and moved - (present.starts_at - present.booking_closes_at)
-        fields = checked_session(merged)
-        times = {name: fields[name] for name in ("starts_at", "ends_at")}
-        if present.state == "published" and present.starts_at <= store.now() and times != {n: before[n] for n in times}:
-            # it has taken place: moving it would keep the bookings' personal data longer than was promised
-            raise Conflict("wrong_state", state="begun", action="改期 move")
-        if fields["capacity"] < present.seats_taken:
-            raise invalid("capacity", "out_of_range", reason=f"已报名 already booked: {present.seats_taken}")
-        return {name: value for name, value in fields.items() if value != before[name]}
-
-    def also(tx: ClientSession, changed: CourseSession) -> None:
-        Booking.rows().update_many({"session": key}, {"$set": {"expires_at": changed.ends_at + KEEP}}, session=tx)
-        if changed.state == "published":
-            release(tx, [session_item(changed)])
-
-    return records.change(CourseSession, key, by, "edit", decide, revision=revision, also=also)
-
-
-def publish_session(key: str, by: str, revision: int | None = None) -> CourseSession:
-    """Draft → published, open for booking. Of a published session a no-op. Raises `Conflict` when its series is not
-    published, when it has begun, or from another state; `NotFound`, `Stale`."""
-
-    def decide(present: CourseSession) -> dict[str, Any]:
-        if present.state == "published":
-            return {}
-        if present.state != "draft":
-            raise Conflict("wrong_state", state=present.state, action="发布 publish")
-        parent = series(present.series)
-        if parent.state != "published":
-            raise Conflict("wrong_state", state=f"series {parent.state}", action="发布场次 publish a session")
-        if present.starts_at <= store.now():
-            raise invalid("starts_at", "out_of_range", reason="已过去 in the past")
-        return {"state": "published"}
-
-    def also(tx: ClientSession, changed: CourseSession) -> None:
-        release(tx, [session_item(changed)])
-
-    return records.change(CourseSession, key, by, "publish", decide, revision=revision, also=also)
-
-
-def cancel_session(key: str, by: str, revision: int | None = None, note: str = "") -> CourseSession:
-    """Published → cancelled for good: readers and those booked see it as cancelled, and no one can book. A draft is
-    removed instead (`remove_session`). A second call raises `Conflict`; also `NotFound`, `Stale`."""
-
-    def decide(present: CourseSession) -> dict[str, Any]:
-        if present.state != "published":
-            raise Conflict("wrong_state", state=present.state, action="取消 cancel")
-        return {"state": "cancelled"}
-
-    def also(tx: ClientSession, changed: CourseSession) -> None:
-        release(tx, [session_item(changed)])
-
-    return records.change(CourseSession, key, by, "cancel", decide, revision=revision, note=note, also=also)
-
-
-def remove_session(key: str, by: str, revision: int | None = None) -> None:
-    """Delete a draft. Raises `NotFound`, `Stale`, `Conflict` from another state."""
-
-    def check(present: CourseSession) -> None:
-        if present.state != "draft":
-            raise Conflict("wrong_state", state=present.state, action="删除 delete")
-
-    records.remove(CourseSession, key, by, check, revision=revision)
+# --- what readers get of a session -----------------------------------------------------------------------------------
 
 
 def seats_word(capacity: int, taken: int) -> str:
@@ -467,54 +419,45 @@ def local(moment: datetime, zone: str) -> str:
     return moment.astimezone(ZoneInfo(zone)).isoformat(timespec="seconds")
 
 
+def provisional(day: date) -> bool:
+    """Whether the public holidays of that year are not known yet, so that the date may still have to move."""
+    try:
+        chinese_calendar.is_holiday(day)
+    except NotImplementedError:
+        return True
+    return False
+
+
 def session_item(present: CourseSession) -> Item:
-    """What readers get of a session: everything but the online link and the exact count."""
+    """What readers get of a session: everything but the online link and the exact counts."""
+    starts = local(present.starts_at, present.zone)
     content = {
         "id": present.id,
         "series": present.series,
         "organisation": present.organisation,
+        "host": present.host or "",
         "division": present.division,
-        "starts_at": local(present.starts_at, present.zone),
+        "starts_at": starts,
         "ends_at": local(present.ends_at, present.zone),
         "booking_closes_at": local(present.booking_closes_at, present.zone),
         "zone": present.zone,
         "place": present.place,
-        **values_of(present, ("title", "venue", "lecturer")),
+        **values_of(present, ("title", "venue", "latitude", "longitude", "lecturer", "materials", "class_hours")),
+        "lecturer_id": present.lecturer_id or "",
+        "step": present.step or "",
         "capacity": present.capacity,
         "seats": seats_word(present.capacity, present.seats_taken),
+        "waiting_list": present.waiting_list,
+        "online": bool(present.online_link) or present.place == "online",
+        "provisional": provisional(date.fromisoformat(starts[:10])),
         "state": present.state,
+        "sequence": present.revision,
+        "updated_at": present.updated_at.astimezone(UTC).isoformat(timespec="seconds"),
+        "media": shown(present.materials),
     }
-    return Item("session", present.id, ANY, content)
+    return Item(kind("session", present.invited), present.id, ANY, content)
 
 
-# --- the starter library ---------------------------------------------------------------------------------------------
-
-
-def load_library(folder: Path, settings: Settings) -> int:
-    """Make and publish the starter library's series with its sessions; returns how many series. Sessions are counted in
-    days from today. What is there already is left as it is, and a load that was cut is finished. Raises `Invalid`."""
-    data = yaml.safe_load((folder / "courses.yaml").read_text(encoding="utf-8"))["series"]
-    today = datetime.now(ZoneInfo(settings.zone)).date()
-    for one in data:
-        known = {name: one[name] for name in SERIES_FIELDS if name in one}
-        texts = {tag: {"title": title, "summary": one["summary"].get(tag, "")} for tag, title in one["title"].items()}
-        if Series.rows().find_one({"_id": one["id"]}, {"_id": 1}) is None:
-            create_series({**known, "texts": texts}, records.SYSTEM, one["id"])
-        if series(one["id"]).state == "draft":
-            publish_series(one["id"], records.SYSTEM, second_person=False)
-        for n, row in enumerate(one["sessions"], 1):
-            key = f"{one['id']}-{n}"
-            starts = datetime.combine(
-                today + timedelta(days=row["in_days"]), time.fromisoformat(row["at"]), ZoneInfo(settings.zone)
-            )
-            made = {name: row[name] for name in SESSION_FIELDS if name in row} | {
-                "starts_at": starts,
-                "ends_at": starts + timedelta(minutes=row["minutes"]),
-                "zone": settings.zone,
-                "booking_closes_at": starts - timedelta(hours=row.get("booking_closes_hours_before", 0)),
-            }
-            if CourseSession.rows().find_one({"_id": key}, {"_id": 1}) is None:
-                create_session(one["id"], made, records.SYSTEM, key)
-            if session(key).state == "draft":
-                publish_session(key, records.SYSTEM)
-    return len(data)
+def show(tx: ClientSession, key: str) -> None:
+    """Show readers a session as it now is, inside the transaction that changed it."""
+    release(tx, [session_item(CourseSession.of(CourseSession.rows().find_one({"_id": key}, session=tx)))])

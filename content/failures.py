@@ -110,6 +110,24 @@ TEXTS: dict[str, Text] = {
     # bookings
     "full": Text("名额已满。", "There are no seats left."),
     "closed": Text("报名已截止。", "Booking has closed."),
+    "offer_over": Text(
+        "候补名额的保留时间已过，或已处理。请重新查看您的报名。", "That offer is over or was answered. Look at your booking again."
+    ),
+    "too_early": Text(
+        "开始前 24 小时以上，候补按先后自动递补，不能人工给位。",
+        "Until a day before the start the waiting list moves by itself, in its order; seats are given by hand only after that.",
+    ),
+    # planning
+    "bad_recurrence": Text("“{field}”：{zh}", "“{field}”: {en}"),
+    "clash": Text(
+        "{zh}请改时间、场地或讲师；确定要这样安排，请带上 despite_clashes。",
+        "{en} Change the time, the venue or the lecturer, or send despite_clashes.",
+    ),
+    # demand lists
+    "personal_number": Text(
+        "“{field}”里像是有{what}（{found}）。请删去后再提交：不要写任何人的电话、证件号或邮箱。",
+        "“{field}” seems to hold {what} ({found}). Take it out and send it again: nobody's telephone, identity number or e-mail.",
+    ),
     # media
     "not_what_it_says": Text(
         "文件没有通过检查，请按下列原因处理后重新上传。", "The file did not pass; mend what is listed and upload it again."

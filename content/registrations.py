@@ -1,82 +1,54 @@
-"""Bookings without an account: a phone, a family name, some seats, and a code that alone opens the booking.
+"""Booking without an account: a phone, a family name, some seats, and a code that alone opens the booking.
 
-The seats are taken by ONE conditional update on the session, in one transaction with the booking, so they are never
-oversold and none is lost between the two. Concurrent bookings of one session meet on its document: the loser's transaction
-is run again by the driver (bounded by the driver's two minutes), which costs time under a rush and never a seat.
+Seats are taken by ONE conditional update on the session, in one transaction with bookings and places, so they are never oversold
+and none is lost between the two. Those who press at one moment are written together (`content.groups`), in the order of their
+coming; other transactions that meet on the session are run again by the driver. Once a session is full, or somebody waits, who
+comes then waits too (`content.waiting`), if they want to.
 
-Personal data: phone and family name are sealed (`content.sealed`), never logged, never in the trail; cancelling erases them,
-and the whole booking goes within 30 days after the session. The code is 75 random bits, kept only as SHA-256.
+No answer says whether a phone is booked: one that holds PER_PHONE seats is refused with the very same `full`. (While the session
+publicly says "open", a prober can still draw a conclusion; only an answer sent to the phone itself could hide that.)
 """
 
-import hashlib
-import logging
-import re
-import secrets
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from typing import NamedTuple
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import phonenumbers
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from content import languages, records, sealed, store
-from content.courses import KEEP, Booking, CourseSession, seats_word, session_item
-from content.failures import Conflict, Failure, NotFound, invalid
-from content.published import release
-
-log = logging.getLogger("xinqiao.registrations")
+from content import codes, courses, languages, sealed, store
+from content.bookings import ACTIVE, KEEP, Booked, Booking, Desk, Place, booked_of, contact_of, feed_of
+from content.checking import Check
+from content.courses import CourseSession, Series
+from content.failures import Conflict, Failure, FieldError, Invalid, NotFound, Unavailable, invalid
+from content.groups import Groups, Part
+from content.settings import Settings
 
 PER_PHONE = 4  # seats of one phone in one session
-ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U
-_READ_AS = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
-_KEY = re.compile(r"[\x21-\x7e]{16,200}")
+MOST_WAITING = 500  # places that wait for one session
+MOST_SESSIONS = 40  # of a series that is booked as a whole
 
 
-class Booked(NamedTuple):
-    """What the booker gets, once: `code` is kept nowhere here."""
+class Wish(NamedTuple):
+    """What a family sends. `session` or `series` names what is booked."""
 
-    code: str
-    state: str
-    seats: int
-    session: CourseSession
-
-
-class Seen(NamedTuple):
-    """A booking as its code shows it, with the session as it now is."""
-
-    state: str
-    seats: int
-    session: CourseSession
-
-
-class Entry(NamedTuple):
-    """One booking as the organiser sees it."""
-
-    id: str
-    state: str
     seats: int
     family_name: str
     phone: str
-    created_at: datetime
+    session: str = ""
+    series: str = ""
+    needs: str = ""
+    answers: Mapping[str, str] = {}
+    wait: bool = False
+    """Whether to wait where there is no seat."""
+    invitation: str = ""
+    push: Mapping[str, str] | None = None
 
 
-_turns = [threading.Lock() for _ in range(64)]
-
-
-@contextmanager
-def _turn(session_id: str) -> Iterator[None]:
-    """Bookings of one session go one after another within this process: 60 at once took 4 s when each fought for the document
-    in the database, and 0.5 s in turn. Nothing rests on it: between processes, and after 0.3 s here, the database decides."""
-    lock = _turns[hash(session_id) % len(_turns)]
-    held = lock.acquire(timeout=0.3)
-    try:
-        yield
-    finally:
-        if held:
-            lock.release()
+# --- what is sent ----------------------------------------------------------------------------------------------------
 
 
 def phone_number(text: str) -> str:
@@ -90,160 +62,228 @@ def phone_number(text: str) -> str:
     raise invalid("phone", "bad_format", reason="请填写能接通的号码，例 e.g. 138 0013 8000")
 
 
-def _written(number: int) -> str:
-    """75 bits as three groups of five: 7K3QX-0M9TD-W2E5R."""
-    digits = "".join(ALPHABET[number >> shift & 31] for shift in range(70, -5, -5))
-    return "-".join(digits[n : n + 5] for n in (0, 5, 10))
-
-
-def _name(code: str) -> str:
-    """`_id` of the booking with this code. Case, blanks and dashes do not matter, O is 0, I and L are 1."""
-    return hashlib.sha256(code.upper().translate(_READ_AS).encode("utf-8", "replace")).hexdigest()
-
-
-def _code(session_id: str, phone: str, key: str | None) -> str:
-    """A random code, or with an Idempotency-Key the one that follows from it under the data key, so that a repeat gives the
-    same code and we need not keep it. Session and phone go in too: someone else's key alone leads nowhere."""
-    if key is None:
-        return _written(secrets.randbits(75))
-    if not _KEY.fullmatch(key):
-        raise invalid("Idempotency-Key", "bad_format", reason="16-200 ASCII，例 e.g. UUID")
-    # deterministic AEAD is a keyed function of its text: its tag is an HMAC under the data key
-    derived = hashlib.sha256(b"booking code" + sealed.blind(f"{session_id}\n{phone}\n{key}")).digest()
-    return _written(int.from_bytes(derived, "big") >> (256 - 75))
-
-
-def book(session_id: str, seats: int, family_name: str, phone: str, key: str | None = None) -> Booked:
-    """Take seats in a published session.
-
-    Raises `NotFound`, `Invalid`, `Conflict("closed")` past the deadline or once cancelled, `Conflict("full")` when fewer seats
-    are left. More than PER_PHONE seats of one phone in one session are refused with the very same `full`, so no answer says
-    whether a phone is booked. (While the session publicly says "open", a prober can still draw a conclusion from a `full`;
-    only an answer sent to the phone itself could hide that.)
-
-    With `key` a repeat returns the same booking and code, in the state it now has, and takes nothing; the same key with
-    another name or number of seats raises `Failure("duplicate_key_body")`. Without one, a repeat is a second booking.
-    """
-    number, name = phone_number(phone), languages.clean(family_name)
+def _contact(wish: Wish) -> dict[str, Any]:
+    """The checked contact. Raises `Invalid`."""
+    name = languages.clean(wish.family_name)
     if not 0 < len(name) <= 40:
         raise invalid("family_name", "out_of_range", reason="1-40")
-    if not 1 <= seats <= PER_PHONE:
+    if not 1 <= wish.seats <= PER_PHONE:
         raise invalid("seats", "out_of_range", reason=f"1-{PER_PHONE}")
-    code = _code(session_id, number, key)
-    if key is not None and (again := _again(code, seats, name)):
-        return again
+    needs = languages.clean(wish.needs)
+    if len(needs) > 200:
+        raise invalid("needs", "out_of_range", reason="≤ 200")
+    answers = {code: languages.clean(text)[:500] for code, text in wish.answers.items()}
+    return {"phone": phone_number(wish.phone), "family_name": name, "needs": needs, "answers": answers}
+
+
+def _answered(questions: Sequence[Mapping[str, Any]], answers: Mapping[str, str]) -> list[FieldError]:
+    """What is wrong with the answers to an organiser's questions."""
+    check, known = Check(), {str(one["code"]): one for one in questions}
+    check.fields({f"answers.{code}": None for code in answers}, {f"answers.{code}" for code in known})
+    for code, question in known.items():
+        given, options = answers.get(code), [option["code"] for option in question["options"]]
+        if not given and question["required"]:
+            check.fail(f"answers.{code}", "required")
+        elif given and options and given not in options:
+            check.fail(f"answers.{code}", "not_one_of", choices=", ".join(options))
+    return check.errors
+
+
+# --- booking ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, eq=False)
+class _Part(Part):
+    """One booking on its way; its outcome is the `Booked`."""
+
+    wish: Wish
+    contact: Mapping[str, Any]
+    code: str
+    row: dict[str, Any]
+
+
+def book(settings: Settings, wish: Wish, key: str | None = None) -> Booked:
+    """Take seats in a published session, or in every session of a series that can be booked.
+
+    A place is `confirmed`, or `requested` where the series wants the organiser's word, or, with `wish.wait`, `waiting` once there
+    are too few seats or others wait already. Raises `NotFound` (also without the right invitation), `Invalid`,
+    `Conflict("closed")` past the deadline or once cancelled, `Conflict("full")` (of a series: when no session has room; otherwise
+    the sessions without room are left out).
+
+    With `key` a repeat returns the same booking and code, in the state it now has, and takes nothing; the same key with another
+    wish raises `Failure("duplicate_key_body")`. Without one, a repeat is a second booking.
+    """
+    contact = _contact(wish)
+    target = wish.session or wish.series
+    code = codes.repeatable("booking code", key, target, contact["phone"])
     row = {
-        "_id": _name(code), "session": session_id, "seats": seats, "state": "confirmed",
-        "phone": sealed.seal(number), "phone_blind": sealed.blind(number), "family_name": sealed.seal(name),
+        "_id": codes.name(code), "whole": not wish.session, "seats": wish.seats,
+        "contact": sealed.seal(json.dumps(contact)), "phone_blind": sealed.blind(contact["phone"]),
+        "feed": codes.name(feed_of(code)),
     }  # fmt: skip
+    if wish.push:
+        row["push"] = sealed.seal(json.dumps(dict(wish.push)))
+    booked: Booked = _groups.join(settings, _Part(wish, contact, code, row))
+    return booked
 
-    def work(tx: ClientSession) -> CourseSession:
-        at = store.now()
-        before = CourseSession.rows().find_one({"_id": session_id}, session=tx)
-        if before is None or before["state"] == "draft":
-            raise NotFound(what=session_id)
-        if before["state"] != "published" or before["booking_closes_at"] <= at:
-            raise Conflict("closed")
-        fits = {
-            "_id": session_id, "state": "published", "booking_closes_at": {"$gt": at},
-            "capacity": before["capacity"], "seats_taken": {"$lte": before["capacity"] - seats},
-        }  # fmt: skip
-        if not CourseSession.rows().update_one(fits, {"$inc": {"seats_taken": seats}}, session=tx).matched_count:
-            raise Conflict("full")
-        # after the update on the shared document, so that two bookings of one phone cannot both see the other missing
-        same = {"session": session_id, "phone_blind": row["phone_blind"], "state": "confirmed"}
-        if sum(one["seats"] for one in Booking.rows().find(same, {"seats": 1}, session=tx)) + seats > PER_PHONE:
-            raise Conflict("full")
-        stamped = {**row, "created_at": at, "expires_at": before["ends_at"] + KEEP}
-        Booking.rows().insert_one(stamped, session=tx)
-        return _counted(tx, before, seats)
 
+def _settle(parts: list[_Part]) -> None:
+    """Give each part its outcome. What is wrong with one of them is told to that one; the others are booked."""
     try:
-        with _turn(session_id):
-            session = store.transaction(work)
-    except DuplicateKeyError:
-        if again := _again(code, seats, name):  # the same key, twice at one moment
-            return again
-        raise
-    return Booked(code, "confirmed", seats, session)
+        outcomes = store.transaction(partial(_write, parts=parts))
+    except Exception as error:
+        failure = store.failure_of(error) if isinstance(error, PyMongoError) else None
+        if isinstance(error, DuplicateKeyError) or not (isinstance(failure, Unavailable) or len(parts) == 1):
+            for part in parts:  # one at a time; who has met the same key at another process finds its booking there
+                _settle_one(part)
+        else:
+            for part in parts:
+                part.outcome = failure or error
+        return
+    for part, outcome in zip(parts, outcomes, strict=True):
+        part.outcome = outcome
 
 
-def _counted(tx: ClientSession, before: dict[str, object], seats: int) -> CourseSession:
-    """The session after `seats` were added to its count, released again when its public word changed."""
-    present = CourseSession.of({**before, "seats_taken": int(str(before["seats_taken"])) + seats})
-    word = seats_word(present.capacity, present.seats_taken)
-    if present.state == "published" and word != seats_word(present.capacity, present.seats_taken - seats):
-        release(tx, [session_item(present)])
-    return present
+def _settle_one(part: _Part) -> None:
+    for last in (False, True):
+        try:
+            [part.outcome] = store.transaction(partial(_write, parts=[part]))
+            return
+        except DuplicateKeyError as error:
+            part.outcome = error if last else None
+        except Exception as error:
+            part.outcome = (store.failure_of(error) if isinstance(error, PyMongoError) else None) or error
+            return
 
 
-def _again(code: str, seats: int, name: str) -> Booked | None:
-    """The booking that this code already opens, when it is the same one."""
-    raw = Booking.rows().find_one({"_id": _name(code)})
-    if raw is None:
-        return None
-    if raw["seats"] != seats or ("family_name" in raw and sealed.unseal(raw["family_name"]) != name):
-        raise Failure("duplicate_key_body")
-    return Booked(code, raw["state"], seats, _session(raw["session"]))
+_groups = Groups("bookings", _settle)
 
 
-def _session(key: str) -> CourseSession:
-    raw = CourseSession.rows().find_one({"_id": key})
-    if raw is None:
-        raise NotFound(what=key)
-    return CourseSession.of(raw)
+def _write(tx: ClientSession, *, parts: Sequence[_Part]) -> list[Booked | Failure]:
+    """Inside the transaction: each part's outcome, in the order of their coming."""
+    room = _Room(tx, parts)
+    outcomes: list[Booked | Failure] = []
+    for part in parts:
+        try:
+            outcomes.append(room.again(part) or room.take(part))
+        except Failure as failure:
+            outcomes.append(failure)
+    room.write()
+    return outcomes
 
 
-def see(code: str) -> Seen:
-    """The booking of a code. Raises `NotFound`, also for a text that is no code."""
-    raw = Booking.rows().find_one({"_id": _name(code)})
-    if raw is None:
-        raise NotFound(what="booking")
-    return Seen(raw["state"], raw["seats"], _session(raw["session"]))
+class _Room:
+    """What a group of bookings needs to know, read once, and what it adds, written once."""
 
+    def __init__(self, tx: ClientSession, parts: Sequence[_Part]) -> None:
+        self.tx = tx
+        names = [part.row["_id"] for part in parts]
+        self.known: dict[str, dict[str, Any]] = {r["_id"]: r for r in Booking.rows().find({"_id": {"$in": names}}, session=tx)}
+        self.series: dict[str, Series] = {}
+        self.desks: dict[str, Desk] = {}
+        self.held: dict[tuple[bytes, str], int] = {}
+        """(phone, session) -> seats."""
+        phones = [part.row["phone_blind"] for part in parts]
+        owners = {r["_id"]: bytes(r["phone_blind"]) for r in Booking.rows().find({"phone_blind": {"$in": phones}}, session=tx)}
+        if owners:
+            match = {"booking": {"$in": sorted(owners)}, "state": {"$in": ACTIVE}}
+            for place in Place.rows().find(match, session=tx):
+                self._hold(owners[place["booking"]], place["session"], place["seats"])
+        self.bookings: list[dict[str, Any]] = []
+        self.places: list[dict[str, Any]] = []
 
-def cancel(code: str) -> Seen:
-    """Give the seats back and erase phone and name at once. A second call, or one after a cancelled session, changes nothing
-    and answers the same. Raises `NotFound`, and `Conflict` once the session has begun."""
-    name = _name(code)
+    def _hold(self, phone: bytes, session: str, seats: int) -> None:
+        key = (phone, session)
+        self.held[key] = self.held.get(key, 0) + seats
 
-    def work(tx: ClientSession) -> Seen:
-        raw = Booking.rows().find_one({"_id": name}, session=tx)
+    def again(self, part: _Part) -> Booked | None:
+        """The booking that this code already opens, when it is the same wish."""
+        raw = self.known.get(part.row["_id"])
         if raw is None:
-            raise NotFound(what="booking")
-        before = CourseSession.rows().find_one({"_id": raw["session"]}, session=tx)
-        if before is None:
-            raise NotFound(what="booking")
-        if raw["state"] == "cancelled":
-            return Seen("cancelled", raw["seats"], CourseSession.of(before))
-        if before["state"] != "cancelled" and before["starts_at"] <= store.now():
-            raise Conflict("wrong_state", state="begun", action="取消报名 cancel the booking")
-        Booking.rows().update_one(
-            {"_id": name, "state": "confirmed"},
-            {"$set": {"state": "cancelled"}, "$unset": {"phone": "", "phone_blind": "", "family_name": ""}},
-            session=tx,
+            return None
+        target = part.wish.series or part.wish.session
+        mine = [p for p in self.places if p["booking"] == raw["_id"]] or list(
+            Place.rows().find({"booking": raw["_id"]}, session=self.tx)
         )
-        CourseSession.rows().update_one({"_id": raw["session"]}, {"$inc": {"seats_taken": -raw["seats"]}}, session=tx)
-        return Seen("cancelled", raw["seats"], _counted(tx, before, -raw["seats"]))
+        there = raw["series"] if raw["whole"] else mine[0]["session"]
+        contact = contact_of(raw) or part.contact
+        same = raw["whole"] == (not part.wish.session) and raw["seats"] == part.wish.seats
+        if not same or there != target or contact != part.contact:
+            raise Failure("duplicate_key_body")
+        return booked_of(part.code, raw, mine, self.tx, {key: desk.before for key, desk in self.desks.items()})
 
-    return store.transaction(work)
+    def _parent(self, key: str, wish: Wish) -> Series:
+        if key not in self.series:
+            self.series[key] = courses.series(key, self.tx)
+        parent = self.series[key]
+        if parent.state == "draft" or (parent.visibility == "invited" and not _may_enter(parent, wish.invitation)):
+            raise NotFound(what=wish.session or wish.series)
+        return parent
+
+    def _desks(self, wish: Wish) -> list[Desk]:
+        """The sessions asked for that can be booked."""
+        if wish.session:
+            found = [self._desk(wish.session)]
+            self._parent(found[0].before.series, wish)
+            if found[0].before.state == "draft":
+                raise NotFound(what=wish.session)
+        else:
+            self._parent(wish.series, wish)
+            match = {"series": wish.series, "state": "published", "booking_closes_at": {"$gt": store.now()}}
+            rows = CourseSession.rows().find(match, session=self.tx).sort("starts_at", 1).limit(MOST_SESSIONS)
+            found = [self.desks.setdefault(raw["_id"], Desk(self.tx, raw)) for raw in rows]
+        found = [desk for desk in found if desk.bookable]
+        if not found:
+            raise Conflict("closed")
+        return found
+
+    def _desk(self, key: str) -> Desk:
+        if key not in self.desks:
+            self.desks[key] = Desk.open(self.tx, key)
+        return self.desks[key]
+
+    def take(self, part: _Part) -> Booked:
+        """A place in each session asked for that has room. Raises `NotFound`, `Invalid`, `Conflict`."""
+        desks, wish = self._desks(part.wish), part.wish
+        parent = self.series[desks[0].before.series]
+        if errors := _answered(parent.questions, part.contact["answers"]):
+            raise Invalid(errors)
+        phone, places = bytes(part.row["phone_blind"]), []
+        expires = max(desk.before.ends_at for desk in desks) + KEEP
+        for desk in desks:
+            if self.held.get((phone, desk.before.id), 0) + wish.seats > PER_PHONE:
+                continue
+            if not desk.waiting and desk.fits(wish.seats):
+                state = "requested" if parent.approval else "confirmed"
+                desk.taken += wish.seats
+            elif wish.wait and desk.before.waiting_list and desk.waiting < MOST_WAITING and wish.seats <= desk.before.capacity:
+                state = "waiting"
+                desk.waiting += 1
+            else:
+                continue
+            desk.arrivals += 1
+            self._hold(phone, desk.before.id, wish.seats)
+            places.append({
+                "_id": store.new_id(), "booking": part.row["_id"], "session": desk.before.id, "seats": wish.seats,
+                "number": desk.arrivals, "state": state, "history": [{"state": state, "at": desk.now}],
+                "told": desk.before.events[-1]["n"] if desk.before.events else 0, "expires_at": expires,
+            })  # fmt: skip
+        if not places:
+            raise Conflict("full")
+        stamped = {**part.row, "series": parent.id, "created_at": desks[0].now, "seen_at": desks[0].now, "expires_at": expires}
+        self.bookings.append(stamped)
+        self.places += places
+        self.known[stamped["_id"]] = stamped
+        return booked_of(part.code, stamped, places, self.tx, {desk.before.id: desk.before for desk in desks})
+
+    def write(self) -> None:
+        """All of it. The session first: two transactions meet there before either has written anything else."""
+        for desk in self.desks.values():
+            desk.write()
+        if self.bookings:
+            Booking.rows().insert_many(self.bookings, session=self.tx)
+            Place.rows().insert_many(self.places, session=self.tx)
 
 
-def register(session_id: str, by: str) -> list[Entry]:
-    """All bookings of a session with names and phones, in order of arrival. The reading itself leaves a line in the trail,
-    in the same transaction, with the number of bookings and nothing of their content. Raises `NotFound`."""
-
-    def work(tx: ClientSession) -> list[dict[str, object]]:
-        if CourseSession.rows().find_one({"_id": session_id}, {"_id": 1}, session=tx) is None:
-            raise NotFound(what=session_id)
-        rows = list(Booking.rows().find({"session": session_id}, session=tx).sort("created_at", 1))
-        records.trail(tx, CourseSession, session_id, by, "read_bookings", {}, {}, note=f"{len(rows)} bookings")
-        return rows
-
-    def opened(data: object) -> str:
-        return sealed.unseal(data) if isinstance(data, bytes) else ""
-
-    return [
-        Entry(str(r["_id"])[:12], r["state"], r["seats"], opened(r.get("family_name")), opened(r.get("phone")), r["created_at"])  # type: ignore[arg-type]
-        for r in store.transaction(work)
-    ]
+def _may_enter(parent: Series, invitation: str) -> bool:
+    return courses.invited({"invitation": codes.name(parent.invitation or "")}, invitation)

@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import mongoengine as me
 
 from content import checks, counting, menu, records, store
+from content.codes import ALPHABET, READ_AS
 from content.failures import NotFound, invalid
 from content.published import Snapshot
-from content.registrations import _READ_AS, ALPHABET
 from content.settings import Settings
 
 SIZE = (30, 5000)  # codes; of fewer answers than 30 no table is released
@@ -75,7 +75,7 @@ class Codes(store.Row):
 
 def read(code: str) -> str:
     """A code as it was made: case, blanks and dashes do not matter, O is 0, I and L are 1. What `counting.count` is given."""
-    return code.upper().translate(_READ_AS)
+    return code.upper().translate(READ_AS)
 
 
 def today(settings: Settings) -> date:

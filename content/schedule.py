@@ -1,257 +1,410 @@
-"""A term's course schedule from one CSV file: each row is a session, written as a draft of a series that exists.
+"""A term's course schedule from one table (CSV, XLSX): each row is a session, written as a draft of a series that exists.
 
-All or nothing: every row is checked before the first is written, and one refused row keeps the whole file out. Each session is
-then written with its line in the trail, under an id that follows from the row; so a run that was cut half-way is finished by
-running it again, and a second run changes nothing. What stands and differs is changed while it is a draft; a session that
-families see is never changed from a file. A column that the file leaves out leaves what stands; an empty cell empties it.
-Dates and times are local to `XINQIAO_ZONE`, texts are in `XINQIAO_LANGUAGE`.
+All or nothing: every row is checked before the first is written, one refused row keeps the whole file out, and all are written in
+one transaction, each with its line in the trail; it ends with nothing written when somebody changed one of its sessions or
+cancelled one of its series meanwhile. A row's id follows from the row, so a second run changes nothing. What stands and differs
+is changed while it is a draft; a session that families see is never changed from a file. A column that the file leaves out
+leaves what stands; an empty cell empties it. Dates and times are local to `XINQIAO_ZONE` unless the row names a zone, texts are
+in `XINQIAO_LANGUAGE`. Who imports may do in each row what he may do by hand; a series that he may not read is not known.
 """
 
-import csv
 import difflib
 import functools
-import io
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-import chinese_calendar
+from pymongo.client_session import ClientSession
 
-from content import courses, languages, store
+from content import courses, divisions, languages, lecturers, planning, records, sessions, sheets, staff, store
 from content.checking import Check, file_bytes
-from content.courses import MOST_SEATS, SESSION_FIELDS, CourseSession, Series
-from content.failures import Invalid, Text, invalid
+from content.courses import CourseSession, Series
+from content.failures import FieldError, Invalid, Stale, Text, invalid
+from content.sessions import MOST_SEATS, SESSION_FIELDS
 from content.settings import Settings
-from content.vocabulary import PLACES
+from content.vocabulary import PLACES, STEPS, Label
+from content.workdays import flags
 
-MOST_BYTES = 4 * 1024 * 1024  # a term of 2,000 rows is 0.4 MB
 MOST_LEAD = 60 * 24  # hours from the end of booking to the start
+PATIENCE = 45  # seconds for writing all of a file; 2,000 rows take about two
 
 LEAD = "booking_closes_hours_before"
 COLUMNS: Mapping[str, str] = {
-    "series": "课程", "key": "编号", "date": "日期", "start": "开始", "end": "结束", "place": "场所", "venue": "场地",
-    "address": "地址", "lecturer": "讲师", "field": "讲师专长", "capacity": "名额", LEAD: "提前几小时截止",
+    "series": "课程", "key": "编号", "date": "日期", "start": "开始", "end": "结束", "title": "主题", "step": "步骤",
+    "place": "场所", "host": "承办单位", "venue": "场地", "address": "地址", "access": "到场说明", "lecturer": "讲师",
+    "field": "讲师专长", "class_hours": "课时", "capacity": "名额", "waiting_list": "候补", LEAD: "提前几小时截止",
+    "online_link": "线上链接", "zone": "时区", "state": "状态",
 }  # fmt: skip
+"""Name -> head in Chinese. `state` is written by exports and not read: a file publishes nothing."""
 NAMES = {header: name for name, zh in COLUMNS.items() for header in (name, zh)}
 NEEDED = ("series", "date", "start", "end", "place", "capacity")
-PLAIN = {"key", "date", "start", "end", "place", "capacity", LEAD}  # full-width digits and colons become plain in these
-PLACE_CODES = {
-    name.lower(): code for code, label in PLACES.items() for name in (code, label.zh, label.zh.removeprefix("进"), label.en)
-}
+FREE = {"series", "title", "host", "venue", "address", "access", "lecturer", "field", "online_link"}
+"""Words as they are; in all other columns full-width digits and colons become plain."""
+HEADS = {  # a field of a session -> the column that gave it
+    "venue.name": "venue", "venue.address": "address", "venue.access": "access", "lecturer.name": "lecturer",
+    "lecturer.field": "field", "ends_at": "end", "starts_at": "date", "booking_closes_at": LEAD,
+}  # fmt: skip
+
+
+def _spellings(table: Mapping[str, Label]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for code, label in table.items():
+        found |= dict.fromkeys((code, label.zh, label.zh.removeprefix("进"), label.en), code)
+    return {name.lower(): code for name, code in found.items()}
+
+
+PLACE_CODES, STEP_CODES = _spellings(PLACES), _spellings(STEPS)
+YES_NO = dict.fromkeys(("是", "有", "yes", "y", "true", "1"), True) | dict.fromkeys(("否", "无", "no", "n", "false", "0"), False)
 _DATE = re.compile(r"(2[01]\d\d)[-/年](\d\d?)[-/月](\d\d?)日?", re.ASCII)
-_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::00)?", re.ASCII)
+_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
-WARNS = {
-    "holiday": Text("{date} 是{zh}假期。", "{date} is a public holiday ({name})."),
-    "workday": Text("{date} 是{zh}调休的上班日。", "{date} is a working day made up for {name}."),
-    "provisional": Text(
-        "{year} 年的放假安排尚未收录，日期为暂定。", "Dates in {year} are provisional: its holidays are not known yet."
-    ),
-    "overlap": Text("“{what}”与第 {line} 行的时间重叠。", "“{what}” is taken at an overlapping time in line {line}."),
-}
+OVERLAP = Text("“{what}”与第 {line} 行的时间重叠。", "“{what}” is taken at an overlapping time in line {line}.")
 
 T = TypeVar("T")
-Known = dict[str, dict[str, str]]
-"""Name -> id of each series so called -> its state."""
-There = Callable[[str], dict[str, CourseSession]]
+May = Callable[[str, str, str], bool]
+"""(permission, organisation, division) -> whether the one who imports may."""
+
+
+def anyone(permission: str, organisation: str, division: str) -> bool:
+    """Of the command line: who reaches it may do everything."""
+    return True
 
 
 class Planned(NamedTuple):
     """A checked row: what will be written under `key`. `revision` is the one looked at, None for a new session."""
 
     key: str
-    series: str
+    parent: Series
     values: dict[str, Any]
     outcome: str
     revision: int | None
     warnings: list[dict[str, str]]
 
 
-def template(today: date) -> str:
-    """A CSV with one example row, a Saturday a month ahead in the starter library's series. With a byte order mark, without
-    which Excel in China reads UTF-8 as GB18030."""
-    day = today + timedelta(days=30)
-    day += timedelta(days=(5 - day.weekday()) % 7)
-    example = f"家长学校：陪孩子走过考试季（示例）,,{day},19:00,20:30,进社区,示例社区活动室,示例路1号,示例讲师,家庭教育指导,30,12"
-    return "\ufeff" + "\r\n".join((",".join(COLUMNS.values()), example, ""))
+class Line(NamedTuple):
+    """One row as the file has it: its number, cells by column name, and which of them cannot be read."""
+
+    number: int
+    cells: dict[str, str]
+    faults: list[FieldError]
+
+
+# --- what is there ---------------------------------------------------------------------------------------------------
+
+
+class There:
+    """What rows are held against, read once: the series that the one who imports may read, with their sessions; organisations;
+    the expert library."""
+
+    def __init__(self, may: May, settings: Settings) -> None:
+        self.may, self.settings = may, settings
+        everything = (Series.of(raw) for raw in Series.rows().find({}))
+        self.series = {one.id: one for one in everything if may("course.read", one.organisation, one.division)}
+        self.titles: dict[str, list[str]] = {}  # a title (or id) -> ids; a cancelled one only where no other has the name
+        for key, one in self.series.items():
+            for name in {key, *(languages.clean(texts["title"]) for texts in one.texts.values())}:
+                self.titles.setdefault(name, []).append(key)
+        for name, ids in self.titles.items():
+            self.titles[name] = [key for key in ids if self.series[key].state != "cancelled"] or ids
+        self.sessions = functools.cache(self._sessions)
+        self.hosts = functools.cache(self._hosts)
+
+    def _sessions(self, series: str) -> dict[str, CourseSession]:
+        return {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"series": series})}
+
+    @functools.cached_property
+    def organisations(self) -> list[staff.Organisation]:
+        """All of them; a district has some hundreds."""
+        return [staff.Organisation.of(raw) for raw in staff.Organisation.rows().find({})]
+
+    def _hosts(self, division: str) -> dict[str, list[str]]:
+        """Name -> ids of the organisations within a division."""
+        found: dict[str, list[str]] = {}
+        for one in self.organisations:
+            if divisions.within(one.division, division):
+                found.setdefault(languages.clean(one.name), []).append(one.id)
+        return found
+
+    @functools.cached_property
+    def experts(self) -> dict[str, str]:
+        """Name -> id of the one published lecturer who has it."""
+        found: dict[str, set[str]] = {}
+        for raw in lecturers.Lecturer.rows().find({"state": "published"}, {"name": 1}):
+            for name in raw["name"].values():
+                found.setdefault(languages.clean(name), set()).add(raw["_id"])
+        return {name: min(ids) for name, ids in found.items() if len(ids) == 1}
+
+
+# --- import ----------------------------------------------------------------------------------------------------------
 
 
 def import_file(path: Path, by: str, settings: Settings, dry_run: bool = False) -> list[dict[str, Any]]:
-    """Check every row, then write all of them or none. Returns a row a line: {"source", "line", "outcome":
-    new|changed|unchanged|refused, "key" (the session's id), "messages": [{language: text}]}; after a refusal the other
-    outcomes are what would have been. A file that is no such table gives one refused row without a line.
-
-    A second run gives "unchanged". Raises `Stale` or `Conflict` when somebody changed a session or series between check and
-    write, and driver errors: what was written by then stays as drafts, and another run does the rest.
-    """
+    """`import_table` of a file. One that is no such table gives one refused row without a line."""
     path = Path(path)
     try:
-        head, table = _table(path)
+        return import_table(file_bytes(path, sheets.MOST_BYTES), path.name, by, settings, dry_run=dry_run)
     except Invalid as failure:
         return [{"source": path.name, "outcome": "refused", "key": "", "messages": [e.messages for e in failure.errors]}]
-    known, there = _known(), functools.cache(_there)
+
+
+def import_table(
+    data: bytes, name: str, by: str, settings: Settings, *, may: May = anyone, dry_run: bool = False
+) -> list[dict[str, Any]]:
+    """Check every row, then write all of them or none. Returns a row a line: {"source", "line", "outcome":
+    new|changed|unchanged|refused, "key" (the session's id), "faults": [FieldError, its field the column as headed],
+    "messages": [{language: text}] of faults and warnings}; after a refusal the other outcomes are what would have been.
+
+    A second run gives "unchanged". Raises `Invalid` for a file that is no such table; `Stale` or `Conflict` when somebody changed
+    a session or series between check and write, and driver errors: nothing is written then.
+    """
+    head, table = _table(data, name)
+    there = There(may, settings)
     rows: list[dict[str, Any]] = []
-    good: list[tuple[dict[str, Any], dict[str, str], Planned]] = []
+    good: list[tuple[dict[str, Any], Planned]] = []
     lines: dict[str, int] = {}
-    for line, cells in table:
-        row: dict[str, Any] = {"source": path.name, "line": line, "outcome": "refused", "key": "", "messages": []}
+    for line in table:
+        row: dict[str, Any] = {"source": name, "line": line.number, "outcome": "refused", "key": "", "faults": [], "messages": []}
         rows.append(row)
         try:
-            plan = _plan(head, cells, known, there, settings)
-            if (first := lines.setdefault(plan.key, line)) != line:
+            plan = _plan(head, line, there)
+            if (first := lines.setdefault(plan.key, line.number)) != line.number:
                 reason = f"与第 {first} 行重复；同时开两场请各填编号 as in line {first}; give each a key"
                 raise invalid(head["key"], "bad_format", reason=reason)
         except Invalid as failure:
+            row["faults"] = failure.errors
             row["messages"] = [error.messages for error in failure.errors]
         else:
             row |= {"outcome": plan.outcome, "key": plan.key, "messages": plan.warnings}
-            good.append((row, cells, plan))
-    for column in ("venue", "lecturer"):
-        _overlaps(column, good)
+            good.append((row, plan))
+    _clashes(good, there)
     if not dry_run and len(good) == len(rows):
-        for _, _, plan in good:
-            if plan.outcome == "new":
-                courses.create_session(plan.series, plan.values, by, plan.key)
-            elif plan.outcome == "changed":
-                courses.edit_session(plan.key, plan.values, by, plan.revision)
+        _write([plan for _, plan in good if plan.outcome != "unchanged"], by)
     return rows
 
 
-def _table(path: Path) -> tuple[dict[str, str], list[tuple[int, dict[str, str]]]]:
-    """{column: its header as written}, and (row number as a spreadsheet counts, {column: cell}) of each row that is not empty.
-    Cells beyond the headers stand under their own text after a blank. Raises `Invalid`."""
-    try:
-        data = file_bytes(path, MOST_BYTES)
-        try:
-            text = data.decode("utf-8-sig")
-        except UnicodeDecodeError:
-            text = data.decode("gb18030")
-        if "\0" in text:
-            raise ValueError
-        cleaned = [[languages.clean(cell) for cell in cells] for cells in csv.reader(io.StringIO(text), strict=True)]
-    except (ValueError, csv.Error):
-        reason = f"需要 CSV（UTF-8 或 GB18030，≤ {MOST_BYTES} 字节），Excel 请另存为“CSV UTF-8” save it as CSV UTF-8"
-        raise invalid(path.name, "bad_format", reason=reason) from None
-    rows = [(line, cells) for line, cells in enumerate(cleaned, 1) if any(cells)]
-    headers, check, head = rows[0][1] if rows else [], Check(), {}
+def _write(plans: Sequence[Planned], by: str) -> None:
+    """Write what was planned, in one transaction. Raises `Stale`, `Conflict`, `NotFound`."""
+    if not plans:
+        return
+    parents = {plan.parent.id: plan.parent for plan in plans}
+    made = [sessions.draft(plan.parent, plan.values, plan.key) for plan in plans if plan.outcome == "new"]
+
+    def work(tx: ClientSession) -> None:
+        for key, parent in parents.items():
+            now = courses.series(key, tx)
+            if now.state == "cancelled" or (now.organisation, now.division) != (parent.organisation, parent.division):
+                raise Stale()
+        records.create_many(tx, made, by)
+        for plan in plans:
+            if plan.outcome == "changed":
+                decide = functools.partial(_differs, plan.values)
+                records.change_in(tx, CourseSession, plan.key, by, "edit", decide, revision=plan.revision)
+
+    store.transaction(work, PATIENCE)
+
+
+def _differs(values: Mapping[str, Any], present: CourseSession) -> dict[str, Any]:
+    """The fields to set in a draft."""
+    if present.state != "draft":
+        raise Stale()
+    before = courses.values_of(present, SESSION_FIELDS)
+    return {name: value for name, value in sessions.checked_session(values).items() if value != before[name]}
+
+
+def _table(data: bytes, name: str) -> tuple[dict[str, str], list[Line]]:
+    """{column: its header as written} and the rows below it. Cells beyond the headers stand under their own text after a blank.
+    Raises `Invalid`."""
+    rows = sheets.read(data, name)
+    check, head = Check(), {}
+    headers = rows[0].cells if rows else []
     names = [NAMES.get(header.lower(), "") for header in headers]
-    for header, name in zip(headers, names, strict=True):
-        if header and (not name or name in head):
-            check.fail(header[:60], "bad_format" if name else "unknown_field", reason="这一列写了两次 it stands twice")
-        head[name] = header
-    for name in NEEDED:
-        if name not in names:
-            check.fail(COLUMNS[name], "required")
+    for header, column in zip(headers, names, strict=True):
+        if header and (not column or column in head):
+            check.fail(header[:60], "bad_format" if column else "unknown_field", reason="这一列写了两次 it stands twice")
+        head[column] = header
+    for column in NEEDED:
+        if column not in names:
+            check.fail(COLUMNS[column], "required")
     if len(rows) == 1:
-        check.fail(path.name, "incomplete", missing="课程安排 rows")
+        check.fail(name, "incomplete", missing="课程安排 rows")
     check.done()
-    pairs = [(line, zip_longest(names, cells, fillvalue="")) for line, cells in rows[1:]]
-    return {**COLUMNS, **head}, [(n, {name or f" {cell}": cell for name, cell in one if name or cell}) for n, one in pairs]
+
+    def line(row: sheets.Row) -> Line:
+        columns = names + [""] * (len(row.cells) - len(names))
+        cells = row.cells + [""] * (len(names) - len(row.cells))
+        pairs = {column or f" {cell}": cell for column, cell in zip(columns, cells, strict=True) if column or cell}
+        heads = {n: head[column] for n, column in enumerate(names) if column}
+        faults = [FieldError(heads.get(n, "?"), "bad_format", {"reason": why}) for n, why in row.faults.items()]
+        return Line(row.line, pairs, faults)
+
+    return {**COLUMNS, **head}, [line(row) for row in rows[1:]]
 
 
-def _plan(head: Mapping[str, str], cells: dict[str, str], known: Known, there: There, settings: Settings) -> Planned:
+def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     """What a row means, beside what is there. Raises `Invalid` with every fault of its cells."""
-    check = Check()
-    check.fields({cell.strip(): None for cell in cells if cell not in COLUMNS}, ())
-    cells = {name: unicodedata.normalize("NFKC", cell).strip() if name in PLAIN else cell for name, cell in cells.items()}
+    check, settings = Check(), there.settings
+    check.errors += line.faults
+    unread = {error.field for error in line.faults}
+    check.fields({cell.strip(): None for cell in line.cells if cell not in COLUMNS}, ())
+    cells = {name: cell if name in FREE else unicodedata.normalize("NFKC", cell).strip() for name, cell in line.cells.items()}
     for name in NEEDED:
-        if not cells[name]:
+        if not cells[name] and head[name] not in unread:
             check.fail(head[name], "required")
-    series = _series(check, head["series"], cells["series"], known)
+    parent = _series(check, head["series"], cells["series"], there)
+    zone = check.zone(head["zone"], cells.get("zone") or settings.zone)
     day = _read(check, head["date"], cells["date"], _DATE, date, "2026-11-03, 2026/11/3, 2026年11月3日")
-    start, end = (_read(check, head[name], cells[name], _TIME, time, "19:00") for name in ("start", "end"))
-    if start and end and end <= start:
+    start = _read(check, head["start"], cells["start"], _TIME, time, "19:00")
+    starts = datetime.combine(day, start, ZoneInfo(zone)) if day and start else None
+    ends = _moment(check, head["end"], cells["end"], day, zone)
+    if starts and ends and ends <= starts:
         check.fail(head["end"], "out_of_range", reason=f"晚于 later than {start:%H:%M}")
-    place = PLACE_CODES.get(cells["place"].lower(), "")
-    if cells["place"] and not place:
-        check.fail(head["place"], "not_one_of", choices=", ".join(f"{label.zh} {code}" for code, label in PLACES.items()))
+    place = _one_of(check, head["place"], cells["place"], PLACE_CODES, PLACES)
     capacity = check.whole(head["capacity"], _number(cells["capacity"]), 1, MOST_SEATS)
-    hours = check.whole(head[LEAD], _number(cells.get(LEAD, "")), 0, MOST_LEAD)
-    if cells.get("key") and not _KEY.fullmatch(cells["key"]):
+    lead = cells.get(LEAD, "")
+    closes = _moment(check, head[LEAD], lead, None, zone) if " " in lead else None
+    hours = check.whole(head[LEAD], _number(lead), 0, MOST_LEAD) if " " not in lead else None
+    values: dict[str, Any] = {}
+    if "step" in cells:
+        values["step"] = _one_of(check, head["step"], cells["step"], STEP_CODES, STEPS) or None
+    if "class_hours" in cells:
+        values["class_hours"] = check.whole(head["class_hours"], _number(cells["class_hours"]), 0, 24)
+    if "waiting_list" in cells:
+        waits = cells["waiting_list"].lower()
+        if waits not in YES_NO and waits:
+            check.fail(head["waiting_list"], "not_one_of", choices="是 yes, 否 no")
+        values["waiting_list"] = YES_NO.get(waits, True)
+    if "online_link" in cells:
+        values["online_link"] = cells["online_link"] or None
+    if "host" in cells and parent:
+        values["host"] = _host(check, head["host"], cells["host"], parent, there)
+    key = cells.get("key", "")
+    known = there.sessions(parent.id) if parent else {}
+    if parent and key not in known:
+        key = key.removeprefix(f"{parent.id}~")
+    if key not in known and key and not _KEY.fullmatch(key):
         check.fail(head["key"], "bad_format", reason="A-Z a-z 0-9 . _ -，≤ 40")
+    if parent and starts and key not in known:
+        key = f"{parent.id}~{key or f'{starts:%Y%m%d-%H%M}'}"
+        if len(key) > 64:
+            check.fail(head["key"], "out_of_range", reason=f"≤ {63 - len(parent.id)}")
     check.done()
-    assert day and start and end
+    assert parent and day and starts and ends
 
-    zone, language = ZoneInfo(settings.zone), settings.language
-    starts, ends = (datetime.combine(day, at, zone).astimezone(UTC) for at in (start, end))
-    key = f"{series}~{cells.get('key') or f'{day:%Y%m%d}-{start:%H%M}'}"
-    present = there(series).get(key)
+    present = known.get(key)
     before = courses.values_of(present, SESSION_FIELDS) if present else {}
-    lead = present.starts_at - present.booking_closes_at if present and LEAD not in cells else timedelta(hours=hours or 0)
+    if present and LEAD not in cells:
+        closes = starts - (present.starts_at - present.booking_closes_at)
+    if present and "class_hours" not in cells and present.class_hours == _usual_hours(before):
+        values["class_hours"] = None
+    language, lecturer = settings.language, cells.get("lecturer")
     values = {
-        **before, "starts_at": starts, "ends_at": ends, "zone": settings.zone, "booking_closes_at": starts - lead,
+        **before, **values, "starts_at": starts.astimezone(UTC), "ends_at": ends.astimezone(UTC), "zone": zone,
+        "booking_closes_at": (closes or starts - timedelta(hours=hours or 0)).astimezone(UTC),
         "place": place, "capacity": capacity,
-        "venue": _texts(before.get("venue"), {"name": cells.get("venue"), "address": cells.get("address")}, language),
-        "lecturer": _texts(before.get("lecturer"), {"name": cells.get("lecturer"), "field": cells.get("field")}, language),
+        "title": _texts({"": before.get("title") or {}}, {"": cells.get("title")}, language)[""],
+        "venue": _texts(before.get("venue"), {part: cells.get(column) for part, column in VENUE}, language),
+        "lecturer": _texts(before.get("lecturer"), {"name": lecturer, "field": cells.get("field")}, language),
     }  # fmt: skip
-    if courses.checked_session(values) == before:
-        return Planned(key, series, values, "unchanged", None, [])
+    if lecturer is not None and lecturer not in (before.get("lecturer") or {}).get("name", {"": ""}).values():
+        values["lecturer_id"] = there.experts.get(lecturer)
+    try:
+        checked = sessions.checked_session(values)
+    except Invalid as failure:
+        raise Invalid([error._replace(field=_headed(error.field, head)) for error in failure.errors]) from None
+    if checked == before:
+        return Planned(key, parent, values, "unchanged", None, [])
+    if parent.state == "cancelled":
+        raise invalid(head["series"], "bad_format", reason="此课程已取消 the series is cancelled")
+    if not there.may("course.write", parent.organisation, parent.division):
+        raise invalid(head["series"], "bad_format", reason=NOT_YOURS)
     if present and present.state != "draft":
         reason = f"场次已是 the session is {present.state}；请直接修改该场次 edit the session itself"
         raise invalid(head["date"], "bad_format", reason=reason)
     if starts <= store.now():
         raise invalid(head["date"], "out_of_range", reason="已过去 in the past")
     outcome = "changed" if present else "new"
-    return Planned(key, series, values, outcome, present and present.revision, calendar_warnings(day))
+    return Planned(key, parent, values, outcome, present and present.revision, [flag.text for flag in flags(day)])
 
 
-def calendar_warnings(day: date) -> list[dict[str, str]]:
-    """Texts by language tag when the day is a public holiday of mainland China, or a weekend day worked in its place; in a
-    year whose holidays are not known, that it is provisional. None on other days."""
-    try:
-        off, name = chinese_calendar.get_holiday_detail(day)
-    except NotImplementedError:
-        return [WARNS["provisional"].fill({"year": day.year})]
-    if name is None:  # an ordinary weekend or working day
-        return []
-    zh = chinese_calendar.Holiday(name).chinese
-    return [WARNS["holiday" if off else "workday"].fill({"date": day, "zh": zh, "name": name})]
+VENUE = (("name", "venue"), ("address", "address"), ("access", "access"))
+NOT_YOURS = "您不能为该机构或区域排课 your role may not plan for this organisation or division"
 
 
-def _known() -> Known:
-    """Series by id and by every title; a cancelled one only where no other has the name."""
-    known: Known = {}
-    for raw in Series.rows().find({}, {"texts": 1, "state": 1}):
-        for name in {raw["_id"], *(languages.clean(texts["title"]) for texts in raw["texts"].values())}:
-            known.setdefault(name, {})[raw["_id"]] = raw["state"]
-    return {name: {k: v for k, v in ids.items() if v != "cancelled"} or ids for name, ids in known.items()}
+def _usual_hours(before: Mapping[str, Any]) -> int:
+    """The class-hours of a session that nobody gave any."""
+    return int(sessions.checked_session({**before, "class_hours": None})["class_hours"])
 
 
-def _there(series: str) -> dict[str, CourseSession]:
-    """A series' sessions by id."""
-    return {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"series": series})}
+def _headed(field: str, head: Mapping[str, str]) -> str:
+    """The column, as headed, that gave a session's field."""
+    part = ".".join(field.split(".")[:2])
+    name = HEADS.get(part) or HEADS.get(field.split(".")[0]) or field.split(".")[0]
+    return head.get(name, field)
 
 
-def _series(check: Check, field: str, text: str, known: Known) -> str:
-    """Id of the one series that a text names; else the error names the nearest known ones, or the ids of those so called."""
-    ids = known.get(text, {})
-    if len(ids) == 1 and "cancelled" not in ids.values():
-        return next(iter(ids))
-    if "cancelled" in ids.values():
-        check.fail(field, "bad_format", reason="此课程已取消 the series is cancelled")
-    elif text:
-        titles = [name for name, series in known.items() if name not in series and "cancelled" not in series.values()]
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def _series(check: Check, field: str, text: str, there: There) -> Series | None:
+    """The one series that a text names; else the error names the nearest known ones, or the ids of those so called."""
+    ids = there.titles.get(text, [])
+    if len(ids) == 1:
+        return there.series[ids[0]]
+    if text:
+        titles = [
+            name for name, found in there.titles.items() if name not in found and there.series[found[0]].state != "cancelled"
+        ]
         near = sorted(ids) or difflib.get_close_matches(text, titles, 12, 0.0)
         check.fail(field, "not_one_of", choices=", ".join(near) + (", …" if not ids and len(titles) > 12 else ""))
-    return ""
+    return None
+
+
+def _host(check: Check, field: str, text: str, parent: Series, there: There) -> str | None:
+    """Id of the one organisation in the series' division that a text names, by name or id; None for an empty text."""
+    known = there.hosts(parent.division)
+    ids = known.get(languages.clean(text), [])
+    if not text:
+        return None
+    if len(ids) == 1:
+        return ids[0]
+    if not ids and any(text in some for some in known.values()):
+        return text
+    near = sorted(ids) or difflib.get_close_matches(text, known, 5, 0.0)
+    check.fail(field, "not_one_of", choices=", ".join(near) or "-")
+    return None
+
+
+def _one_of(check: Check, field: str, text: str, spellings: Mapping[str, str], table: Mapping[str, Label]) -> str:
+    """The code that a text means; "" for none."""
+    code = spellings.get(text.lower(), "")
+    if text and not code:
+        check.fail(field, "not_one_of", choices=", ".join(f"{label.zh} {code}" for code, label in table.items()))
+    return code
 
 
 def _read(check: Check, field: str, text: str, pattern: re.Pattern[str], make: Callable[..., T], example: str) -> T | None:
     """What `make` gives of a pattern's numbers; None for an empty text."""
     try:
         if text and (found := pattern.fullmatch(text)):
-            return make(*map(int, found.groups()))
+            return make(*(int(part) for part in found.groups() if part))
     except ValueError:  # 30 February
         pass
     if text:
         check.fail(field, "bad_format", reason=f"例 e.g. {example}")
     return None
+
+
+def _moment(check: Check, field: str, text: str, day: date | None, zone: str) -> datetime | None:
+    """A time of `day`, or with a date before it of that day; None for an empty text, or without a day."""
+    first, _, rest = text.rpartition(" ")
+    found = _read(check, field, first, _DATE, date, "2026-11-03 19:00") if first else day
+    clock = _read(check, field, rest, _TIME, time, "19:00, 2026-11-03 19:00")
+    return datetime.combine(found, clock, ZoneInfo(zone)) if found and clock else None
 
 
 def _number(text: str) -> int | str:
@@ -267,13 +420,16 @@ def _texts(before: Any, given: Mapping[str, str | None], tag: str) -> dict[str, 
     return parts
 
 
-def _overlaps(column: str, good: Sequence[tuple[dict[str, Any], dict[str, str], Planned]]) -> None:
-    """Warn of rows of the file that have one venue, or one lecturer, at overlapping times."""
-    last: dict[str, tuple[datetime, int]] = {}
-    for row, cells, plan in sorted(good, key=lambda one: one[2].values["starts_at"]):
-        if what := cells.get(column):
-            until, line = last.get(what, (plan.values["starts_at"], 0))
-            if plan.values["starts_at"] < until:
-                row["messages"].append(WARNS["overlap"].fill({"what": what, "line": line}))
-            if plan.values["ends_at"] > until:
-                last[what] = plan.values["ends_at"], row["line"]
+def _clashes(good: Collection[tuple[dict[str, Any], Planned]], there: There) -> None:
+    """Warn of a lecturer or room that is taken, in the file or by what is planned already."""
+    lines = {plan.key: row["line"] for row, plan in good}
+    wanted = [sessions.draft(plan.parent, plan.values, plan.key) for _, plan in good if plan.outcome != "unchanged"]
+    taken = planning.clashes(wanted)
+    for row, plan in good:
+        for clash in taken.get(plan.key, ()):
+            other = clash.session
+            if line := lines.get(other.id):
+                row["messages"].append(OVERLAP.fill({"what": clash.what, "line": line}))
+            else:
+                readable = there.may("course.read", other.organisation, other.division)
+                row["messages"].append(planning.told(clash, readable).text)

@@ -19,7 +19,22 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 from pymongo.errors import PyMongoError
 
-from content import archive, embedded, films, media, packs, published, publishing, sealed, statistics, store, volunteers
+from content import (
+    archive,
+    bookings,
+    embedded,
+    films,
+    media,
+    packs,
+    published,
+    publishing,
+    sealed,
+    sessions,
+    statistics,
+    store,
+    volunteers,
+    waiting,
+)
 from content.failures import Failure
 from content.settings import Settings, SettingsError
 from notifications import fcm, notices
@@ -70,6 +85,8 @@ app.conf.update(
         "quarantine": {"task": "media.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "statistics": {"task": "statistics.release", "schedule": 3600.0, "options": {"expires": 3000}},
         "volunteers": {"task": "volunteers.erase", "schedule": 3600.0, "options": {"expires": 3000}},
+        "sessions": {"task": "courses.clock", "schedule": 30.0, "options": {"expires": 25}},
+        "bookings": {"task": "bookings.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
     },
 )
@@ -200,6 +217,28 @@ def release_statistics() -> None:
             log.info("released: %s of %s, number %s", subject, division, number)
     except (Failure, PyMongoError, SettingsError) as error:
         log.warning("release of statistics put off: %s", type(error).__name__)
+
+
+@app.task(name="courses.clock")
+def courses_clock() -> None:
+    """Finish sessions that are over; end offers that nobody took, and offer their seats to the next."""
+    try:
+        now = store.now()
+        finished, expired = sessions.finish(now), waiting.expire(now)
+        if finished or expired:
+            log.info("sessions finished: %s, offers expired: %s", finished, expired)
+    except (Failure, PyMongoError) as error:
+        log.warning("clock of the courses put off: %s", type(error).__name__)
+
+
+@app.task(name="bookings.purge")
+def purge_bookings() -> None:
+    """Erase bookings whose time is over."""
+    try:
+        if number := bookings.purge(store.now()):
+            log.info("bookings erased: %s", number)
+    except PyMongoError as error:
+        log.warning("purge of bookings put off: %s", type(error).__name__)
 
 
 @app.task(name="packs.build")

@@ -1,0 +1,306 @@
+"""Sessions of a course: planned as drafts, published, held, finished or cancelled.
+
+An edit of a published session is public at once, because families act on its time and place. A cancelled session stays
+published as cancelled, so that a phone that kept it learns of it; a move, a change and a cancellation are also noted in
+`events`, for those who booked (`content.reaching`). `revision` is the SEQUENCE of its calendar entry (RFC 5545).
+
+Seats are counted live on the session, in `seats_taken`, by one conditional update (`content.registrations`). Readers get
+the word `seats` only: open, few or full. It is released again when the word changes, inside the booking's transaction: two
+extra releases while a session fills, where a public count would cost one a booking (each release takes the published
+counter, for which all publishing queues, and wakes every reader). The price is that a reader sees "open" up to 0.4 s after
+the last seat went, which the conditional update makes harmless.
+"""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import yaml
+from pymongo.client_session import ClientSession
+
+from content import bookings, courses, records, staff, store, waiting
+from content.checking import Check
+from content.courses import SERIES_FIELDS, Series, values_of
+from content.courses import CourseSession as CourseSession
+from content.courses import local as local
+from content.courses import session_item as session_item
+from content.failures import Conflict, NotFound, Stale, invalid
+from content.settings import Settings
+from content.vocabulary import PLACES, STEPS
+
+MOST_SEATS = 100_000
+CLASS_HOUR = 45  # minutes of a class-hour (课时) where staff do not say how many it was
+STAYS_OPEN = timedelta(days=7)  # after its end a session's numbers can be corrected, or that it did not take place
+
+SESSION_FIELDS = (
+    "starts_at", "ends_at", "zone", "place", "title", "venue", "latitude", "longitude", "lecturer", "lecturer_id", "host", "step",
+    "class_hours", "materials", "capacity", "waiting_list", "booking_closes_at", "online_link",
+)  # fmt: skip
+
+
+TOLD = {"starts_at": "moved", "ends_at": "moved"} | dict.fromkeys(("place", "venue", "lecturer", "online_link"), "changed")
+"""What those booked are told of, and as what."""
+
+
+def session(key: str) -> CourseSession:
+    """The session as it now is, seats taken included. Raises `NotFound`."""
+    raw = CourseSession.rows().find_one({"_id": key})
+    if raw is None:
+        raise NotFound(what=key)
+    return CourseSession.of(raw)
+
+
+def checked_session(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A session's fields in their stored form. Raises `Invalid` with every fault."""
+    check = Check()
+    check.fields(values, SESSION_FIELDS)
+    zone = check.zone("zone", values.get("zone"))
+    starts = check.moment("starts_at", values.get("starts_at"), zone)
+    ends = check.moment("ends_at", values.get("ends_at"), zone)
+    closes = check.moment("booking_closes_at", values.get("booking_closes_at"), zone) or starts
+    for name, value in (("starts_at", starts), ("ends_at", ends), ("capacity", values.get("capacity"))):
+        if value is None and not any(error.field == name for error in check.errors):
+            check.fail(name, "required")
+    if starts and ends and not starts < ends <= starts + timedelta(days=3):
+        check.fail("ends_at", "out_of_range", reason="starts_at < ends_at ≤ starts_at + 3 d")
+    if starts and ends and closes and closes > ends:
+        check.fail("booking_closes_at", "out_of_range", reason="≤ ends_at")
+    hours = check.whole("class_hours", values.get("class_hours"), 0, 24)
+    spot = {name: _degrees(check, name, values.get(name), most) for name, most in (("latitude", 90), ("longitude", 180))}
+    if (spot["latitude"] is None) != (spot["longitude"] is None):
+        check.fail("longitude" if spot["longitude"] is None else "latitude", "required")
+    waits = values.get("waiting_list")
+    if not isinstance(waits, bool | None):
+        check.fail("waiting_list", "wrong_type", reason="true / false")
+    link = check.text("online_link", values.get("online_link"), 1000)
+    if link and not link.startswith("https://"):
+        check.fail("online_link", "bad_format", reason="https://…")
+    fields = {
+        "starts_at": starts,
+        "ends_at": ends,
+        "zone": zone,
+        "place": check.coded("place", values.get("place"), PLACES),
+        "title": check.texts("title", values.get("title"), 120),
+        "venue": courses.parts(check, "venue", values.get("venue"), "name", "address", "access"),
+        **spot,
+        "lecturer": courses.parts(check, "lecturer", values.get("lecturer"), "name", "field"),
+        "lecturer_id": check.text("lecturer_id", values.get("lecturer_id"), 64),
+        "host": check.text("host", values.get("host"), 64),
+        "step": check.coded("step", values["step"], STEPS) if values.get("step") else None,
+        "class_hours": hours if hours is not None else _hours(starts, ends) if starts and ends else 1,
+        "materials": courses.materials(check, values.get("materials")),
+        "capacity": check.whole("capacity", values.get("capacity"), 1, MOST_SEATS),
+        "waiting_list": waits is not False,
+        "booking_closes_at": closes,
+        "online_link": link,
+    }
+    check.done()
+    return fields
+
+
+def _degrees(check: Check, field: str, value: Any, most: int) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -most <= value <= most:  # NaN is in no range
+        check.fail(field, "out_of_range", reason=f"-{most} … {most}")
+        return None
+    return float(value)
+
+
+def _known(fields: Mapping[str, Any]) -> None:
+    """Raises `Invalid` for a host that does not exist."""
+    try:
+        if fields.get("host"):
+            staff.organisation(fields["host"])
+    except NotFound:
+        raise invalid("host", "unknown_reference", value=fields["host"]) from None
+
+
+def draft(parent: Series, values: Mapping[str, Any], key: str = "") -> CourseSession:
+    """A draft session of a series, not written yet. Raises `Invalid`, `Conflict` (the series is cancelled)."""
+    fields = checked_session(values)
+    if parent.state == "cancelled":
+        raise Conflict("wrong_state", state=parent.state, action="排课 add a session")
+    fields |= {
+        "series": parent.id,
+        "organisation": parent.organisation,
+        "division": parent.division,
+        "invited": parent.visibility == "invited",
+    }
+    return CourseSession(id=key or store.new_id(), **{k: v for k, v in fields.items() if v is not None})
+
+
+def create_session(series_id: str, values: Mapping[str, Any], by: str, key: str = "") -> CourseSession:
+    """A draft session of a series. Times are ISO 8601 texts or datetimes; one without an offset is local time of `zone`.
+    `booking_closes_at` is the start when not given. Raises `Invalid`, `NotFound` (no such series), `Conflict` (cancelled)."""
+    made = draft(courses.series(series_id), values, key)
+    _known(values)
+    return records.create(made, by)
+
+
+def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | None = None) -> CourseSession:
+    """Set the fields given. Of a published session this is public at once, so the caller asks for the permission to
+    publish. A start that moves takes `booking_closes_at` with it unless that is given too. The moment at which bookings are
+    erased follows `ends_at`, and class-hours that nobody gave follow its length.
+    Raises `Invalid`, `NotFound`, `Stale`, `Conflict` (cancelled or finished)."""
+
+    def decide(present: CourseSession) -> dict[str, Any]:
+        if present.state not in {"draft", "published"}:
+            raise Conflict("wrong_state", state=present.state, action="修改 edit")
+        before = values_of(present, SESSION_FIELDS)
+        merged = {**before, **values}
+        if "starts_at" in values and "booking_closes_at" not in values:
+            zone = str(merged["zone"] or "Asia/Shanghai")
+            check = Check()
+            moved = check.moment("starts_at", values["starts_at"], check.zone("zone", zone))
+            check.done()
+            merged["booking_closes_at"] = moved and moved - (present.starts_at - present.booking_closes_at)
+        if present.class_hours == _hours(present.starts_at, present.ends_at) and "class_hours" not in values:
+            merged["class_hours"] = None
+        fields = checked_session(merged)
+        times = {name: fields[name] for name in ("starts_at", "ends_at")}
+        if present.state == "published" and present.starts_at <= store.now() and times != {n: before[n] for n in times}:
+            # it has taken place: moving it would keep the bookings' personal data longer than was promised
+            raise Conflict("wrong_state", state="begun", action="改期 move")
+        if fields["capacity"] < present.seats_taken:
+            raise invalid("capacity", "out_of_range", reason=f"已报名 already booked: {present.seats_taken}")
+        changed = {name: value for name, value in fields.items() if value != before[name]}
+        kinds = {TOLD[name] for name in changed.keys() & TOLD.keys()}
+        if present.state == "published" and kinds:
+            kind = "moved" if "moved" in kinds else "changed"
+            changed["events"] = _event(present, kind, {name: before[name] for name in changed.keys() & TOLD.keys()})
+        return changed
+
+    _known(values)
+
+    def also(tx: ClientSession, changed: CourseSession) -> None:
+        bookings.follow_end(tx, changed)
+        waiting.more_seats(tx, changed)
+        if changed.state == "published":
+            courses.show(tx, changed.id)
+
+    return records.change(CourseSession, key, by, "edit", decide, revision=revision, also=also)
+
+
+def _event(present: CourseSession, kind: str, before: dict[str, Any]) -> list[dict[str, Any]]:
+    """The session's events with one more; the online link is not among what was before."""
+    before = {name: value for name, value in before.items() if name != "online_link"}
+    return [*present.events, {"n": len(present.events) + 1, "kind": kind, "at": store.now(), "before": before}][-20:]
+
+
+def _hours(starts: datetime, ends: datetime) -> int:
+    return max(1, round((ends - starts) / timedelta(minutes=CLASS_HOUR)))
+
+
+def publish_session(key: str, by: str, revision: int | None = None) -> CourseSession:
+    """Draft → published, open for booking. Of a published session a no-op. Raises `Conflict` when its series is not
+    published, when it has begun, or from another state; `NotFound`, `Stale`."""
+
+    def decide(present: CourseSession) -> dict[str, Any]:
+        if present.state == "published":
+            return {}
+        if present.state != "draft":
+            raise Conflict("wrong_state", state=present.state, action="发布 publish")
+        parent = courses.series(present.series)
+        if parent.state != "published":
+            raise Conflict("wrong_state", state=f"series {parent.state}", action="发布场次 publish a session")
+        if present.starts_at <= store.now():
+            raise invalid("starts_at", "out_of_range", reason="已过去 in the past")
+        return {"state": "published"}
+
+    def also(tx: ClientSession, changed: CourseSession) -> None:
+        open_in(tx, changed.series)
+        courses.show(tx, changed.id)
+
+    return records.change(CourseSession, key, by, "publish", decide, revision=revision, also=also)
+
+
+def open_in(tx: ClientSession, series_id: str) -> None:
+    """Inside a publication of sessions: hold the series, so that it is not cancelled at this moment. Raises `Conflict`."""
+    match = {"_id": series_id, "state": "published"}
+    if not Series.rows().update_one(match, {"$inc": {"sessions_published": 1}}, session=tx).matched_count:
+        raise Conflict("wrong_state", state="series not published", action="发布场次 publish a session")
+
+
+def cancel_session(key: str, by: str, revision: int | None = None, note: str = "") -> CourseSession:
+    """Published → cancelled for good: readers and those booked see it as cancelled, and no one can book. A draft is
+    removed instead (`remove_session`). One that is over can be cancelled for a week: it did not take place, and counts nowhere.
+    A second call raises `Conflict`; also `NotFound`, `Stale`."""
+
+    def decide(present: CourseSession) -> dict[str, Any]:
+        over = present.state == "finished" and store.now() < present.ends_at + STAYS_OPEN
+        if present.state != "published" and not over:
+            raise Conflict("wrong_state", state=present.state, action="取消 cancel")
+        return {"state": "cancelled", "events": _event(present, "cancelled", {})}
+
+    def also(tx: ClientSession, changed: CourseSession) -> None:
+        courses.show(tx, changed.id)
+
+    return records.change(CourseSession, key, by, "cancel", decide, revision=revision, note=note, also=also)
+
+
+def finish(now: datetime) -> int:
+    """Finish the published sessions that are over; returns how many. A second call finds none. Raises driver errors."""
+    over = CourseSession.rows().find({"state": "published", "ends_at": {"$lte": now}}, {"_id": 1}).limit(500)
+
+    def decide(present: CourseSession) -> dict[str, Any]:
+        return {"state": "finished"} if present.state == "published" and present.ends_at <= now else {}
+
+    return sum(_finish(raw["_id"], decide) for raw in over)
+
+
+def _finish(key: str, decide: Callable[[CourseSession], dict[str, Any]]) -> bool:
+    try:
+        return bool(
+            records.change(
+                CourseSession, key, records.SYSTEM, "finish", decide, also=lambda tx, changed: courses.show(tx, changed.id)
+            ).state
+            == "finished"
+        )
+    except (NotFound, Stale):  # staff were faster; the next run looks again
+        return False
+
+
+def remove_session(key: str, by: str, revision: int | None = None) -> None:
+    """Delete a draft. Raises `NotFound`, `Stale`, `Conflict` from another state."""
+
+    def check(present: CourseSession) -> None:
+        if present.state != "draft":
+            raise Conflict("wrong_state", state=present.state, action="删除 delete")
+
+    records.remove(CourseSession, key, by, check, revision=revision)
+
+
+# --- the starter library ---------------------------------------------------------------------------------------------
+
+
+def load_library(folder: Path, settings: Settings) -> int:
+    """Make and publish the starter library's series with its sessions; returns how many series. Sessions are counted in
+    days from today. What is there already is left as it is, and a load that was cut is finished. Raises `Invalid`."""
+    data = yaml.safe_load((folder / "courses.yaml").read_text(encoding="utf-8"))["series"]
+    today = datetime.now(ZoneInfo(settings.zone)).date()
+    for one in data:
+        known = {name: one[name] for name in SERIES_FIELDS if name in one}
+        texts = {tag: {"title": title, "summary": one["summary"].get(tag, "")} for tag, title in one["title"].items()}
+        if Series.rows().find_one({"_id": one["id"]}, {"_id": 1}) is None:
+            courses.create_series({**known, "texts": texts}, records.SYSTEM, one["id"])
+        if courses.series(one["id"]).state == "draft":
+            courses.publish_series(one["id"], records.SYSTEM, second_person=False)
+        for n, row in enumerate(one["sessions"], 1):
+            key = f"{one['id']}-{n}"
+            starts = datetime.combine(
+                today + timedelta(days=row["in_days"]), time.fromisoformat(row["at"]), ZoneInfo(settings.zone)
+            )
+            made = {name: row[name] for name in SESSION_FIELDS if name in row} | {
+                "starts_at": starts,
+                "ends_at": starts + timedelta(minutes=row["minutes"]),
+                "zone": settings.zone,
+                "booking_closes_at": starts - timedelta(hours=row.get("booking_closes_hours_before", 0)),
+            }
+            if CourseSession.rows().find_one({"_id": key}, {"_id": 1}) is None:
+                create_session(one["id"], made, records.SYSTEM, key)
+            if session(key).state == "draft":
+                publish_session(key, records.SYSTEM)
+    return len(data)
