@@ -33,7 +33,7 @@ LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The seco
 # Born without a kept file while the database is away, a worker knows nothing: what it would call empty or missing here would be
 # taken for the truth. Self-checks, search and help answer with the card in any case.
 TAUGHT = {
-    "lessons", "paths", "courses", "sessions", "calendars", "sharing", "pages", "demands", "lecturers", "media", "notices", "sync",
+    "lessons", "paths", "courses", "sessions", "calendars", "sharing", "demands", "lecturers", "media", "notices", "sync",
 }  # fmt: skip
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{43})", re.I)
 
@@ -189,7 +189,9 @@ POLICY: dict[str, Rule] = {
     "pages.session": public(),
     "pages.course": public(),
     "pages.cover": public(),
+    "pages.booking_page": public(),
     "pages.script": public(),
+    "sharing.booking_qr": public(),
     "sharing.session_qr": public(),
     "sharing.course_qr": public(),
     "sharing.session_poster": public(),

@@ -10,6 +10,7 @@ What is by invitation opens with `?invitation=CODE` alone, is kept by nobody, an
 import base64
 import hashlib
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +29,8 @@ from api import front, guard
 from api.guard import Blueprint
 from api.shapes import Tag, reader, settings
 from api.sharewords import MONTHS, WEEKDAYS, Reading, reading_of
-from content import courses, languages, printing, registrations, store
-from content.failures import Failure, Invalid, NotFound
+from content import bookings, courses, languages, printing, registrations, store
+from content.failures import Failure, Invalid, NotFound, Unavailable
 from content.published import ANY, Item
 from content.vocabulary import AUDIENCES, FORMATS, PLACES, STAGES, STEPS, TOPICS, Label, Stage
 
@@ -38,9 +39,10 @@ pages = flask.Blueprint("pages", __name__)
 
 FOLDER = Path(__file__).parent / "pages"
 TEMPLATES = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
-SCRIPT = (FOLDER / "share.js").read_text()
+SCRIPTS = {name: (FOLDER / f"{name}.js").read_text() for name in ("share", "booking")}
 STYLES = {name: (FOLDER / f"{name}.css").read_text() for name in ("share", "poster")}
 HASHES = {name: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode() for name, css in STYLES.items()}
+CODE = re.compile("[0-9A-Za-z]{5}-[0-9A-Za-z]{5}-[0-9A-Za-z]{5}")
 MOST_LISTED = 8  # coming sessions on a series' page; the calendar has all
 
 
@@ -337,9 +339,14 @@ def lost(word: str, status: int) -> Response:
     return written("lost.html", "share", values, status)
 
 
+def untaught() -> bool:
+    """Whether this process was born while the database is away, and knows nothing."""
+    return not reader().current.seq and not reader().up
+
+
 def page(noun: str, key: str) -> Response:
     """A share page, or the page that says why there is none."""
-    if not reader().current.seq and not reader().up:
+    if untaught():
         response = lost("away", 503)
         response.headers["Retry-After"] = str(store.RETRY_AFTER)
         return response
@@ -369,6 +376,8 @@ def course(course_id: str) -> Response:
 @pages.get("/s/<string:session_id>/cover.png")
 def cover(session_id: str) -> Response:
     """The leaf of a tear-off calendar: what a chat app shows beside the title."""
+    if untaught():
+        raise Unavailable()
     one = found("session", session_id, request.args.get("invitation", ""))
     reading, starts = reading_of(spoken()), datetime.fromisoformat(one.content["starts_at"])
     off = one.content["state"] == "cancelled" or one.series.get("state") == "cancelled"
@@ -379,11 +388,23 @@ def cover(session_id: str) -> Response:
     return Response(made, content_type="image/png")
 
 
-@pages.get("/share.js")
-def script() -> Response:
-    """What books a seat from a page."""
+@pages.get("/b")
+def booking_page() -> Response:
+    """The page that opens a booking by its code. It is the same for all: the code stays in the browser."""
+    reading = reading_of(spoken())
+    values = {
+        "language": reading.ui, "direction": "ltr", "quiet": True, "cover": "", "ui": reading.ui, "say": reading.say,
+        "title": reading.say("my_booking"), "states": bookings.STATES,
+    }  # fmt: skip
+    front.keep()
+    return written("booking.html", "share", values, script=True)
+
+
+@pages.get("/<any(share, booking):name>.js")
+def script(name: str) -> Response:
+    """What books a seat from a page, and what opens a booking."""
     front.keep(max_age=3600)
-    return Response(SCRIPT, content_type="text/javascript; charset=utf-8")
+    return Response(SCRIPTS[name], content_type="text/javascript; charset=utf-8")
 
 
 # --- QR codes and posters --------------------------------------------------------------------------------------------
@@ -451,6 +472,19 @@ def poster_pdf(noun: str, key: str, query: Mapping[str, Any]) -> Response:
     response = Response(made, content_type="application/pdf")
     response.headers["Content-Disposition"] = f'inline; filename="poster-{key}.pdf"' if key.isascii() else "inline"
     return response
+
+
+@blp.get("/bookings/<string:code>/qr.svg")
+@blp.alt_response(200, schema={"type": "string"}, content_type="image/svg+xml", description="Level M, quiet zone 4")
+def booking_qr(code: str) -> Response:
+    """A booking's code as a QR code
+
+    It leads to the page that opens the booking; the code follows after `#`, which browsers send to nobody. Of any code that could
+    be one: whether it is one is not told.
+    """
+    if not CODE.fullmatch(code):
+        raise NotFound(what="booking")
+    return Response(square(settings().public(f"/b#{code.upper()}")), content_type="image/svg+xml")
 
 
 @blp.get("/sessions/<string:session_id>/qr.svg")

@@ -33,6 +33,8 @@
       one.hidden = one.getAttribute("data-state") !== state;
     });
     byId("code").textContent = reply.code;
+    byId("qr").src = "/v1/bookings/" + reply.code + "/qr.svg";
+    byId("mine").href = "/b?language=" + language + "#" + reply.code;
     form.hidden = true;
     byId("done").hidden = false;
     byId("done").scrollIntoView();
