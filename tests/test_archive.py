@@ -25,8 +25,10 @@ from api.cli import cli  # which imports every collection too
 from content import (
     archive,
     checkfiles,
+    demands,
     directory,
     directoryfiles,
+    lecturers,
     lessons,
     media,
     objects,
@@ -80,9 +82,9 @@ def answers(settings: Settings, sha256: str) -> dict[str, tuple[int, str | None,
     """Status, ETag and body of what readers ask for, by address and language."""
     session = PublishedRow.rows().find_one({"kind": "session"}) or {}
     places = [
-        "/v1/lessons?limit=50", "/v1/lessons/exam-week", "/v1/lessons/exam-week?audience=student", "/v1/lessons/gone",
-        "/v1/lessons/later", "/v1/checks", "/v1/checks/sleep-habits", "/v1/paths", "/v1/paths/calm", "/v1/courses",
-        "/v1/services?division=150603", f"/v1/sessions/{session.get('key')}", f"/v1/media/{sha256}", "/v1/seasons?on=2027-06-07",
+        "/v1/lessons?limit=50", "/v1/lessons/exam-week", "/v1/lessons/exam-week?audience=student", "/v1/lecturers",
+        "/v1/lessons/gone", "/v1/lessons/later", "/v1/checks", "/v1/checks/sleep-habits", "/v1/paths", "/v1/paths/calm",
+        "/v1/courses", "/v1/services?division=150603", f"/v1/sessions/{session.get('key')}", f"/v1/media/{sha256}", "/v1/seasons?on=2027-06-07",
     ]  # fmt: skip
     guard.reset_limits()
     with serving(settings) as site:
@@ -149,8 +151,30 @@ def build(settings: Settings, folder: Path) -> str:
         directory.publish(raw["_id"], second)
     session = published_session(online_link=LINK)
     registrations.book(session, 2, FAMILY, PHONE)
+    asked(settings, office)
     seasons.confirm("150603", "gaokao", date(2027, 6, 7), date(2027, 6, 8), second)
+    known = {
+        "name": {"zh-Hans": "巴特尔"}, "field": {"zh-Hans": "亲子沟通"}, "profile": {"zh-Hans": "从教三十年"}, "kind": "expert",
+        "organisation": office, "division": "150603", "paired_schools": [office],
+    }  # fmt: skip
+    expert = lecturers.create(known, author)
+    lecturers.put_contact(expert.id, PHONE, author)
+    lecturers.publish(expert.id, second)
+    lecturers.edit(expert.id, {"topics": ["emotion"]}, author)
     return sha256
+
+
+def asked(settings: Settings, office: str) -> None:
+    """A demand that was answered, one that was withdrawn, a draft, and a task."""
+    values = {"organisation": office, "division": "150603", "topic": "gaming", "month": "2027-05"}
+    texts = {"zh-Hans": "家长想学怎样谈手机"}
+    keys = [demands.create(demands.Demand, {**values, "why": texts}, "ann").id for _ in range(3)]
+    for key in keys[1:]:
+        demands.move(demands.Demand, key, "publish", "ann", settings)
+    demands.answer(keys[1], {"month": "2027-06", "provider": office, "note": {"zh-Hans": "六月来讲"}}, "bob", settings)
+    demands.move(demands.Demand, keys[2], "withdraw", "ann", settings)
+    task = demands.create(demands.Task, {**values, "what": {"zh-Hans": "百场讲座"}}, "ann")
+    demands.move(demands.Task, task.id, "publish", "ann", settings)
 
 
 def wiped(settings: Settings) -> None:
@@ -213,8 +237,8 @@ def test_every_collection_is_carried_or_left_for_a_reason(made: Made) -> None:
     kinds = set(re.findall(r'\bItem\(\s*"(\w+)"', sources)) | {
         cls.NAME for _, cls in archive.carried() if hasattr(cls, "content_of")
     }
-    stored = {"lesson", "check", "path", "media", "service", "series", "session", "season", *archive.KINDS_LEFT}
-    assert kinds == stored | {CARD.kind}  # which is never released
+    stored = {"lesson", "check", "path", "media", "service", "series", "session", "season", "lecturer", "demand", "task"}
+    assert kinds == stored | {*archive.KINDS_LEFT, CARD.kind}  # the last of which is never released
 
 
 def test_the_second_store_is_the_first_by_hash(made: Made, second: Settings, tmp_path: Path) -> None:
@@ -541,6 +565,11 @@ FORGED: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a service that runs": ("published", forged_row("service", url=SCRIPT)),
     "a service with more": ("published", forged_row("service", html="<script>")),
     "a service with no texts": ("published", forged_row("service", name={"zh-Hans": 5})),
+    "an empty lecturer": ("published", forged_row("lecturer")),
+    "a lecturer with more": ("published", forged_row("lecturer", html="<script>")),
+    "a lecturer's school with more": ("published", forged_row("lecturer", paired_schools=[{"id": "x", "html": "z"}])),
+    "a lecturer of no kind": ("lecturers", forged_record("lecturers", kind="wizard")),
+    "a lecturer's school that is nowhere": ("lecturers", forged_record("lecturers", paired_schools=["nowhere"])),
     "an empty series": ("published", forged_row("series")),
     "a series with more": ("published", forged_row("series", html="<script>")),
     "empty media": ("published", forged_row("media")),
