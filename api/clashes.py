@@ -62,8 +62,7 @@ def demand_no_clash(session: CourseSession, despite: bool) -> None:
     """Before a publication. Raises `Conflict("clash")` that names the others, unless the asker knows of them (`despite`)."""
     found = [] if despite else planning.clashes_of(session)
     if found:
-        texts = [planning.told(one, readable(one)).text for one in found[:NAMED]]
-        raise Conflict("clash", zh="".join(text["zh-Hans"] for text in texts), en=" ".join(text["en"] for text in texts))
+        raise Conflict("clash", what="; ".join(planning.said(planning.told(one, readable(one))) for one in found[:NAMED]))
 
 
 @staff.get("/sessions/<string:session_id>/clashes")

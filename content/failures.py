@@ -120,8 +120,8 @@ TEXTS: dict[str, Text] = {
     # planning
     "bad_recurrence": Text("“{field}”：{zh}", "“{field}”: {en}"),
     "clash": Text(
-        "{zh}请改时间、场地或讲师；确定要这样安排，请带上 despite_clashes。",
-        "{en} Change the time, the venue or the lecturer, or send despite_clashes.",
+        "时间有冲突：{what}。请改时间、场地或讲师；确定要这样安排，请带上 despite_clashes。",
+        "A clash: {what}. Change the time, the venue or the lecturer, or send despite_clashes.",
     ),
     # demand lists
     "personal_number": Text(

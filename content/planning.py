@@ -108,8 +108,9 @@ def plan(
         key = f"{series_id}~{one.recurrence_id:%Y%m%d-%H%M}"
         told = [*flags(one.starts_at.date()), *_exams(one.starts_at.date(), exam_days)]
         present = there.get(key)
-        fields = _fields(present, {**common, "zone": timing["zone"], **_times(one, lead)})
-        draft = sessions.draft(parent, fields, key)
+        times = {"starts_at": one.starts_at, "ends_at": one.ends_at, "booking_closes_at": one.starts_at - lead}
+        draft = sessions.draft(parent, {**_standing(present), **common, "zone": timing["zone"], **times}, key)
+        fields = values_of(draft, SESSION_FIELDS)
         drafts.append(draft)
         outcome, messages = _outcome(present, fields, one.starts_at)
         if {flag.kind for flag in told} & {SKIPS[name] for name in skip}:
@@ -147,16 +148,13 @@ def _there(keys: Iterable[str]) -> dict[str, CourseSession]:
     return {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"_id": {"$in": list(keys)}})}
 
 
-def _times(one: recurrence.Occurrence, lead: timedelta) -> dict[str, Any]:
-    return {"starts_at": one.starts_at, "ends_at": one.ends_at, "booking_closes_at": one.starts_at - lead}
-
-
-def _fields(present: CourseSession | None, values: dict[str, Any]) -> dict[str, Any]:
-    """The session's fields in their stored form: those given over those that stand. Raises `Invalid`."""
-    before = values_of(present, SESSION_FIELDS) if present else {}
-    if present and present.ends_at - present.starts_at != values["ends_at"] - values["starts_at"]:
-        before.pop("class_hours")  # as long as nobody gives them they follow the length
-    return sessions.checked_session({**before, **values})
+def _standing(present: CourseSession | None) -> dict[str, Any]:
+    """What stands of a session; class-hours that nobody gave are left to follow its length."""
+    if present is None:
+        return {}
+    before = values_of(present, SESSION_FIELDS)
+    usual = sessions.checked_session({**before, "class_hours": None})["class_hours"]
+    return {**before, "class_hours": None if before["class_hours"] == usual else before["class_hours"]}
 
 
 def _outcome(present: CourseSession | None, fields: Mapping[str, Any], starts: datetime) -> tuple[str, list[dict[str, str]]]:
@@ -290,3 +288,8 @@ def told(clash: Clash, readable: bool) -> Flag:
     texts = TEXTS[clash.kind]
     both = {"zh-Hans": title, "en": clash.title.get("en") or title}
     return Flag("clash", {tag: texts.fill({"what": clash.what, "title": name, "at": at})[tag] for tag, name in both.items()})
+
+
+def said(flag: Flag) -> str:
+    """A clash in both languages, as the failure "clash" says it."""
+    return f"{flag.text['zh-Hans'].rstrip('。')} {flag.text['en'].rstrip('.')}"
