@@ -80,9 +80,10 @@ WORDS: Mapping[str, Label] = {
         "这是您的预约码，请截图或抄下来：查看、更改、取消都用它，别处查不到。",
         "This is your booking code. Take a screenshot or write it down: it alone lets you see, change or cancel your booking.",
     ),
-    "mine": Label("查看、更改、取消我的报名", "See, change or cancel my booking"),
+    "mine": Label("查看或取消我的报名", "See or cancel my booking"),
     "my_booking": Label("我的报名", "My booking"),
     "code": Label("预约码", "Booking code"),
+    "no_such_code": Label("没有找到这个预约码，请核对。", "There is no booking with this code. Please check it."),
     "see": Label("查看", "Open"),
     "plain_booking": Label(
         "这里暂时不能查看，请用手机浏览器打开本页，或联系主办方。",

@@ -80,7 +80,7 @@ def pdf(
     _draw(made, foot, MARGIN, bottom, inner, 1)
     if qr:
         side = 46.0 if not landscape else 36.0
-        beside = [Line(text, 13 if not n else 11, bold=not n, gap=1.5) for n, text in enumerate(under_qr)]
+        beside = [Line(text, 16 if not n else 12, bold=not n, gap=1.5) for n, text in enumerate(under_qr)]
         bottom -= side + 6
         _qr(made, qr, MARGIN, bottom, side)
         top = bottom + max(2.0, (side - _height(made, beside, inner - side - 6, 1)) / 2)

@@ -22,7 +22,7 @@
       var reply = {};
       try { reply = JSON.parse(request.responseText); } catch (error) { /* a proxy's page: the general words */ }
       if (request.status === 200 && reply.places) return show(reply);
-      complain(reply.messages && (reply.messages[language] || reply.messages["zh-Hans"]));
+      complain(request.status === 404 ? word("lost") : reply.messages && (reply.messages[language] || reply.messages["zh-Hans"]));
     };
     request.onerror = function () { complain(); };
     request.send();
