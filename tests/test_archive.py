@@ -84,7 +84,8 @@ def answers(settings: Settings, sha256: str) -> dict[str, tuple[int, str | None,
     places = [
         "/v1/lessons?limit=50", "/v1/lessons/exam-week", "/v1/lessons/exam-week?audience=student", "/v1/lecturers",
         "/v1/lessons/gone", "/v1/lessons/later", "/v1/checks", "/v1/checks/sleep-habits", "/v1/paths", "/v1/paths/calm",
-        "/v1/courses", "/v1/services?division=150603", f"/v1/sessions/{session.get('key')}", f"/v1/media/{sha256}", "/v1/seasons?on=2027-06-07",
+        "/v1/courses", "/v1/services?division=150603", f"/v1/sessions/{session.get('key')}", f"/v1/media/{sha256}",
+        "/v1/seasons?on=2027-06-07",
     ]  # fmt: skip
     guard.reset_limits()
     with serving(settings) as site:
@@ -150,7 +151,7 @@ def build(settings: Settings, folder: Path) -> str:
     for raw in list(directory.Service.rows().find({}, {"_id": 1})):
         directory.publish(raw["_id"], second)
     session = published_session(online_link=LINK)
-    registrations.book(session, 2, FAMILY, PHONE)
+    registrations.book(settings, registrations.Wish(2, FAMILY, PHONE, session))
     asked(settings, office)
     seasons.confirm("150603", "gaokao", date(2027, 6, 7), date(2027, 6, 8), second)
     known = {
