@@ -11,8 +11,9 @@ from content.records import Audit
 from content.volunteers import Hours, Volunteer
 from tests.site import Site
 from tests.test_lecturers import LIST as LECTURERS
-from tests.test_lecturers import office
+from tests.test_lecturers import entry, office
 from tests.test_lecturers import step as lecturer_step
+from tests.test_openapi import Document
 
 LIST = "/v1/staff/volunteers"
 NAME, PHONE, WORDS = "欧阳秀英", "13800138000", "退休语文老师，周末都有空"
@@ -256,3 +257,43 @@ def test_mistakes_and_floods_are_answered(site: Site) -> None:
             assert site.call(method, path, json={}).status_code == 404
     answers = [site.post("/v1/volunteers", {}).status_code for _ in range(70)]
     assert answers[0] == 422 and answers[-1] == 429
+
+
+def test_what_is_answered_is_what_is_documented(site: Site) -> None:
+    document = Document(site.get("/openapi.json").json())
+    site.person("ann", "organiser")
+    site.person("bea", "organiser")
+    federation, school = office("妇联"), office("第一中学", "school")
+
+    def ask(method: str, rule: str, by: str = "", body: Any = None, match: str = "", **names: str) -> Any:
+        told, _ = document.operation(method, rule)
+        reply = site.call(method, rule.format(**names), by=by, json=body, match=match)
+        assert reply.ok, reply.text
+        document.compare(told, reply, rule)
+        return reply
+
+    made = ask("POST", "/v1/staff/lecturers", "ann", entry(federation, paired_schools=[school]))
+    one = f"{LECTURERS}/{{lecturer_id}}"
+    names = {"lecturer_id": made.json()["id"]}
+    ask("PUT", f"{one}/contact", "ann", {"contact": PHONE}, '"1"', **names)
+    ask("GET", f"{one}/contact", "ann", **names)
+    ask("POST", f"{one}/publish", "bea", {}, '"2"', **names)
+    for rule, by in (("/v1/lecturers", ""), ("/v1/lecturers/{lecturer_id}", ""), (LECTURERS, "ann"), (one, "ann")):
+        ask("GET", rule, by, **names)
+    ask("POST", f"{one}/withdraw", "ann", {}, '"3"', **names)
+
+    code = {"code": ask("POST", "/v1/volunteers", body=offer()).json()["code"]}
+    key = {"volunteer_id": ask("GET", LIST, "ann").json()["items"][0]["id"]}
+    one = f"{LIST}/{{volunteer_id}}"
+    ask("GET", one, "ann", **key)
+    ask("POST", f"{one}/decline", "ann", {"reason": "再等等"}, '"1"', **key)
+    ask("POST", f"{one}/approve", "ann", {}, '"2"', **key)
+    given = ask("POST", f"{one}/hours", "ann", {"date": str(store.now().date()), "hours": 2}, **key).json()["given"][0]["id"]
+    ask("GET", "/v1/staff/volunteer-hours", "ann")
+    ask("GET", "/v1/volunteers/{code}", **code)
+    ask("PATCH", "/v1/volunteers/{code}", body={"hours_a_month": 2}, **code)
+    ask("POST", f"{one}/lecturer", "ann", {"organisation": federation}, **key)
+    match = site.get(one.format(**key), by="ann").headers["ETag"]
+    ask("DELETE", f"{one}/hours/{{line_id}}", "ann", None, match, line_id=given, **key)
+    ask("DELETE", "/v1/volunteers/{code}", **code)
+    assert document.untold() == []
