@@ -112,10 +112,11 @@ def lecturer(query: dict[str, Any], lecturer_id: str) -> Response:
     def theirs(one: Mapping[str, Any]) -> bool:
         return bool(one["lecturer_id"] == lecturer_id)
 
-    latest, to = seen(theirs), written_for(query)
-    if not latest:
+    to, item = written_for(query), reader().current.get("lecturer", lecturer_id).get(ANY)
+    known = (item.content if item else None) or seen(theirs).get("lecturer")
+    if not known:
         raise NotFound(what=lecturer_id)
-    return public(to.text(latest["lecturer"].get("name")), theirs, to)
+    return public(to.text(known.get("name")), theirs, to)
 
 
 @blp.get("/bookings/<string:secret>.ics")
