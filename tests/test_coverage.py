@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from content import coverage, coveragepages, coveragetargets, records, staff, store
+from content import coverage, coveragepages, coveragetargets, records, staff
 from content.courses import CourseSession, Series
 from content.coverage import Coverage
 from content.failures import Invalid, NotFound, Stale
@@ -247,3 +247,162 @@ def test_the_nearest_target_holds_and_plans_say_what_nobody_set(clean: None) -> 
     with pytest.raises(Invalid) as refused:
         coveragetargets.checked_target({})
     assert [error.field for error in refused.value.errors] == list(coveragetargets.RANGES)
+
+
+# --- over HTTP -------------------------------------------------------------------------------------------------------
+
+HERE = f"/v1/staff/coverage?division={CITY}&year=2026&term=autumn"
+
+
+def test_who_may_see_coverage_and_what_is_answered(site: Site) -> None:
+    lay_out()
+    ann = site.person("ann", "organiser", division=CITY)
+    plan = site.person("plan", "plan_office", division=SHAXIAN)
+    walk = Walk(site)
+    rule, query = "/v1/staff/coverage", HERE.partition("?")[2]
+    whole = walk.get(rule, f"?{query}&limit=100", by=ann)
+    assert {row["name"]: tuple(row["short"].values())[:4] for row in whole["items"]} == {
+        n: row[-1][:4] for n, row in ROWS.items()
+    }
+    shares = {one["code"]: (one["numerator"], one["denominator"], one["percent"]) for one in whole["shares"]}
+    assert shares.pop("classes")[1] == 2  # how many of the two depends on the day of asking
+    assert shares == {name: row[:3] for name, row in SHARES[CITY].items() if name != "classes"}
+    assert all(
+        text for one in whole["shares"] for name in ("label", "numerator_is", "denominator_is") for text in one[name].values()
+    )
+    assert set(whole["rules"]) == {"zh-Hans", "en"} and whole["days_left"]["year"] >= 0
+    assert (whole["division"], whole["name"], whole["target"]["source"]) == (CITY, "三明市", "staff")
+    assert [one["name"] for one in whole["below"]] == ["三明市", "三元区", "沙县区"]
+    # in pages, and only what lacks something
+    first = site.get(f"{HERE}&limit=5", by=ann).json()
+    rest = site.get(f"{HERE}&limit=10&cursor={first['next_cursor']}", by=ann).json()
+    assert [row["id"] for row in (*first["items"], *rest["items"])] == [row["id"] for row in whole["items"]]
+    lacking = site.get(f"{HERE}&lacking=true", by=ann).json()
+    assert {"B", "D", "K1", "K2", "S5"} <= {row["name"] for row in lacking["items"]} <= {"A", "B", "D", "K1", "K2", "S5"}
+    assert lacking["shares"] == whole["shares"]
+    # a county's office sees its county, under its old code too; who works for one school sees none of the others
+    old = site.get(f"/v1/staff/coverage?division={RETIRED}&year=2026&term=autumn", by=plan).json()
+    assert old["division"] == SHAXIAN and {row["division"] for row in old["items"]} == {SHAXIAN}
+    assert site.get(HERE, by=plan).status_code == 403
+    teacher = site.person("teacher", "organiser", organisation=key("A"))
+    assert site.get(HERE, by=teacher).status_code == 403
+    assert site.get(HERE).status_code == 401
+    assert site.get("/v1/staff/coverage?division=999999", by=ann).status_code == 404
+    for wrong in ("year=1999", "term=summer", "cursor=WzFd", "table=places"):
+        assert site.get(f"/v1/staff/coverage?division={CITY}&{wrong}", by=ann).status_code in {400, 422}, wrong
+    assert site.get("/v1/staff/coverage", by=site.person("all", "commission")).json()["division"] == "000000"
+
+
+def test_the_table_and_the_picture(site: Site) -> None:
+    lay_out()
+    evil = '=HYPERLINK("x")<&\x01'
+    station = staff.Organisation(id=key("evil"), name=evil, kind="station", division=SANYUAN)
+    records.create(station, records.SYSTEM)
+    ann = site.person("ann", "organiser", division=CITY)
+    path = HERE.replace("coverage?", "coverage.csv?")
+    reply = site.get(path, by=ann)
+    assert reply.headers["Content-Type"].startswith("text/csv") and reply.content.startswith(b"\xef\xbb\xbf")
+    assert reply.headers["Content-Disposition"] == 'attachment; filename="coverage-350400-2026.csv"'
+    rows = list(csv.DictReader(io.StringIO(reply.content.decode("utf-8-sig"), newline="")))
+    found = {row["名称"]: row for row in rows}
+    assert (
+        found["C"] | {"类别": "学校", "区划": "沙县区", "本年场次": "2", "本年课时": "10", "本年人次": "220", "家庭数": "200"}
+        == found["C"]
+    )
+    assert (found["D"]["还差家庭"], found["D"]["还差课时"], found["S5"]["还差场次"]) == ("30", "7", "1")
+    assert (found["S1"]["有条件"], found["S3"]["有条件"], found["S1"]["已排场次"]) == ("是", "", "1")
+    assert any(name.startswith("'=HYPERLINK") for name in found) and len(rows) == 13
+    shares = site.get(f"{path}&table=shares", by=ann).content.decode("utf-8-sig")
+    lines = list(csv.DictReader(io.StringIO(shares, newline="")))
+    assert len(lines) == 4 * 6 and lines[6]["区划"] == "三明市（本级）"
+    families = next(row for row in lines if row["区划"] == "三明市" and row["指标"] == "家长受训面")
+    assert (families["分子"], families["分母"], families["百分比"], families["还差"]) == ("345", "390", "88.4%", "45")
+
+    for division, places in ((CITY, "沙县区"), (SHAXIAN, "S5")):
+        reply = site.get(path.replace("csv", "svg").replace(CITY, division), by=ann)
+        assert reply.headers["Content-Type"] == "image/svg+xml", reply.text
+        drawn = ET.fromstring(reply.content)  # noqa: S314  (our own)
+        texts = [node.text or "" for node in drawn.iter("{http://www.w3.org/2000/svg}text")]
+        assert places in texts and any("2026 年家庭教育覆盖情况" in text for text in texts)
+        numerator, denominator, percent, _, missing = SHARES[division]["able"]
+        assert f"{numerator}/{denominator} = {percent}% · 还差 {missing}" in texts
+    assert site.get(path.replace("csv", "svg").replace(CITY, SANYUAN), by=ann).status_code == 200  # with the name that is no XML
+
+
+def test_targets_over_http(site: Site) -> None:
+    ann, bob = site.person("ann", "organiser", division=CITY), site.person("bob", "organiser", division=SHAXIAN)
+    path = f"/v1/staff/coverage/targets/{CITY}/2027"
+    seen = site.get(path, by=ann)
+    assert (seen.headers["ETag"], seen.json()["source"], seen.json()["year"]) == ('"0"', "default", None)
+    made = site.call("PUT", path, json={**ASKED, "spring_first": "03-01"}, by=ann)
+    assert made.status_code == 201 and made.json()["source"] == "staff" and made.json()["spring_first"] == "03-01"
+    assert site.call("PUT", path, json=ASKED, by=ann).status_code == 428
+    changed = site.call("PUT", path, json={**ASKED, "mental_share": 70}, by=ann, match=made.headers["ETag"])
+    assert changed.status_code == 200 and changed.json()["mental_share"] == 70 and changed.json()["spring_first"] == "02-01"
+    assert site.call("PUT", path, json=ASKED, by=ann, match=made.headers["ETag"]).status_code == 412
+    assert site.get(path, by=ann).headers["ETag"] == changed.headers["ETag"]
+    below = site.get(f"/v1/staff/coverage/targets/{SHAXIAN}/2028", by=bob).json()
+    assert (below["mental_share"], below["division"], below["year"]) == (70, CITY, 2027)
+    assert site.call("PUT", path, json=ASKED, by=bob).status_code == 403
+    assert site.call("PUT", "/v1/staff/coverage/targets/000000/2027", json=ASKED, by=ann).status_code == 403
+    assert site.call("PUT", "/v1/staff/coverage/targets/350427/2027", json=ASKED, by=bob).json()["division"] == SHAXIAN
+    for wrong in (f"{CITY}/1999", "999999/2027"):
+        assert site.get(f"/v1/staff/coverage/targets/{wrong}", by=ann).status_code == 422
+    assert (
+        site.call("PUT", path, json={**ASKED, "autumn_first": "07-01"}, by=ann, match=changed.headers["ETag"]).status_code == 422
+    )
+    assert site.call("PUT", path, json={"mental_share": 5}, by=ann, match=changed.headers["ETag"]).status_code == 422
+
+
+def test_marks_of_an_organisation_and_their_trail(site: Site) -> None:
+    admin = site.person("admin", "admin")
+    body = {"name": "城东站", "kind": "station", "division": CITY}
+    made = site.post("/v1/staff/organisations", body, by=admin)
+    assert (made.json()["able"], made.json()["parents"]) == (False, None)
+    path = made.headers["Location"]
+    able = site.call("PATCH", path, json={"able": True}, by=admin, match=made.headers["ETag"])
+    assert able.json()["able"] is True
+    line = records.history("organisation", made.json()["id"])[0]
+    assert (line.actor, line.before, line.after) == (site.ids["admin"], {"able": False}, {"able": True})
+    for wrong in ({"parents": 3}, {"kind": "federation"}, {"able": "yes"}, {"kind": "school", "parents": -1}):
+        assert site.call("PATCH", path, json=wrong, by=admin, match=able.headers["ETag"]).status_code == 422, wrong
+    school = site.post(
+        "/v1/staff/organisations", {**body, "name": "一幼", "kind": "kindergarten", "parents": 40, "able": True}, by=admin
+    )
+    assert (school.json()["kind"], school.json()["parents"]) == ("kindergarten", 40)
+    unknown = site.call("PATCH", school.headers["Location"], json={"parents": None}, by=admin, match=school.headers["ETag"])
+    assert unknown.json()["parents"] is None
+
+
+@pytest.mark.slow
+def test_five_thousand_sessions_are_counted_within_a_second(clean: None, measured: Callable[[int, str], None]) -> None:
+    lay_out()
+    kinds = {"station": 150, "school": 120, "kindergarten": 30}
+    names = [f"{kind}{n}" for kind, many in kinds.items() for n in range(many)]
+    for name in names:
+        kind = name.rstrip("0123456789")
+        records.create(staff.Organisation(id=key(name), name=name, kind=kind, division=SANYUAN, able=True), records.SYSTEM)
+    row = stored(0, "2026-01-01 10:00", "guide", "F", "", "finished", 1, 10, 0, None, SHANGHAI)
+    begin = row["starts_at"]
+    rows = [
+        {**row, "_id": f"m{n}", "host": key(names[n % len(names)]), "starts_at": begin + timedelta(minutes=n * 100)}
+        for n in range(5000)
+    ]
+    for first in range(0, 5000, 500):
+        CourseSession.rows().insert_many(rows[first : first + 500])
+    took, bare = [], []
+    for _ in range(5):
+        began = time.perf_counter()
+        found = coverage.coverage(CITY, 2026, "autumn", AUTUMN)
+        took.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        assert len(list(CourseSession.rows().find({}))) > 5000
+        bare.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    size = len(coveragepages.table(found)) + len(coveragepages.picture(found))
+    drawn = time.perf_counter() - began
+    whole, read = sorted(took)[2], sorted(bare)[2]
+    said = f"{whole:.2f} s, where reading them bare takes {read:.2f} s; table and picture {drawn:.2f} s, {size} bytes"
+    measured(16, f"coverage of 5,000 sessions at 300 places: {said}")
+    assert sum(row.year.sessions for row in found.rows) == 5000 + 18
+    assert whole < max(1, 2 * read) and drawn < 1  # on a machine that does other work the read itself takes longer
