@@ -33,7 +33,9 @@ from content import (
     paths,
     published,
     schedule,
+    scheduleout,
     sealed,
+    sheets,
     staff,
     store,
 )
@@ -235,7 +237,7 @@ def import_directory(path: Path, dry_run: bool) -> None:
 def print_template(context: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print the CSV template and end, whatever else was asked."""
     if wanted:
-        click.echo(schedule.template(datetime.now(ZoneInfo(Settings().zone)).date()).encode(), nl=False)
+        click.echo(sheets.to_csv(scheduleout.template(datetime.now(ZoneInfo(Settings().zone)).date())), nl=False)
         context.exit()
 
 
@@ -243,7 +245,7 @@ def print_template(context: click.Context, _: click.Parameter, wanted: bool) -> 
 @click.option("--template", is_flag=True, is_eager=True, expose_value=False, callback=print_template, help="print an example")
 @dry
 def import_schedule(path: Path, dry_run: bool) -> None:
-    """A term's course sessions from CSV (UTF-8, or GB18030 as Excel saves it), all rows or none."""
+    """A term's course sessions from XLSX or CSV (UTF-8, or GB18030 as Excel saves it), all rows or none."""
     settings = opened()
     report(schedule.import_file(path, SYSTEM, settings, dry_run), dry_run, whole=True)
 

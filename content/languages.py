@@ -58,6 +58,8 @@ SPACES = " \t\r\n"
 def tag(text: str, field: str = "language") -> str:
     """The tag in its one spelling ("zh-CN" -> "zh-Hans", "mvf" -> "mn-Mong"). Raises `Invalid` naming `field`."""
     text = text.strip(SPACES)
+    if text in NAMES:  # spelt so already, like most; a schedule asks twenty thousand times
+        return text
     if text.lower() in ALIAS:
         return ALIAS[text.lower()]
     try:

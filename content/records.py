@@ -5,12 +5,12 @@
 `PERSONAL` the trail keeps the names only, never the values.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
 import mongoengine as me
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError
 
@@ -218,6 +218,36 @@ def change_in(
         raise Stale()
     trail(session, cls, key, by, action, before, after, note)
     return cls.of(after), True
+
+
+def change_many(
+    session: ClientSession, cls: type[R], changes: Mapping[str, tuple[int, dict[str, Any]]], by: str, action: str
+) -> list[R]:
+    """Set fields (None unsets) of many records that were read before: key -> (revision then, fields), each with its line, inside
+    `session`'s transaction. Returns them as they now are, in the order given. Raises `Stale` when one is gone or was changed."""
+    if not changes:
+        return []
+    there = {raw["_id"]: raw for raw in cls.rows().find({"_id": {"$in": list(changes)}}, session=session)}
+    at, updates, lines, made = store.now(), [], [], []
+    for key, (revision, fields) in changes.items():
+        before = there.get(key)
+        if before is None or before["revision"] != revision:
+            raise Stale()
+        fields = {**fields, **cls.derived(laid(before, fields))} if cls.DERIVED else fields
+        after = laid(before, {**fields, "updated_at": at, "revision": revision + 1})
+        update: dict[str, Any] = {"$set": {k: v for k, v in fields.items() if v is not None} | {"updated_at": at}}
+        update["$inc"] = {"revision": 1}
+        if drop := {k: "" for k, v in fields.items() if v is None}:
+            update["$unset"] = drop
+        updates.append(UpdateOne({"_id": key, "revision": revision}, update))
+        lines.append(_line(cls, key, by, action, before, after))
+        made.append(cls.of(after))
+    for start in range(0, len(updates), BATCH):
+        some = updates[start : start + BATCH]
+        if cls.rows().bulk_write(some, session=session).matched_count != len(some):
+            raise Stale()
+        Audit.rows().insert_many(lines[start : start + BATCH], session=session)
+    return made
 
 
 def laid(raw: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:

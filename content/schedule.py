@@ -76,14 +76,17 @@ def anyone(permission: str, organisation: str, division: str) -> bool:
 
 
 class Planned(NamedTuple):
-    """A checked row: what will be written under `key`. `revision` is the one looked at, None for a new session."""
+    """A checked row: what will stand under `key`."""
 
     key: str
     parent: Series
-    values: dict[str, Any]
+    session: CourseSession
+    """As it will be; of an unchanged row as it is."""
     outcome: str
-    revision: int | None
-    warnings: list[dict[str, str]]
+    revision: int | None = None
+    """Of the session looked at, when it is changed."""
+    changes: dict[str, Any] = {}
+    warnings: list[dict[str, str]] = []
 
 
 class Line(NamedTuple):
@@ -192,7 +195,8 @@ def _write(plans: Sequence[Planned], by: str) -> None:
     if not plans:
         return
     parents = {plan.parent.id: plan.parent for plan in plans}
-    made = [sessions.draft(plan.parent, plan.values, plan.key) for plan in plans if plan.outcome == "new"]
+    made = [plan.session for plan in plans if plan.revision is None]
+    changes = {plan.key: (plan.revision, plan.changes) for plan in plans if plan.revision is not None}
 
     def work(tx: ClientSession) -> None:
         for key, parent in parents.items():
@@ -200,20 +204,9 @@ def _write(plans: Sequence[Planned], by: str) -> None:
             if now.state == "cancelled" or (now.organisation, now.division) != (parent.organisation, parent.division):
                 raise Stale()
         records.create_many(tx, made, by)
-        for plan in plans:
-            if plan.outcome == "changed":
-                decide = functools.partial(_differs, plan.values)
-                records.change_in(tx, CourseSession, plan.key, by, "edit", decide, revision=plan.revision)
+        records.change_many(tx, CourseSession, changes, by, "edit")  # a draft that was published has another revision
 
     store.transaction(work, PATIENCE)
-
-
-def _differs(values: Mapping[str, Any], present: CourseSession) -> dict[str, Any]:
-    """The fields to set in a draft."""
-    if present.state != "draft":
-        raise Stale()
-    before = courses.values_of(present, SESSION_FIELDS)
-    return {name: value for name, value in sessions.checked_session(values).items() if value != before[name]}
 
 
 def _table(data: bytes, name: str) -> tuple[dict[str, str], list[Line]]:
@@ -316,8 +309,8 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
         checked = sessions.checked_session(values)
     except Invalid as failure:
         raise Invalid([error._replace(field=_headed(error.field, head)) for error in failure.errors]) from None
-    if checked == before:
-        return Planned(key, parent, values, "unchanged", None, [])
+    if present and checked == before:
+        return Planned(key, parent, present, "unchanged")
     if parent.state == "cancelled":
         raise invalid(head["series"], "bad_format", reason="此课程已取消 the series is cancelled")
     if not there.may("course.write", parent.organisation, parent.division):
@@ -327,8 +320,12 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
         raise invalid(head["date"], "bad_format", reason=reason)
     if starts <= store.now():
         raise invalid(head["date"], "out_of_range", reason="已过去 in the past")
-    outcome = "changed" if present else "new"
-    return Planned(key, parent, values, outcome, present and present.revision, [flag.text for flag in flags(day)])
+    made = sessions.draft(parent, values, key)
+    warnings = [flag.text for flag in flags(day)]
+    if present is None:
+        return Planned(key, parent, made, "new", warnings=warnings)
+    changes = {name: value for name, value in checked.items() if value != before[name]}
+    return Planned(key, parent, made, "changed", present.revision, changes, warnings)
 
 
 VENUE = (("name", "venue"), ("address", "address"), ("access", "access"))
@@ -423,8 +420,7 @@ def _texts(before: Any, given: Mapping[str, str | None], tag: str) -> dict[str, 
 def _clashes(good: Collection[tuple[dict[str, Any], Planned]], there: There) -> None:
     """Warn of a lecturer or room that is taken, in the file or by what is planned already."""
     lines = {plan.key: row["line"] for row, plan in good}
-    wanted = [sessions.draft(plan.parent, plan.values, plan.key) for _, plan in good if plan.outcome != "unchanged"]
-    taken = planning.clashes(wanted)
+    taken = planning.clashes([plan.session for _, plan in good if plan.outcome != "unchanged"])
     for row, plan in good:
         for clash in taken.get(plan.key, ()):
             other = clash.session
