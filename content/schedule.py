@@ -29,6 +29,7 @@ from content.settings import Settings
 from content.vocabulary import PLACES, STEPS, Label
 from content.workdays import flags
 
+MOST_HOURS = 24  # class-hours that a session may be given
 MOST_LEAD = 60 * 24  # hours from the end of booking to the start
 PATIENCE = 45  # seconds for writing all of a file; 2,000 rows take about two
 
@@ -250,7 +251,7 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
             check.fail(head[name], "required")
     parent = _series(check, head["series"], cells["series"], there)
     zone = check.zone(head["zone"], cells.get("zone") or settings.zone)
-    day = _read(check, head["date"], cells["date"], _DATE, date, "2026-11-03, 2026/11/3, 2026年11月3日")
+    day = _read(check, head["date"], cells["date"].removesuffix(" 00:00"), _DATE, date, "2026-11-03, 2026/11/3, 2026年11月3日")
     start = _read(check, head["start"], cells["start"], _TIME, time, "19:00")
     starts = datetime.combine(day, start, ZoneInfo(zone)) if day and start else None
     ends = _moment(check, head["end"], cells["end"], day, zone)
@@ -265,7 +266,7 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     if "step" in cells:
         values["step"] = _one_of(check, head["step"], cells["step"], STEP_CODES, STEPS) or None
     if "class_hours" in cells:
-        values["class_hours"] = check.whole(head["class_hours"], _number(cells["class_hours"]), 0, 24)
+        values["class_hours"] = check.whole(head["class_hours"], _number(cells["class_hours"]), 0, MOST_HOURS)
     if "waiting_list" in cells:
         waits = cells["waiting_list"].lower()
         if waits not in YES_NO and waits:

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from content import languages
 from content.courses import CourseSession, Series
 from content.failures import Text
-from content.schedule import COLUMNS, LEAD, MOST_LEAD, There
+from content.schedule import COLUMNS, LEAD, MOST_HOURS, MOST_LEAD, There
 from content.settings import Settings
 from content.sheets import Sheet, Value
 from content.vocabulary import PLACES, STEPS
@@ -143,7 +143,7 @@ def _cells(there: There, parent: Series, one: CourseSession) -> dict[str, Value]
         "access": text(one.venue, "access"),
         "lecturer": text(one.lecturer, "name"),
         "field": text(one.lecturer, "field"),
-        "class_hours": one.class_hours,
+        "class_hours": one.class_hours if one.class_hours <= MOST_HOURS else "",  # a camp's, from its length: so it stays
         "capacity": one.capacity,
         "waiting_list": "是" if one.waiting_list else "否",
         LEAD: int(lead) if whole else _moment(closes),
