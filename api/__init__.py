@@ -38,6 +38,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     Connects to nothing itself. Raises at once when a route stands in no row of `auth.POLICY`, or a row names no route.
     """
     from api import (
+        attendance,
         auth,
         beside,
         bookingdesk,
@@ -123,6 +124,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         schedules,
         bookingdesk,
         bookings,
+        attendance,
         calendars,
         sharing,
         demands,

@@ -244,6 +244,12 @@ POLICY: dict[str, Rule] = {
     "staff_bookings.give": staff("booking.write", replay=False),
     "staff_bookings.calls": staff("booking.read"),
     "staff_bookings.called": staff("booking.write"),
+    # at the door; a nonce, or what is set, repeats by itself
+    "attendance.check_in_qr": public(store=True),
+    "staff_attendance.door": staff("booking.read"),
+    "staff_attendance.check_in": staff("booking.write", replay=False),
+    "staff_attendance.attend": staff("booking.write"),
+    "staff_attendance.headcount": staff("booking.write"),
     # demand lists and task lists
     "demands.index": public(),
     "demands.tasks": public(),

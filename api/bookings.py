@@ -14,7 +14,7 @@ from api import front
 from api.guard import Blueprint
 from api.sessions import SessionOut, session_out
 from api.shapes import Regexp, reader, settings, text
-from content import courses, reaching, registrations, store, waiting
+from content import attendance, courses, reaching, registrations, store, waiting
 from content.bookings import STATES, Booked, Held
 from content.courses import CourseSession
 from content.failures import invalid
@@ -85,6 +85,9 @@ class BookingOut(ma.Schema):
     messages = ma.fields.List(ma.fields.Nested(MessageOut), metadata={"description": "the booking's inbox, newest first"})
     push = ma.fields.Boolean(metadata={"description": "whether this phone asked to be told by push"})
     calendar = ma.fields.String(metadata={"description": "secret address of its calendar; it shows and changes nothing"})
+    check_in = ma.fields.String(
+        metadata={"description": "text of the QR code shown at the door (`…/check-in.svg`); it opens nothing"}
+    )
 
 
 class NewBookingOut(BookingOut):
@@ -112,6 +115,7 @@ def booking_out(booked: Booked) -> dict[str, Any]:
         "messages": inbox,
         "push": booked.pushed,
         "calendar": f"/v1/calendars/bookings/{booked.feed}.ics",
+        "check_in": attendance.token(booked.code),
     }
 
 

@@ -284,6 +284,7 @@ LIMITS: dict[str, int] = {
     "bookings.decline": 120,
     "bookings.show": 120,
     "bookings.cancel": 120,
+    "attendance.check_in_qr": 240,
     "calendars.booking": 1200,  # calendar services fetch for thousands of phones from few addresses
     "demands.second": 240,
     "demands.suggest": 120,

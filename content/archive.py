@@ -67,6 +67,7 @@ LEFT: Mapping[str, str] = {
     "results": "the students' own, sealed under receipts and a key that stays here; they go by themselves within half a year",
     "bookings": "families' names and telephones, sealed with a key that stays here",
     "places": "of those bookings",
+    "checkins": "of those places; the sums stand on the sessions",
     "volunteers": "people who offer to help here, sealed with a key that stays here",
     "volunteer_hours": "what people of this district gave",
     "nonces": "keyed hashes of what was counted today, gone at midnight",
