@@ -15,6 +15,7 @@ from marshmallow import validate
 
 from api import front
 from api.auth import actor, allowed, demand
+from api.clashes import demand_no_clash
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Real, Regexp, by_language, listed, near, parts, reader, settings, text, words
 from content import courses, sessions
@@ -59,6 +60,7 @@ class SessionOut(ma.Schema):
     division = ma.fields.String()
     starts_at = ma.fields.String(metadata={"description": "local time with offset", "example": "2027-05-15T19:00+08:00"})
     ends_at = ma.fields.String()
+    moved_from = ma.fields.String(allow_none=True, metadata={"description": "its start before it was last moved"})
     booking_closes_at = ma.fields.String()
     zone = ma.fields.String(metadata={"example": "Asia/Shanghai"})
     place = ma.fields.String()
@@ -395,12 +397,22 @@ def remove(session_id: str) -> None:
     sessions.remove_session(session_id, actor().id, revision)
 
 
+class PublishIn(ma.Schema):
+    despite_clashes = ma.fields.Boolean(
+        load_default=False, metadata={"description": "true: its lecturer or room is taken at that time, and you know"}
+    )
+
+
 @staff.post("/sessions/<string:session_id>/publish")
+@staff.arguments(PublishIn)
 @staff.alt_response(200, schema=WorkingSession, description="Published and open for booking")
-def publish(session_id: str) -> Response:
-    """Publish a session of a published series; needs If-Match"""
-    revision = if_match()
-    own_session(session_id, "course.publish")
+def publish(payload: dict[str, Any], session_id: str) -> Response:
+    """Publish a session of a published series
+
+    409 `clash` while its lecturer or its room is taken at that time (`…/clashes` tells by what). Needs If-Match.
+    """
+    revision, present = if_match(), own_session(session_id, "course.publish")
+    demand_no_clash(present, payload["despite_clashes"])
     record = sessions.publish_session(session_id, actor().id, revision)
     reader().refresh()
     return tagged(working_copy(record), record.revision)

@@ -330,10 +330,17 @@ def row(kind: str, key: str, content: Mapping[str, Any]) -> None:
     record: readers see it as it was published, which may be before the record's last edit."""
     if kind == "service":
         service(key, content)
-    elif kind == "series":
+    elif kind in {"series", "invited_series"}:
         if content["id"] != key or content["state"] not in ("published", "cancelled"):
             raise invalid("id, state", "not_one_of", choices="published, cancelled")
-        series({name: value for name, value in content.items() if name not in {"id", "state"}})
+        values = {name: value for name, value in content.items() if name not in {"id", "state", "media", "invitation"}}
+        series(values)
+        invited = content.get("invitation")
+        right = HASH.fullmatch(invited) if kind == "invited_series" and isinstance(invited, str) else invited is None
+        if not right or kind != courses.kind("series", values["visibility"] == "invited"):
+            raise invalid("visibility, invitation", "wrong_type", reason="SHA-256")
+        if content["media"] != courses.shown(values["materials"]):
+            raise invalid("media", "wrong_type", reason="materials")
     elif kind == "lecturer":
         schools = [*content["paired_schools"]]
         if content["id"] != key or not all(one.keys() == {"id", "name"} and isinstance(one["name"], str) for one in schools):
@@ -341,4 +348,4 @@ def row(kind: str, key: str, content: Mapping[str, Any]) -> None:
         values = {name: value for name, value in content.items() if name != "id"}
         lecturer({**values, "paired_schools": [one["id"] for one in schools]})
     else:
-        raise invalid("kind", "not_one_of", choices="service, series, lecturer")
+        raise invalid("kind", "not_one_of", choices="service, series, invited_series, lecturer")

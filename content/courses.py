@@ -431,6 +431,7 @@ def provisional(day: date) -> bool:
 def session_item(present: CourseSession) -> Item:
     """What readers get of a session: everything but the online link and the exact counts."""
     starts = local(present.starts_at, present.zone)
+    moved = [event["before"]["starts_at"] for event in present.events if "starts_at" in event["before"]]
     content = {
         "id": present.id,
         "series": present.series,
@@ -439,6 +440,7 @@ def session_item(present: CourseSession) -> Item:
         "division": present.division,
         "starts_at": starts,
         "ends_at": local(present.ends_at, present.zone),
+        "moved_from": local(moved[-1], present.zone) if moved else None,
         "booking_closes_at": local(present.booking_closes_at, present.zone),
         "zone": present.zone,
         "place": present.place,

@@ -17,9 +17,9 @@ from zoneinfo import ZoneInfo
 
 from pymongo.client_session import ClientSession
 
-from content import courses, records, recurrence, sessions, staff, store
+from content import courses, records, recurrence, sessions, store
 from content.courses import CourseSession, Series, values_of
-from content.failures import FieldError, Invalid, NotFound, Text, invalid
+from content.failures import FieldError, Invalid, Text
 from content.sessions import SESSION_FIELDS
 from content.vocabulary import SEASONS
 from content.workdays import Flag, flags
@@ -99,7 +99,7 @@ def plan(
     parent = courses.series(series_id)
     found = recurrence.occurrences(**timing)
     common = {name: value for name, value in values.items() if name not in TIMES}
-    _known(common)
+    common = sessions.known(common)
     there = _there(f"{series_id}~{one.recurrence_id:%Y%m%d-%H%M}" for one in found)
     rows: list[Row] = []
     made: list[CourseSession] = []
@@ -134,15 +134,6 @@ def plan(
 
 def _error(field: str, text: Mapping[str, str]) -> FieldError:
     return FieldError(field, "bad_recurrence", {"zh": text["zh-Hans"], "en": text["en"]})
-
-
-def _known(values: Mapping[str, Any]) -> None:
-    """Raises `Invalid` for a host that does not exist."""
-    try:
-        if values.get("host"):
-            staff.organisation(values["host"])
-    except NotFound:
-        raise invalid("host", "unknown_reference", value=values["host"]) from None
 
 
 def _there(keys: Iterable[str]) -> dict[str, CourseSession]:

@@ -1,8 +1,8 @@
 """Reaching those who booked: the small inbox of a booking, and the list of families that staff have to call.
 
 Nothing is sent out row by row when a session moves: what happened stands once, on the session (`events`) and in each place's
-history, and a booking's inbox is read from there. Whoever opens the booking has been reached (`look`); who has not, stands on the call list
-of the session (`calls`) with name and telephone until a call is marked. Reading that list leaves a line in the trail.
+history, and a booking's inbox is read from there. Whoever opens the booking has been reached (`look`); who has not, stands on the
+call list of the session (`calls`) with name and telephone until a call is marked. Reading that list leaves a line in the trail.
 
 Pushes and reminders are handed over to `notifications`, which reads the same messages.
 """
@@ -75,8 +75,8 @@ def _when(session: CourseSession) -> str:
 
 
 def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[Message]:
-    """What happened to one place since it was booked, and the reminders that are due, oldest first. `titles`: the session's name by
-    language."""
+    """What happened to one place since it was booked, and the reminders that are due, oldest first. `titles`: the session's
+    name by language."""
     session, came = held.session, held.history[0]["at"]
     found: list[tuple[datetime, str, str, datetime | None]] = []
     before = held.history[0]["state"]
@@ -91,8 +91,9 @@ def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[M
     if held.state in ACTIVE:
         found += [(e["at"], e["kind"], f"s{e['n']}", None) for e in session.events if e["at"] > came]
     if held.state == "confirmed" and session.state == "published":
+        since = held.history[-1]["at"]
         for kind, lead in REMINDERS:
-            if came < session.starts_at - lead <= now < session.starts_at:
+            if since < session.starts_at - lead <= now < session.starts_at:
                 found.append((session.starts_at - lead, kind, kind, None))
     for at, kind, name, until in sorted(found, key=lambda one: one[0]):
         if kind == "offered" and until is None:
@@ -139,8 +140,8 @@ def _why(place: Mapping[str, Any], session: CourseSession, seen_at: datetime, no
 
 
 def calls(session_id: str, by: str) -> list[Call]:
-    """The families of a session who have to be called and have not been reached, in the order of their arrival. The reading itself
-    leaves a line in the trail, in the same transaction, with their number and nothing of their content. Raises `NotFound`."""
+    """The families of a session who have to be called and have not been reached, in the order of their arrival. The reading
+    itself leaves a line in the trail, in the same transaction, with their number and nothing of their content. Raises `NotFound`."""
 
     def work(tx: ClientSession) -> list[Call]:
         raw = CourseSession.rows().find_one({"_id": session_id}, session=tx)

@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 import yaml
 from pymongo.client_session import ClientSession
 
-from content import bookings, courses, records, staff, store, waiting
+from content import bookings, courses, lecturers, records, staff, store, waiting
 from content.checking import Check
 from content.courses import SERIES_FIELDS, Series, values_of
 from content.courses import CourseSession as CourseSession
@@ -109,13 +109,17 @@ def _degrees(check: Check, field: str, value: Any, most: int) -> float | None:
     return float(value)
 
 
-def _known(fields: Mapping[str, Any]) -> None:
-    """Raises `Invalid` for a host that does not exist."""
-    try:
-        if fields.get("host"):
-            staff.organisation(fields["host"])
-    except NotFound:
-        raise invalid("host", "unknown_reference", value=fields["host"]) from None
+def known(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with what the expert library says of the lecturer where nothing else is said. Raises `Invalid` for a host that
+    does not exist and a lecturer who is not published."""
+    for name, look in (("host", staff.organisation), ("lecturer_id", lecturers.named)):
+        try:
+            found = look(values[name]) if values.get(name) else None
+        except NotFound:
+            raise invalid(name, "unknown_reference", value=values[name]) from None
+        if name == "lecturer_id" and found and not values.get("lecturer"):
+            values = {**values, "lecturer": found}
+    return dict(values)
 
 
 def draft(parent: Series, values: Mapping[str, Any], key: str = "") -> CourseSession:
@@ -135,9 +139,7 @@ def draft(parent: Series, values: Mapping[str, Any], key: str = "") -> CourseSes
 def create_session(series_id: str, values: Mapping[str, Any], by: str, key: str = "") -> CourseSession:
     """A draft session of a series. Times are ISO 8601 texts or datetimes; one without an offset is local time of `zone`.
     `booking_closes_at` is the start when not given. Raises `Invalid`, `NotFound` (no such series), `Conflict` (cancelled)."""
-    made = draft(courses.series(series_id), values, key)
-    _known(values)
-    return records.create(made, by)
+    return records.create(draft(courses.series(series_id), known(values), key), by)
 
 
 def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | None = None) -> CourseSession:
@@ -173,7 +175,7 @@ def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | N
             changed["events"] = _event(present, kind, {name: before[name] for name in changed.keys() & TOLD.keys()})
         return changed
 
-    _known(values)
+    values = known(values)
 
     def also(tx: ClientSession, changed: CourseSession) -> None:
         bookings.follow_end(tx, changed)
@@ -191,7 +193,7 @@ def _event(present: CourseSession, kind: str, before: dict[str, Any]) -> list[di
 
 
 def _hours(starts: datetime, ends: datetime) -> int:
-    return max(1, round((ends - starts) / timedelta(minutes=CLASS_HOUR)))
+    return min(24, max(1, round((ends - starts) / timedelta(minutes=CLASS_HOUR))))
 
 
 def publish_session(key: str, by: str, revision: int | None = None) -> CourseSession:

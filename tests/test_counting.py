@@ -215,7 +215,7 @@ def test_many_at_once_and_one_of_them_wrong(site: Site) -> None:
         with lock:
             outcomes.append(outcome)
 
-    with ThreadPoolExecutor(60) as pool, counting._turn(settings):
+    with ThreadPoolExecutor(60) as pool, counting._groups._turn(settings):
         for name, number in zip(names, numbers, strict=True):
             pool.submit(send, name, number)
             if number < 10:
@@ -245,7 +245,7 @@ def test_a_leader_who_cannot_lead_keeps_nobody_waiting(site: Site, monkeypatch: 
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(counting, "_turn", broken)
+        patch.setattr(counting._groups, "_turn", broken)
         with pytest.raises(MemoryError):
             counting.count(site.settings, nonce(), of(0))
     with ThreadPoolExecutor(1) as pool:
@@ -351,7 +351,7 @@ def test_a_broken_tally_is_told_to_its_own_only(site: Site) -> None:
         except Exception as error:
             outcomes.append(type(error).__name__)
 
-    with ThreadPoolExecutor(9) as pool, counting._turn(settings):
+    with ThreadPoolExecutor(9) as pool, counting._groups._turn(settings):
         for number in range(9):
             pool.submit(send, number)
     assert sorted(map(str, outcomes)) == ["SettingsError"] * 3 + ["True"] * 6

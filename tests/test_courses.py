@@ -3,6 +3,7 @@ twice; and the telephone stands nowhere in clear."""
 
 import logging
 import re
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 from bson import encode
 
-from content import courses, records, registrations, sealed, staff, store
+from content import bookings, courses, records, registrations, sealed, sessions, staff, store, waiting
 from content.failures import Conflict, Failure, Forbidden, Invalid, NotFound, Stale
 from content.published import ANY, Reader
 from content.settings import Settings
 from tests.site import Site
 
 LIBRARY = Path(courses.__file__).parent / "library"
+HERE = Settings(var=Path(tempfile.mkdtemp()))
 KEY = "3f0c1c1e-7c1f-4a58-9d0b-2f6f8a1f0001"
 SERIES = {
     "texts": {"zh-Hans": {"title": "家长学校", "summary": "四次晚间小课"}, "en": {"title": "Parent school", "summary": ""}},
@@ -52,8 +54,13 @@ def published_session(**more: Any) -> str:
     """Id of a session open for booking."""
     made = courses.create_series(SERIES, "ann")
     courses.publish_series(made.id, "ann", second_person=False)
-    session = courses.create_session(made.id, session_values(**more), "ann")
-    return str(courses.publish_session(session.id, "ann").id)
+    session = sessions.create_session(made.id, session_values(**more), "ann")
+    return str(sessions.publish_session(session.id, "ann").id)
+
+
+def book(session: str, seats: int, name: str, phone: str, key: str | None = None, **more: Any) -> bookings.Booked:
+    """Book as a family does."""
+    return registrations.book(HERE, registrations.Wish(seats, name, phone, session, **more), key)
 
 
 def public(kind: str, key: str) -> dict[str, Any] | None:
@@ -100,41 +107,42 @@ def test_every_mistake_is_named_at_once(ready: None) -> None:
     assert {e.field for e in caught.value.errors} == {"texts.zh-Hans.title", "topics", "stages", "format", "division"}
     made = courses.create_series(SERIES, "ann")
     with pytest.raises(Invalid) as caught:
-        courses.create_session(made.id, {"starts_at": "never", "zone": "Mars", "place": "moon", "online_link": "http://x"}, "ann")
+        wrong = {"starts_at": "never", "zone": "Mars", "place": "moon", "online_link": "http://x"}
+        sessions.create_session(made.id, wrong, "ann")
     assert {e.field for e in caught.value.errors} == {"starts_at", "ends_at", "zone", "place", "capacity", "online_link"}
     with pytest.raises(NotFound):
-        courses.create_session("nothing", session_values(), "ann")
+        sessions.create_session("nothing", session_values(), "ann")
 
 
 def test_a_session_from_draft_to_cancelled(ready: None) -> None:
     made = courses.create_series(SERIES, "ann")
-    draft = courses.create_session(made.id, session_values(online_link="https://meet.example/secret-room"), "ann")
+    draft = sessions.create_session(made.id, session_values(online_link="https://meet.example/secret-room"), "ann")
     with pytest.raises(Conflict):  # not before its series
-        courses.publish_session(draft.id, "ann")
+        sessions.publish_session(draft.id, "ann")
     with pytest.raises(NotFound):  # a draft is not there for families
-        registrations.book(draft.id, 1, "王", "13800138000")
+        book(draft.id, 1, "王", "13800138000")
     courses.publish_series(made.id, "ann", second_person=False)
-    courses.publish_session(draft.id, "ann")
+    sessions.publish_session(draft.id, "ann")
     seen = public("session", draft.id)
     assert seen and seen["seats"] == "open" and seen["starts_at"].endswith("+08:00") and "secret-room" not in str(seen)
-    booked = registrations.book(draft.id, 2, "王", "13800138000")
+    booked = book(draft.id, 2, "王", "13800138000")
     later = draft.starts_at + timedelta(days=1)
-    moved = courses.edit_session(draft.id, {"starts_at": later, "ends_at": later + timedelta(hours=1)}, "ann")
+    moved = sessions.edit_session(draft.id, {"starts_at": later, "ends_at": later + timedelta(hours=1)}, "ann")
     assert moved.booking_closes_at == later and moved.seats_taken == 2
-    raw = courses.Booking.rows().find_one({})
+    raw = bookings.Booking.rows().find_one({})
     assert raw["expires_at"] - moved.ends_at <= timedelta(days=30)
     seen = public("session", draft.id)
     assert seen and datetime.fromisoformat(seen["starts_at"]) == later.replace(microsecond=0)
     with pytest.raises(Invalid):
-        courses.edit_session(draft.id, {"capacity": 1}, "ann")  # two are booked
+        sessions.edit_session(draft.id, {"capacity": 1}, "ann")  # two are booked
     with pytest.raises(Conflict):
         courses.cancel_series(made.id, "ann")
-    courses.cancel_session(draft.id, "ann")
+    sessions.cancel_session(draft.id, "ann")
     seen = public("session", draft.id)
     assert seen and seen["state"] == "cancelled"
-    assert registrations.see(booked.code).session.state == "cancelled"
+    assert bookings.see(booked.code).places[0].session.state == "cancelled"
     with pytest.raises(Conflict) as caught:
-        registrations.book(draft.id, 1, "李", "13900139000")
+        book(draft.id, 1, "李", "13900139000")
     assert caught.value.code == "closed"
     courses.cancel_series(made.id, "ann")
     assert "secret-room" not in str(list(records.Audit.rows().find({})))
@@ -146,7 +154,7 @@ def test_readers_learn_of_seats_only_when_the_word_changes(ready: None) -> None:
     words, sequences = [], []
     reader = Reader()
     for _ in range(10):
-        registrations.book(session, 1, "王", str(next(phones)))
+        book(session, 1, "王", str(next(phones)))
         reader.refresh()
         content = reader.current.get("session", session)[ANY].content
         assert content
@@ -155,7 +163,7 @@ def test_readers_learn_of_seats_only_when_the_word_changes(ready: None) -> None:
     assert words == ["open"] * 7 + ["few"] * 2 + ["full"]
     assert len(set(sequences)) == 3  # ten bookings, two releases
     with pytest.raises(Conflict) as caught:
-        registrations.book(session, 1, "王", str(next(phones)))
+        book(session, 1, "王", str(next(phones)))
     assert caught.value.code == "full"
 
 
@@ -167,82 +175,84 @@ def test_sixty_families_at_once_for_ten_seats(ready: None) -> None:
         def family(n: int, session: str = session, start: Barrier = start) -> str:
             start.wait()
             try:
-                return registrations.book(session, 1, "王", f"138{n:08d}").state
+                return book(session, 1, "王", f"138{n:08d}").places[0].state
             except Conflict as failure:
                 return failure.code
 
         with ThreadPoolExecutor(60) as pool:
             answers = list(pool.map(family, range(60)))
         assert (answers.count("confirmed"), answers.count("full")) == (10, 50), turn
-        assert courses.session(session).seats_taken == 10
-        assert courses.Booking.rows().count_documents({"session": session}) == 10
+        assert sessions.session(session).seats_taken == 10
+        assert bookings.Place.rows().count_documents({"session": session}) == 10
         seen = public("session", session)
         assert seen and seen["seats"] == "full"
 
 
 def test_cancelling_gives_the_seats_back_once_and_erases_the_family(ready: None) -> None:
     session = published_session(capacity=4)
-    booked = registrations.book(session, 3, "欧阳", "138 0013 8000")
+    booked = book(session, 3, "欧阳", "138 0013 8000")
     assert re.fullmatch(r"([0-9A-HJKMNP-TV-Z]{5}-){2}[0-9A-HJKMNP-TV-Z]{5}", booked.code)
     sloppy = booked.code.lower().replace("-", " ").replace("0", "o").replace("1", "l")
-    assert registrations.see(sloppy)[:2] == ("confirmed", 3)
+    (place,) = bookings.see(sloppy).places
+    assert (place.state, place.seats) == ("confirmed", 3)
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(registrations.cancel, [booked.code] * 8))
-    assert {answer.state for answer in answers} == {"cancelled"}
-    assert courses.session(session).seats_taken == 0
-    raw = courses.Booking.rows().find_one({})
-    assert not {"phone", "phone_blind", "family_name"} & raw.keys()
-    assert registrations.see(booked.code).state == "cancelled"
+        answers = list(pool.map(waiting.cancel, [booked.code] * 8))
+    assert {answer.places[0].state for answer in answers} == {"cancelled"}
+    assert sessions.session(session).seats_taken == 0
+    raw = bookings.Booking.rows().find_one({})
+    assert not {"contact", "phone_blind", "push"} & raw.keys()
+    assert bookings.see(booked.code).places[0].state == "cancelled"
     for wrong in ("", "00000-00000-00000", "x" * 4000, "\ud800", "$ne"):
         with pytest.raises(NotFound):
-            registrations.see(wrong)
+            bookings.see(wrong)
 
 
 def test_one_key_is_one_booking(ready: None) -> None:
     session = published_session(capacity=10)
     start = Barrier(8)
 
-    def press(_: int) -> registrations.Booked:
+    def press(_: int) -> bookings.Booked:
         start.wait()
-        return registrations.book(session, 2, "王", "13800138000", KEY)
+        return book(session, 2, "王", "13800138000", KEY)
 
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(press, range(8)))
-    assert len({(b.code, b.state, b.seats) for b in answers}) == 1
-    assert courses.session(session).seats_taken == 2
+    assert len({(b.code, b.places[0].state, b.seats) for b in answers}) == 1
+    assert sessions.session(session).seats_taken == 2
     code = answers[0].code
     with pytest.raises(Failure) as caught:
-        registrations.book(session, 1, "王", "13800138000", KEY)
+        book(session, 1, "王", "13800138000", KEY)
     assert caught.value.code == "duplicate_key_body"
-    assert registrations.book(session, 2, "李", "13900139000", KEY).code != code  # another's key opens nothing of mine
-    registrations.cancel(code)
-    assert registrations.book(session, 2, "王", "13800138000", KEY)[:2] == (code, "cancelled")
-    assert courses.session(session).seats_taken == 2
+    assert book(session, 2, "李", "13900139000", KEY).code != code  # another's key opens nothing of mine
+    waiting.cancel(code)
+    again = book(session, 2, "王", "13800138000", KEY)
+    assert (again.code, again.places[0].state) == (code, "cancelled")
+    assert sessions.session(session).seats_taken == 2
     with pytest.raises(Invalid):
-        registrations.book(session, 2, "王", "13800138000", "short")
+        book(session, 2, "王", "13800138000", "short")
 
 
 def test_a_phone_holds_four_seats_and_its_refusal_looks_like_a_full_session(ready: None) -> None:
     session = published_session(capacity=10)
-    registrations.book(session, 3, "王", "13800138000")
+    book(session, 3, "王", "13800138000")
     with pytest.raises(Conflict) as limit:
-        registrations.book(session, 2, "王", "+86 138-0013-8000")
-    courses.edit_session(session, {"capacity": 4}, "ann")
+        book(session, 2, "王", "+86 138-0013-8000")
+    sessions.edit_session(session, {"capacity": 4}, "ann")
     with pytest.raises(Conflict) as full:
-        registrations.book(session, 2, "李", "13900139000")
+        book(session, 2, "李", "13900139000")
     assert (limit.value.code, limit.value.messages, limit.value.params) == (
         full.value.code,
         full.value.messages,
         full.value.params,
     )
-    registrations.book(session, 1, "王", "13800138000")
+    book(session, 1, "王", "13800138000")
     other = published_session()
     start = Barrier(6)
 
     def press(_: int) -> str:
         start.wait()
         try:
-            return registrations.book(other, 2, "王", "13800138000").state
+            return book(other, 2, "王", "13800138000").places[0].state
         except Conflict as failure:
             return failure.code
 
@@ -254,21 +264,21 @@ def test_past_the_deadline_it_is_closed(ready: None) -> None:
     session = published_session()
     courses.CourseSession.rows().update_one({"_id": session}, {"$set": {"booking_closes_at": store.now()}})
     with pytest.raises(Conflict) as caught:
-        registrations.book(session, 1, "王", "13800138000")
+        book(session, 1, "王", "13800138000")
     assert caught.value.code == "closed"
     for phone in ("12", "not a phone", "99999999999999", ""):
         with pytest.raises(Invalid):
-            registrations.book(session, 1, "王", phone)
+            book(session, 1, "王", phone)
 
 
 def test_no_phone_no_name_no_code_in_the_whole_database_and_reading_leaves_a_line(ready: None) -> None:
     session = published_session()
-    booked = registrations.book(session, 1, "欧阳娜娜", "13912345678", KEY)
-    registrations.book(session, 1, "王", "13912345679")
-    entries = registrations.register(session, "ann")
+    booked = book(session, 1, "欧阳娜娜", "13912345678", KEY)
+    book(session, 1, "王", "13912345679")
+    entries = bookings.register(session, "ann")
     assert [(e.family_name, e.phone) for e in entries] == [("欧阳娜娜", "+8613912345678"), ("王", "+8613912345679")]
     (line,) = [row for row in records.history(kind="session", key=session) if row.action == "session.read_bookings"]
-    assert line.actor == "ann" and line.note == "2 bookings"
+    assert line.actor == "ann" and line.note == "2 places"
     db = store.database()
     dump = b"".join(
         encode(row, codec_options=db.codec_options) for name in db.list_collection_names() for row in db[name].find({})
@@ -277,12 +287,12 @@ def test_no_phone_no_name_no_code_in_the_whole_database_and_reading_leaves_a_lin
     for secret in ("1391234567", "欧阳", booked.code, booked.code.replace("-", ""), KEY):
         assert secret.encode() not in dump, secret
     with pytest.raises(NotFound):
-        registrations.register("nothing", "ann")
+        bookings.register("nothing", "ann")
 
 
 def test_the_starter_series_loads_once(ready: None) -> None:
-    assert courses.load_library(LIBRARY, Settings()) == 1
-    assert courses.load_library(LIBRARY, Settings()) == 1
+    assert sessions.load_library(LIBRARY, Settings()) == 1
+    assert sessions.load_library(LIBRARY, Settings()) == 1
     assert courses.CourseSession.rows().count_documents({"state": "published"}) == 4
     seen = public("session", "sample-parent-school-1")
     assert seen and seen["starts_at"].endswith("T19:00:00+08:00") and seen["lecturer"]["name"]["zh-Hans"]
@@ -364,7 +374,8 @@ def test_the_whole_way_over_http(site: Site, caplog: pytest.LogCaptureFixture) -
     assert first.headers["Cache-Control"] == "no-store"
     code = first.json()["code"]
     seen = site.get(f"/v1/bookings/{code.lower()}").json()
-    assert (seen["state"], seen["seats"], seen["online_link"]) == ("confirmed", 2, "https://meet.example/room")
+    (place,) = seen["places"]
+    assert (place["state"], place["seats"], place["online_link"]) == ("confirmed", 2, "https://meet.example/room")
     assert "欧阳" not in str(seen) and "1391234" not in str(seen)
     full = site.post(f"/v1/sessions/{key}/bookings", {**family, "seats": 4, "phone": "13800138000"})
     assert (full.status_code, full.json()["code"]) == (409, "full")
@@ -389,7 +400,8 @@ def test_the_whole_way_over_http(site: Site, caplog: pytest.LogCaptureFixture) -
     assert moved.status_code == 200 and moved.json()["booking_closes_at"] == f"{day}T20:00:00+08:00"
     assert site.get(f"/v1/sessions/{key}").json()["starts_at"] == f"{day}T20:00:00+08:00"
     gone = site.call("DELETE", f"/v1/bookings/{code}")
-    assert (gone.status_code, gone.json()["state"], gone.json()["online_link"]) == (200, "cancelled", None)
+    (place,) = gone.json()["places"]
+    assert (gone.status_code, place["state"], place["online_link"]) == (200, "cancelled", None)
     assert site.call("DELETE", f"/v1/bookings/{code}").json() == gone.json()
     assert site.get(at, by="ann").json()["seats_taken"] == 0
     assert site.post(f"{at}/cancel", by="ann", match=moved.headers["ETag"]).status_code == 200
@@ -401,7 +413,7 @@ def test_the_whole_way_over_http(site: Site, caplog: pytest.LogCaptureFixture) -
 def test_what_staff_read_they_can_send_back(site: Site) -> None:
     site.person("ann", "organiser", organisation=federation())
     made = site.post("/v1/staff/courses", body("org1"), by="ann")
-    path, extra = made.headers["Location"], {"id", "state", "revision", "approved", "public", "unpublished_changes"}
+    path, extra = made.headers["Location"], {"id", "state", "revision", "approved", "public", "unpublished_changes", "invitation"}
     extra |= {"created_at", "updated_at"}
     same = {name: value for name, value in site.get(path, by="ann").json().items() if name not in extra}
     kept = site.call("PATCH", path, by="ann", match=made.headers["ETag"], json=same)
