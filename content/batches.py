@@ -15,8 +15,8 @@ from pymongo.client_session import ClientSession
 
 from content import planning, records, sessions, store
 from content.courses import CourseSession, Series
-from content.failures import Conflict, FieldError, Stale
-from content.published import Item, canonical, release
+from content.failures import Conflict, FieldError
+from content.published import canonical, release
 from content.workdays import flags
 
 MOST = 500  # sessions in one batch
@@ -108,19 +108,11 @@ def publish_many(rows: Sequence[Row], by: str) -> int:
     if not wanted:
         return 0
 
-    def decide(present: CourseSession) -> dict[str, Any]:
-        if present.state != "draft" or present.starts_at <= store.now():
-            raise Stale()
-        return {"state": "published"}
-
     def work(tx: ClientSession) -> None:
         for key in sorted({one.series for one in wanted}):
             sessions.open_in(tx, key)
-        items: list[Item] = []
-        for one in wanted:
-            changed, _ = records.change_in(tx, CourseSession, one.id, by, "publish", decide, revision=one.revision)
-            items.append(sessions.session_item(changed))
-        release(tx, items)
+        changed = records.change_many(tx, [(one, {"state": "published"}) for one in wanted], by, "publish")
+        release(tx, [sessions.session_item(one) for one in changed])
 
     store.transaction(work, PATIENCE)
     return len(wanted)

@@ -5,7 +5,7 @@
 `PERSONAL` the trail keeps the names only, never the values.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
@@ -220,19 +220,16 @@ def change_in(
     return cls.of(after), True
 
 
-def change_many(
-    session: ClientSession, cls: type[R], changes: Mapping[str, tuple[int, dict[str, Any]]], by: str, action: str
-) -> list[R]:
-    """Set fields (None unsets) of many records that were read before: key -> (revision then, fields), each with its line, inside
-    `session`'s transaction. Returns them as they now are, in the order given. Raises `Stale` when one is gone or was changed."""
+def change_many(session: ClientSession, changes: Sequence[tuple[R, dict[str, Any]]], by: str, action: str) -> list[R]:
+    """Set fields (None unsets) of many records of one kind, each with its line, inside `session`'s transaction; each is given as
+    it was read. Returns them as they now are. Raises `Stale` when one is gone or was changed since."""
     if not changes:
         return []
-    there = {raw["_id"]: raw for raw in cls.rows().find({"_id": {"$in": list(changes)}}, session=session)}
+    cls = type(changes[0][0])
     at, updates, lines, made = store.now(), [], [], []
-    for key, (revision, fields) in changes.items():
-        before = there.get(key)
-        if before is None or before["revision"] != revision:
-            raise Stale()
+    for record, fields in changes:
+        before: dict[str, Any] = record.to_mongo().to_dict()
+        key, revision = before["_id"], before["revision"]
         fields = {**fields, **cls.derived(laid(before, fields))} if cls.DERIVED else fields
         after = laid(before, {**fields, "updated_at": at, "revision": revision + 1})
         update: dict[str, Any] = {"$set": {k: v for k, v in fields.items() if v is not None} | {"updated_at": at}}

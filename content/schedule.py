@@ -31,7 +31,7 @@ from content.workdays import flags
 
 MOST_HOURS = 24  # class-hours that a session may be given
 MOST_LEAD = 60 * 24  # hours from the end of booking to the start
-PATIENCE = 45  # seconds for writing all of a file; 2,000 rows take about two
+PATIENCE = 60  # seconds, for writing all of a file: 2,000 new rows take a few, as many changed ones 20 in the embedded database
 
 LEAD = "booking_closes_hours_before"
 COLUMNS: Mapping[str, str] = {
@@ -84,8 +84,8 @@ class Planned(NamedTuple):
     session: CourseSession
     """As it will be; of an unchanged row as it is."""
     outcome: str
-    revision: int | None = None
-    """Of the session looked at, when it is changed."""
+    before: CourseSession | None = None
+    """The session looked at, when it is changed."""
     changes: dict[str, Any] = {}
     warnings: list[dict[str, str]] = []
 
@@ -196,8 +196,8 @@ def _write(plans: Sequence[Planned], by: str) -> None:
     if not plans:
         return
     parents = {plan.parent.id: plan.parent for plan in plans}
-    made = [plan.session for plan in plans if plan.revision is None]
-    changes = {plan.key: (plan.revision, plan.changes) for plan in plans if plan.revision is not None}
+    made = [plan.session for plan in plans if plan.before is None]
+    changes = [(plan.before, plan.changes) for plan in plans if plan.before is not None]
 
     def work(tx: ClientSession) -> None:
         for key, parent in parents.items():
@@ -205,7 +205,7 @@ def _write(plans: Sequence[Planned], by: str) -> None:
             if now.state == "cancelled" or (now.organisation, now.division) != (parent.organisation, parent.division):
                 raise Stale()
         records.create_many(tx, made, by)
-        records.change_many(tx, CourseSession, changes, by, "edit")  # a draft that was published has another revision
+        records.change_many(tx, changes, by, "edit")  # a draft that was published has another revision
 
     store.transaction(work, PATIENCE)
 
@@ -326,7 +326,7 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     if present is None:
         return Planned(key, parent, made, "new", warnings=warnings)
     changes = {name: value for name, value in checked.items() if value != before[name]}
-    return Planned(key, parent, made, "changed", present.revision, changes, warnings)
+    return Planned(key, parent, made, "changed", present, changes, warnings)
 
 
 VENUE = (("name", "venue"), ("address", "address"), ("access", "access"))
