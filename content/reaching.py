@@ -141,7 +141,7 @@ def _why(place: Mapping[str, Any], session: CourseSession, seen_at: datetime, no
 
 def calls(session_id: str, by: str) -> list[Call]:
     """The families of a session who have to be called and have not been reached, in the order of their arrival. The reading
-    itself leaves a line in the trail, in the same transaction, with their number and nothing of their content. Raises `NotFound`."""
+    itself leaves a line in the trail, with their number and nothing of their content. Raises `NotFound`."""
 
     def work(tx: ClientSession) -> list[Call]:
         raw = CourseSession.rows().find_one({"_id": session_id}, session=tx)

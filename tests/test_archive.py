@@ -25,6 +25,8 @@ from api.cli import cli  # which imports every collection too
 from content import (
     archive,
     checkfiles,
+    courses,
+    coveragetargets,
     demands,
     directory,
     directoryfiles,
@@ -36,6 +38,7 @@ from content import (
     publishing,
     registrations,
     sealed,
+    sessions,
     staff,
     store,
 )
@@ -48,7 +51,7 @@ from content.settings import Settings
 from content.sync import CARD
 from notifications import seasons
 from tests.site import library, serving
-from tests.test_courses import federation, published_session
+from tests.test_courses import SERIES, federation, published_session, session_values
 from tests.test_media import picture
 
 ROOT = Path(__file__).parents[1]
@@ -162,6 +165,12 @@ def build(settings: Settings, folder: Path) -> str:
     lecturers.put_contact(expert.id, PHONE, author)
     lecturers.publish(expert.id, second)
     lecturers.edit(expert.id, {"topics": ["emotion"]}, author)
+    asks = {"station_sessions": 1, "school_trainings": 1, "mental_share": 60, "term_class_hours": 10, "weeks_per_class": 0}
+    coveragetargets.set_target("150603", 2026, asks, author)
+    closed = courses.create_series({**SERIES, "visibility": "invited", "materials": [f"media:{sha256}"]}, author)
+    courses.publish_series(closed.id, author, second_person=False)
+    guests = sessions.create_session(closed.id, session_values(), author)
+    sessions.publish_session(guests.id, author)
     return sha256
 
 

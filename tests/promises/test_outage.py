@@ -5,10 +5,7 @@ database is a child of the test, so that it can be kept dead, stopped in its tra
 that is killed is not a machine that loses power: that is not proved here.
 """
 
-import contextlib
-import http.client
 import itertools
-import json
 import os
 import re
 import signal
@@ -17,25 +14,22 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-import psutil
 import pytest
 
-from api import auth, bootstrap, create_app, serve
-from content import embedded, registrations, staff, store
-from content.courses import Booking, CourseSession
+from api import auth, create_app
+from content import bookings
+from content.bookings import Booking, Place
+from content.courses import CourseSession
 from content.failures import NotFound
 from content.lessons import Lesson
 from content.published import Reader
-from content.records import SYSTEM, Audit
-from content.settings import Settings
+from content.records import Audit
 from tests.promises.report import Measured
+from tests.promises.stand import Answer, Stand, address
 
-PASSWORD = "correct horse battery"
 LATE = 2.5  # seconds within which promise 5 refuses
 BACK = 5.0  # seconds within which it writes again
 
@@ -43,132 +37,6 @@ BACK = 5.0  # seconds within which it writes again
 def slack(seconds: float) -> float:
     """What the small form's limits are stretched by: it runs beside other tests on the same two cores."""
     return 1 if seconds > 10 else 2
-
-
-class Answer(NamedTuple):
-    """One answer, or status 0 when the connection broke."""
-
-    status: int
-    seconds: float
-    headers: dict[str, str]
-    body: bytes
-
-    def json(self) -> Any:
-        """The parsed body."""
-        return json.loads(self.body)
-
-
-def address(number: int) -> str:
-    """A loopback address to send from: nobody is limited here for what others do."""
-    return f"127.0.{1 + number // 50 % 200}.{1 + number % 50}"
-
-
-class Stand:
-    """A database that the test owns, and the service's API before it."""
-
-    def __init__(self, var: Path, s3: dict[str, str]) -> None:
-        self.mongo = embedded.mongo(var, ("xinqiao", "xinqiao_broker"))
-        self.raise_database()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = int(free.getsockname()[1])
-        keys = {name: embedded.credentials(var)[name] for name in ("data_key", "signing_key")}
-        self.settings = Settings(var=var, port=port, mongodb_uri=embedded.mongo_uri(var), admin_password=PASSWORD, **keys)  # type: ignore[arg-type]
-        self.settings = replace(self.settings, **s3)  # type: ignore[arg-type]
-        with self.connected():
-            bootstrap.prepare(self.settings, lambda line: None)
-            for name in ("editor", "organiser"):
-                staff.create_account(name, name, PASSWORD, SYSTEM, grants=[staff.Grant(name)], must_change=False)
-            CourseSession.rows().update_many({}, {"$set": {"capacity": 100_000}})
-            self.sessions = [str(row["_id"]) for row in CourseSession.rows().find({})]
-        self.api = serve.services(self.settings)[0]
-        embedded.start(self.api)
-        embedded.wait_ready(self.api, 30)
-        self.tokens = {name: self.sign_in(name).json()["access_token"] for name in ("editor", "organiser")}
-
-    def raise_database(self) -> None:
-        """Start it and wait until it answers. Call from the main thread."""
-        embedded.start(self.mongo)
-        embedded.wait_ready(self.mongo)
-
-    def kill_database(self) -> None:
-        """kill -9; nobody starts it again."""
-        embedded.stop(self.mongo, 0)
-
-    def connected(self) -> Any:
-        """The test's own look at the store."""
-        store.connect(self.settings)
-        registrations.sealed.configure(self.settings)
-        return _Connected()
-
-    def call(self, method: str, path: str, body: Any = None, *, by: str = "", key: str = "", source: str = "127.0.0.1") -> Answer:
-        """One request on a connection of its own, from the loopback address `source`; never raises."""
-        headers = {"Connection": "close"}
-        if by:
-            headers["Authorization"] = f"Bearer {self.tokens[by]}"
-        if key:
-            headers["Idempotency-Key"] = key
-        data = None
-        if body is not None:
-            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
-        began = time.monotonic()
-        link = http.client.HTTPConnection("127.0.0.1", self.settings.port, timeout=30, source_address=(source, 0))
-        try:
-            link.request(method, path, data, headers)
-            reply = link.getresponse()
-            content = reply.read()
-            return Answer(reply.status, time.monotonic() - began, {k.lower(): v for k, v in reply.headers.items()}, content)
-        except (OSError, http.client.HTTPException):
-            return Answer(0, time.monotonic() - began, {}, b"")
-        finally:
-            link.close()
-
-    def sign_in(self, name: str, number: int = 0) -> Answer:
-        """Sign in over HTTP."""
-        return self.call("POST", "/v1/staff/session", {"name": name, "password": PASSWORD}, source=address(number))
-
-    def book(self, number: int, **kwargs: Any) -> Answer:
-        """Book one seat; each number is another family with another phone, and sends from another address."""
-        family = {"seats": 1, "family_name": "王", "phone": f"138{number:08d}"}
-        return self.call(
-            "POST",
-            f"/v1/sessions/{self.sessions[number % len(self.sessions)]}/bookings",
-            family,
-            source=address(number),
-            **kwargs,
-        )
-
-    def write_lesson(self, slug: str) -> Answer:
-        """Start a lesson as an editor."""
-        text = {"language": "zh-Hans", "title": "一课", "summary": "一句话。", "body": "先听他说完。", "try_this": "问一个问题。"}
-        return self.call(
-            "POST", "/v1/staff/lessons", {"slug": slug, "kind": "tip", "audiences": ["parent"], "texts": [text]}, by="editor"
-        )
-
-    def workers(self) -> set[int]:
-        """Process ids of granian's workers that have begun to serve: the threads of the pool come last, as they are needed."""
-        found = set()
-        for one in psutil.Process(self.api.process.pid).children():
-            with contextlib.suppress(psutil.Error):  # a zombie has no command line
-                if one.num_threads() > 8 and "resource_tracker" not in " ".join(one.cmdline()):
-                    found.add(one.pid)
-        return found
-
-
-class _Connected:
-    def __enter__(self) -> None:
-        """Connected already."""
-
-    def __exit__(self, *_: object) -> None:
-        store.disconnect()
-
-
-@pytest.fixture(scope="module")
-def stand(tmp_path_factory: pytest.TempPathFactory, s3: dict[str, str]) -> Iterator[Stand]:
-    """One for all tests of this file: each leaves it running."""
-    made = Stand(tmp_path_factory.mktemp("outage"), s3)
-    yield made
-    embedded.stop(made.api)
-    embedded.stop(made.mongo, 0)
 
 
 @dataclass
@@ -375,7 +243,7 @@ def test_what_was_acknowledged_is_kept(stand: Stand, kills: int, writes: int, me
     lessons: dict[str, int] = {}  # slug -> status
     seen: list[tuple[str, Answer]] = []
 
-    def bookings() -> None:
+    def families() -> None:
         while not stop.is_set():
             number, key = next(numbers), uuid.uuid4().hex
             while True:
@@ -383,7 +251,7 @@ def test_what_was_acknowledged_is_kept(stand: Stand, kills: int, writes: int, me
                 with lock:
                     seen.append(("book", answer))
                     if answer.status == 201:
-                        booked[answer.json()["code"]] = answer.json()["session"]["id"]
+                        booked[answer.json()["code"]] = answer.json()["places"][0]["session"]["id"]
                         break
                 time.sleep(0.05)
 
@@ -399,7 +267,7 @@ def test_what_was_acknowledged_is_kept(stand: Stand, kills: int, writes: int, me
 
     with stand.connected():
         before = Booking.rows().count_documents({})
-    threads = [threading.Thread(target=work, daemon=True) for work in [bookings] * 4 + [drafts] * 2]
+    threads = [threading.Thread(target=work, daemon=True) for work in [families] * 4 + [drafts] * 2]
     for thread in threads:
         thread.start()
 
@@ -420,7 +288,7 @@ def test_what_was_acknowledged_is_kept(stand: Stand, kills: int, writes: int, me
         lost = []
         for code, session in booked.items():
             try:
-                found = registrations.see(code)
+                (found,) = bookings.see(code).places
             except NotFound:
                 lost.append(code)
                 continue
@@ -431,7 +299,7 @@ def test_what_was_acknowledged_is_kept(stand: Stand, kills: int, writes: int, me
         half = [
             row["_id"]
             for row in CourseSession.rows().find({})
-            if row["seats_taken"] != sum(b["seats"] for b in Booking.rows().find({"session": row["_id"], "state": "confirmed"}))
+            if row["seats_taken"] != sum(b["seats"] for b in Place.rows().find({"session": row["_id"], "state": "confirmed"}))
         ]
         trails = Counter(str(line["key"]) for line in Audit.rows().find({"action": "lesson.create"}))
         half += [slug for slug, row in kept.items() if trails[str(row["_id"])] != 1]

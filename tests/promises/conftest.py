@@ -1,0 +1,3 @@
+"""Fixtures of the promises."""
+
+from tests.promises.stand import stand  # noqa: F401
