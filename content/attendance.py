@@ -33,6 +33,8 @@ MARK = "XQ1:"  # of a check-in token; another form would get another mark
 OPENS = timedelta(hours=3)  # before the start
 AHEAD = timedelta(minutes=5)  # that a device's clock may be fast
 MOST = 500  # of each kind in one upload
+PART = 100  # of them in one transaction: with the embedded database 0.2 s, where 500 would be at the end of a request's patience
+FEW = 20  # are looked up one by one; for more the session's rows are read, 0.05 ms each, where one of many costs 1 ms
 MOST_WALK_INS = 1000  # people under one nonce
 _TOKEN = re.compile(r"XQ1:([0-9A-F]{64})")
 
@@ -79,7 +81,11 @@ class CheckIn(store.Row):
 
     meta: ClassVar[dict[str, Any]] = {
         "collection": "checkins",
-        "indexes": [{"fields": ["place"]}, {"fields": ["expires_at"], "expireAfterSeconds": bookings.DAY}],
+        "indexes": [
+            {"fields": ["session"]},
+            {"fields": ["place"]},
+            {"fields": ["expires_at"], "expireAfterSeconds": bookings.DAY},
+        ],
     }
 
 
@@ -101,6 +107,12 @@ class WalkIn(NamedTuple):
     nonce: str
     people: int
     at: datetime | None = None
+
+
+class Undo(NamedTuple):
+    """A nonce that was a mistake."""
+
+    nonce: str
 
 
 class Result(NamedTuple):
@@ -219,27 +231,39 @@ def _session(tx: ClientSession, key: str) -> CourseSession:
 def upload(
     session_id: str, by: str, items: Sequence[Item] = (), walk_ins: Sequence[WalkIn] = (), undo: Sequence[str] = ()
 ) -> Uploaded:
-    """Take what a device noted, all of it in one transaction; each item gets an outcome, and one that is refused keeps no other
-    back. A second call changes nothing and answers the same.
+    """Take what a device noted. Each item gets an outcome; one that is refused keeps no other back. A second call changes nothing
+    and answers the same, so what was cut (only parts of PART were written) is sent again whole.
 
     `undo` (nonces) comes first: what was in by that nonce is in no more, unless another device has checked the same booking in,
     whose word then counts. A nonce that has not arrived yet will not count when it does. To correct a number: undo, and a new
     nonce. More seats than booked count as those booked; the others are walk-ins. Raises `NotFound`, `Conflict` (a draft).
     """
+    notes: list[Item | WalkIn | Undo] = [*(Undo(nonce) for nonce in undo), *items, *walk_ins]
+    results: list[Result] = []
+    sums = _part(session_id, by, notes[:PART], results)
+    for start in range(PART, len(notes), PART):
+        sums = _part(session_id, by, notes[start : start + PART], results)
+    came = len(undo) + len(items)
+    return Uploaded(results[len(undo) : came], results[came:], results[: len(undo)], sums["attended"], sums["walk_ins"])
 
-    def work(tx: ClientSession) -> Uploaded:
-        room = _Upload(tx, _session(tx, session_id), items, walk_ins, undo)
-        undone = [room.undo(nonce) for nonce in undo]
-        came, walked = [room.check_in(item) for item in items], [room.walk_in(one) for one in walk_ins]
+
+def _part(session: str, by: str, notes: Sequence[Item | WalkIn | Undo], results: list[Result]) -> Mapping[str, int]:
+    """One transaction: its outcomes are added to `results`; returns the session's sums."""
+
+    def work(tx: ClientSession) -> tuple[list[Result], Mapping[str, int]]:
+        room = _Part(tx, _session(tx, session), notes)
+        told = [room.judge(note) for note in notes]
         room.write(by)
-        return Uploaded(came, walked, undone, room.sums["attended"], room.sums["walk_ins"])
+        return told, room.sums
 
     try:
-        return store.transaction(work)
+        told, sums = store.transaction(work)
     except (DuplicateKeyError, BulkWriteError) as error:  # the same nonce at the same moment: now it is there
         if not isinstance(error, DuplicateKeyError) and not _taken(error):
             raise
-        return store.transaction(work)
+        told, sums = store.transaction(work)
+    results += told
+    return sums
 
 
 def _taken(error: BulkWriteError) -> bool:
@@ -251,39 +275,53 @@ def _name(session: str, nonce: str) -> str:
     return hashlib.sha256(f"{session}\n{nonce}".encode()).hexdigest()[:32]
 
 
-class _Upload:
-    """One upload inside its transaction: read at once, judged one by one, written at once."""
+class _Part:
+    """A part of an upload inside its transaction: read at once, judged one by one, written at once."""
 
-    def __init__(
-        self, tx: ClientSession, session: CourseSession, items: Sequence[Item], walk_ins: Sequence[WalkIn], undo: Sequence[str]
-    ) -> None:
+    def __init__(self, tx: ClientSession, session: CourseSession, notes: Sequence[Item | WalkIn | Undo]) -> None:
         self.tx, self.session, self.now = tx, session, store.now()
         self.before = {"attended": session.attended, "walk_ins": session.walk_ins}
         self.sums = dict(self.before)
-        nonces = [*(item.nonce for item in items), *(one.nonce for one in walk_ins), *undo]
-        names = [_name(session.id, nonce) for nonce in nonces]
-        self.rows: dict[str, dict[str, Any]] = {r["_id"]: r for r in CheckIn.rows().find({"_id": {"$in": names}}, session=tx)}
-        self._read_places(items)
+        self.few = len(notes) <= FEW
+        self.read: dict[type[store.Row], list[dict[str, Any]]] = {}
+        names = {_name(session.id, note.nonce) for note in notes}
+        self.rows: dict[str, dict[str, Any]] = {row["_id"]: row for row in self._those(CheckIn, "_id", names)}
+        self._read_places([note for note in notes if isinstance(note, Item)])
         self.live: dict[str, list[dict[str, Any]]] = {}
         """By place: the rows that say that it is in."""
-        self._read_live()
+        for row in self._those(CheckIn, "place", {key for key, place in self.places.items() if "attended" in place}):
+            if row["outcome"] in {"in", "already_in"}:
+                self.live.setdefault(row["place"], []).append(self.rows.setdefault(row["_id"], row))
         self.was = {key: row["outcome"] for key, row in self.rows.items()}
         self.again: set[str] = set()
         self.moved: set[str] = set()
 
+    def _those(self, cls: type[store.Row], field: str, names: set[str]) -> list[dict[str, Any]]:
+        """The session's rows with these values. The embedded database takes many values of `$in` one by one, and longer for each
+        the more there are."""
+        if not names:
+            return []
+        if self.few:
+            found = cls.rows().find({field: {"$in": sorted(names)}}, session=self.tx)
+            return [row for row in found if row["session"] == self.session.id]
+        return [row for row in self._all(cls) if row.get(field) in names]
+
+    def _all(self, cls: type[store.Row]) -> list[dict[str, Any]]:
+        if cls not in self.read:
+            self.read[cls] = list(cls.rows().find({"session": self.session.id}, session=self.tx))
+        return self.read[cls]
+
     def _read_places(self, items: Sequence[Item]) -> None:
-        asked = {item.booking for item in items if item.booking}
-        match = {"booking": {"$in": sorted(asked)}, "session": self.session.id}
-        found = list(Place.rows().find(match, session=self.tx)) if asked else []
-        lost = asked - {row["booking"] for row in found}
-        named = {item.place for item in items if item.place} | {row["place"] for row in self.rows.values() if "place" in row}
-        if named:
-            found += Place.rows().find({"_id": {"$in": sorted(named)}}, session=self.tx)
-        other = [row for row in found if row["session"] != self.session.id]
-        if lost:
-            other += Place.rows().find({"booking": {"$in": sorted(lost)}}, session=self.tx)
-        self.places = {row["_id"]: row for row in found if row["session"] == self.session.id}
+        booked = {item.booking for item in items if item.booking}
+        named = {item.place for item in items if item.place}
+        found = self._those(Place, "booking", booked)
+        found += self._those(Place, "_id", named | {row["place"] for row in self.rows.values() if "place" in row})
+        self.places = {row["_id"]: row for row in found}
         self.of_booking = {row["booking"]: row for row in self.places.values()}
+        other: list[dict[str, Any]] = []
+        for field, lost in (("booking", booked - self.of_booking.keys()), ("_id", named - self.places.keys())):
+            if lost:
+                other += Place.rows().find({field: {"$in": sorted(lost)}}, session=self.tx)
         self._read_elsewhere(other)
 
     def _read_elsewhere(self, other: Sequence[Mapping[str, Any]]) -> None:
@@ -298,13 +336,13 @@ class _Upload:
             for key in (row["_id"], row["booking"]):
                 self.elsewhere.setdefault(key, there[row["session"]])
 
-    def _read_live(self) -> None:
-        names = sorted(key for key, row in self.places.items() if row.get("attended") is not None)
-        match = {"place": {"$in": names}, "outcome": {"$in": ["in", "already_in"]}}
-        for row in CheckIn.rows().find(match, session=self.tx) if names else ():
-            self.live.setdefault(row["place"], []).append(self.rows.setdefault(row["_id"], row))
-
     # one by one
+
+    def judge(self, note: Item | WalkIn | Undo) -> Result:
+        """The outcome of one note."""
+        if isinstance(note, Item):
+            return self.check_in(note)
+        return self.walk_in(note) if isinstance(note, WalkIn) else self.undo(note.nonce)
 
     def check_in(self, item: Item) -> Result:
         """Judge one booking; it is in, or there is a reason why not."""
