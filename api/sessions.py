@@ -75,7 +75,7 @@ class SessionOut(ma.Schema):
     capacity = ma.fields.Integer()
     seats = ma.fields.String(metadata={"description": "open, few (at most a fifth left) or full"})
     waiting_list = ma.fields.Boolean(metadata={"description": "whether one can wait once it is full"})
-    online = ma.fields.Boolean(metadata={"description": "there is a link, shown to those booked"})
+    online = ma.fields.Boolean(metadata={"description": "its link is shown to those booked"})
     provisional = ma.fields.Boolean(metadata={"description": "that year's public holidays are not known yet: it may move"})
     state = ma.fields.String(metadata={"description": "published, finished or cancelled"})
     sequence = ma.fields.Integer(metadata={"description": "raised with every change"})

@@ -334,7 +334,10 @@ def publish_series(key: str, by: str, *, second_person: bool, revision: int | No
             return {}
         if second_person and not present.approved_by and not _second(present, by):
             raise Forbidden("second_person")
-        return {"state": "published", "editors": [], "approved_by": None, "published_revision": present.revision + 1}
+        fields = {"state": "published", "editors": [], "approved_by": None, "published_revision": present.revision + 1}
+        if present.visibility == "invited" and not present.invitation:  # it came in an archive, which carries no codes
+            fields["invitation"] = codes.new()
+        return fields
 
     def also(tx: ClientSession, changed: Series) -> None:
         release(tx, [_series_item(changed)])
@@ -450,7 +453,7 @@ def session_item(present: CourseSession) -> Item:
         "capacity": present.capacity,
         "seats": seats_word(present.capacity, present.seats_taken),
         "waiting_list": present.waiting_list,
-        "online": bool(present.online_link) or present.place == "online",
+        "online": present.place == "online",
         "provisional": provisional(date.fromisoformat(starts[:10])),
         "state": present.state,
         "sequence": present.revision,

@@ -1,7 +1,7 @@
 """Promise 8: seats are never oversold; the waiting list is in the order of arrival; none is lost, also when the API is killed.
 
-Two granian workers over the real database, and families who press at one moment. What each is answered, and when, is written down;
-then the database is asked what became of it. Whoever gets no answer presses again with the same Idempotency-Key, as a phone does.
+Two granian workers over the real database, and families who press at one moment. What each is answered, and when, is written
+down; then the database is asked what became of it. Who gets no answer presses again with the same Idempotency-Key, as phones do.
 """
 
 import contextlib
