@@ -3,8 +3,8 @@
 **The waiting list** is in the order of arrival and nobody is passed over: when seats come free, the place with the lowest number
 that waits is offered them, in the same transaction that freed them; while it wants more than are free, the seats wait with it. An
 offer holds its seats for OFFER waking hours (never into the night), then it expires and the next is offered. Less than a day
-before the start there is no time for that: staff get the list with telephones instead (`reaching.calls`) and give the seats by hand
-(`give`). Each place keeps its history, so the order can be shown afterwards.
+before the start there is no time for that: staff get the list with telephones instead (`reaching.calls`) and give the seats by
+hand (`give`). Each place keeps its history, so the order can be shown afterwards.
 
 An organiser may want to say yes to each booking (`Series.approval`): it holds its seats as `requested` until then.
 
@@ -285,8 +285,8 @@ def refuse(session: str, place: str, by: str, note: str = "") -> None:
 
 
 def give(session: str, place: str, by: str) -> None:
-    """Give a waiting family its seats by hand, after a call in the last day before the start; of an offered place: confirm it for a
-    family that said yes on the telephone. Raises `NotFound`, `Conflict("full")`, `Conflict("wrong_state")`; earlier than that
+    """Give a waiting family its seats by hand, after a call in the last day before the start; of an offered place: confirm it for
+    a family that said yes on the telephone. Raises `NotFound`, `Conflict("full")`, `Conflict("wrong_state")`; earlier than that
     the list is promoted by itself, in its order: `Conflict("too_early")`."""
 
     def work(desk: Desk, row: dict[str, Any]) -> None:
