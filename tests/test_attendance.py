@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 from bson import encode
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
 
 from content import attendance, bookings, codes, courses, records, registrations, sealed, sessions, store, waiting
 from content.attendance import CheckIn, Item, WalkIn
@@ -270,6 +273,22 @@ def test_the_organisers_own_count(ready: None, clock: Clock) -> None:
         attendance.put_headcount(session, 3, "ann")
 
 
+def test_the_list_names_whom_it_must_and_nobody_else(ready: None) -> None:
+    start = store.now() + timedelta(hours=2)
+    session = tonight()
+    parent = sessions.session(session).series
+    next_one = sessions.create_session(parent, session_values(starts_at=start, ends_at=start + timedelta(hours=1)), "ann").id
+    sessions.publish_session(next_one, "ann")
+    whole = registrations.book(HERE, registrations.Wish(2, "欧阳", "13912345678", series=parent))
+    waiting.leave(whole.code, session)
+    for key, name, state in ((session, "", "cancelled"), (next_one, "欧阳", "confirmed")):
+        found = attendance.door(key, "ann")
+        assert [(one.family_name, one.state, one.token) for one in found.guests] == [(name, state, attendance.token(whole.code))]
+        assert "13912345678" not in str(found.guests)
+        (line,) = [row for row in records.history(kind="session", key=key) if row.action == "session.read_door"]
+        assert (line.actor, line.note) == ("ann", "1 places")
+
+
 # --- several devices -------------------------------------------------------------------------------------------------
 
 
@@ -311,6 +330,41 @@ def test_undone_at_the_moment_when_another_scans_it(ready: None) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(device, range(4)))
     assert sums(session) == (6, 0)  # Ann took hers back, the others stand
+
+
+NOTES = st.lists(
+    st.tuples(st.sampled_from(["scan", "undo", "walk", "cut"]), st.integers(0, 8)), min_size=4, max_size=30
+)  # what is noted, the nonce; a cut begins another upload
+
+
+@given(NOTES)
+@hypothesis(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_counts_follows_from_what_was_noted_and_not_from_its_order(ready: None, notes: list[tuple[str, int]]) -> None:
+    session = tonight()
+    families = many(session, 3, 2)
+    kept = [nonce() for _ in range(9)]
+    scans = [Item(kept[n], families[n % 3]) for n in range(9)]  # three devices scan three families each
+    walks = [WalkIn(nonce(), n + 1) for n in range(9)]
+
+    def send(some: list[tuple[str, int]]) -> None:
+        attendance.upload(
+            session, "ann", [scans[n] for what, n in some if what == "scan"], [walks[n] for what, n in some if what == "walk"],
+            [(kept if n < 6 else [w.nonce for w in walks])[n] for what, n in some if what == "undo"],
+        )  # fmt: skip
+        sums(session)
+
+    uploads: list[list[tuple[str, int]]] = [[]]
+    for note in notes:
+        if note[0] == "cut":
+            uploads.append([])
+        else:
+            uploads[-1].append(note)
+    for some in (*uploads, *uploads[::-1], [note for note in notes if note[0] != "cut"]):  # twice, the other way round, at once
+        send(some)
+    undone = {n for what, n in notes if what == "undo"}
+    came = {n % 3 for what, n in notes if what == "scan" and (n not in undone or n >= 6)}
+    walked = {n for what, n in notes if what == "walk" and (n not in undone or n < 6)}
+    assert sums(session) == (2 * len(came), sum(n + 1 for n in walked))
 
 
 # --- over HTTP -------------------------------------------------------------------------------------------------------
@@ -460,9 +514,11 @@ def test_five_hundred_at_once_stay_within_a_requests_patience(
     session = tonight(capacity=3000)
     families = many(session, 500, 2)
     store.connect(Settings(mongodb_uri=mongo_uri, database=database), store.REQUEST_PATIENCE)  # as the service does
+    items, walks = [Item(nonce(), one) for one in families], [WalkIn(nonce(), 1) for _ in range(500)]
+    assert attendance.upload(session, "ann", items[:200]).attended == 400  # as far as one came that was cut
     began = datetime.now(UTC)
-    done = attendance.upload(session, "ann", [Item(nonce(), one) for one in families], [WalkIn(nonce(), 1) for _ in range(500)])
+    done = attendance.upload(session, "ann", items, walks)
     took = (datetime.now(UTC) - began).total_seconds()
-    assert (done.attended, done.people) == (1000, 500)
-    measured(8, f"500 check-ins and 500 walk-ins in one upload: {took:.2f} s")
+    assert (done.attended, done.people) == sums(session) == (1000, 500)
+    measured(8, f"500 check-ins, 200 of them known, and 500 walk-ins in one upload: {took:.2f} s")
     assert took < 15
