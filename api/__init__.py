@@ -38,6 +38,8 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     Connects to nothing itself. Raises at once when a route stands in no row of `auth.POLICY`, or a row names no route.
     """
     from api import (
+        appointmentdesk,
+        appointments,
         attendance,
         auth,
         beside,
@@ -132,6 +134,8 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         lecturers,
         volunteers,
         support,
+        appointments,
+        appointmentdesk,
         notices,
         media,
         divisions,

@@ -34,6 +34,7 @@ LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The seco
 # taken for the truth. Self-checks, search and help answer with the card in any case.
 TAUGHT = {
     "lessons", "paths", "courses", "sessions", "calendars", "sharing", "demands", "lecturers", "media", "notices", "sync",
+    "appointments",
 }  # fmt: skip
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{43})", re.I)
 
@@ -329,6 +330,21 @@ POLICY: dict[str, Rule] = {
     "support.hotlines": public(sensitive=True),
     "support.services": public(sensitive=True),
     "support.help_card": public(sensitive=True),
+    "appointments.index": public(sensitive=True),
+    "appointments.create": public(store=True, sensitive=True),
+    "appointments.show": public(store=True, sensitive=True),
+    "appointments.cancel": public(store=True, sensitive=True),
+    # of who keeps the service's entry; names and telephones are not kept for a repeat
+    "staff_appointments.create": staff("service.write", replay=False),  # repeats by itself
+    "staff_appointments.index_staff": staff("service.write"),
+    "staff_appointments.show_staff": staff("service.write"),
+    "staff_appointments.edit": staff("service.write"),
+    "staff_appointments.cancel": staff("service.write"),
+    "staff_appointments.outcome": staff("service.write"),
+    "staff_appointments.register": staff("service.write"),
+    "staff_appointments.calls": staff("service.write"),
+    "staff_appointments.called": staff("service.write", replay=False),
+    "staff_appointments.give_back": staff("service.write", replay=False),
     "staff_support.index_staff": staff("service.read"),
     "staff_support.show_staff": staff("service.read"),
     "staff_support.put": staff("service.write"),

@@ -1,5 +1,6 @@
-"""Help beside everything: whatever a child or parent asks of self-checks, kept results, search or the help lines, each failure of
-it carries the help card, and says first what to do where an answer in it calls for help, also where the rest of it is wrong.
+"""Help beside everything: whatever a child or parent asks of self-checks, kept results, search, help lines or appointments, each
+failure of it carries the help card, and says first what to do where an answer in it calls for help, also where the rest of it is
+wrong.
 """
 
 import re
@@ -16,7 +17,10 @@ from content.definition import Definition
 from content.failures import Failure
 from content.published import Item
 
-WHERE = ("/v1/checks", "/v1/results", "/v1/check-ins", "/v1/returns", "/v1/hotlines", "/v1/services", "/v1/help-card")
+WHERE = (
+    "/v1/checks", "/v1/results", "/v1/check-ins", "/v1/returns", "/v1/hotlines", "/v1/services", "/v1/help-card", "/v1/slots",
+    "/v1/appointments",
+)  # fmt: skip
 SEARCH = "/v1/search"
 DIVISION = re.compile("[0-9]{6}")
 MOST = 20_000  # parts of a body that are looked through

@@ -292,6 +292,9 @@ LIMITS: dict[str, int] = {
     "volunteers.show": 120,
     "volunteers.edit": 120,
     "volunteers.withdraw": 120,
+    "appointments.create": 120,
+    "appointments.show": 240,
+    "appointments.cancel": 120,
     # each takes 51 ms of a core (Argon2id), so that one address gets half of what two workers can do
     "results.keep": 1200,
     "results.show": 600,

@@ -70,6 +70,8 @@ LEFT: Mapping[str, str] = {
     "checkins": "of those places; the sums stand on the sessions",
     "volunteers": "people who offer to help here, sealed with a key that stays here",
     "volunteer_hours": "what people of this district gave",
+    "slots": "times of people who work here, some of them taken",
+    "appointments": "who took them, sealed with a key that stays here",
     "nonces": "keyed hashes of what was counted today, gone at midnight",
     "tallies": "sealed sums of weeks that are not released, with a key that stays here",
     "demand_seconds": "keyed hashes of the nonces of families who seconded today, gone at midnight",
@@ -87,6 +89,7 @@ LEFT: Mapping[str, str] = {
 # of published rows; all others belong to a record that is carried
 KINDS_LEFT: Mapping[str, str] = {
     "notice": "as the notices",
+    "slots": "as the slots",
     "pack": "built anew from what is published, signed with a key that stays here",
 }
 KINDS_MADE = frozenset({"media", "session", "invited_session", "season", "demand", "task"})  # always as their record now is

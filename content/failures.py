@@ -117,6 +117,11 @@ TEXTS: dict[str, Text] = {
         "开始前 24 小时以上，候补按先后自动递补，不能人工给位。",
         "Until a day before the start the waiting list moves by itself, in its order; seats are given by hand only after that.",
     ),
+    "too_late": Text(
+        "离开始不到一小时，已不能在这里取消。来不了也没关系，请打电话跟对方说一声；您留下的信息之后会自动删除。",
+        "It begins within the hour and can no longer be cancelled here. If you cannot come, that is all right: please telephone the "
+        "service. What you left is erased later by itself.",
+    ),
     # planning
     "bad_recurrence": Text("“{field}”：{zh}", "“{field}”: {en}"),
     "clash": Text(

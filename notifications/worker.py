@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 from pymongo.errors import PyMongoError
 
 from content import (
+    appointments,
     archive,
     bookings,
     embedded,
@@ -87,6 +88,7 @@ app.conf.update(
         "volunteers": {"task": "volunteers.erase", "schedule": 3600.0, "options": {"expires": 3000}},
         "sessions": {"task": "courses.clock", "schedule": 30.0, "options": {"expires": 25}},
         "bookings": {"task": "bookings.purge", "schedule": 3600.0, "options": {"expires": 3000}},
+        "appointments": {"task": "appointments.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
     },
 )
@@ -239,6 +241,16 @@ def purge_bookings() -> None:
             log.info("bookings erased: %s", number)
     except PyMongoError as error:
         log.warning("purge of bookings put off: %s", type(error).__name__)
+
+
+@app.task(name="appointments.purge")
+def purge_appointments() -> None:
+    """Erase appointments with help services whose time is over."""
+    try:
+        if number := appointments.purge(store.now()):
+            log.info("appointments erased: %s", number)
+    except PyMongoError as error:
+        log.warning("purge of appointments put off: %s", type(error).__name__)
 
 
 @app.task(name="packs.build")
