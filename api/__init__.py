@@ -38,6 +38,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
     Connects to nothing itself. Raises at once when a route stands in no row of `auth.POLICY`, or a row names no route.
     """
     from api import (
+        afterwards,
         appointmentdesk,
         appointments,
         attendance,
@@ -127,6 +128,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         bookingdesk,
         bookings,
         attendance,
+        afterwards,
         calendars,
         sharing,
         demands,

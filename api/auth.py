@@ -34,7 +34,7 @@ LANE_WAIT, LANE_WAIT_FULL = 0.4, 0.05  # seconds; a booking takes 0.02. The seco
 # taken for the truth. Self-checks, search and help answer with the card in any case.
 TAUGHT = {
     "lessons", "paths", "courses", "sessions", "calendars", "sharing", "demands", "lecturers", "media", "notices", "sync",
-    "appointments",
+    "afterwards", "appointments",
 }  # fmt: skip
 BEARER = re.compile(r"bearer +([A-Za-z0-9_-]{43})", re.I)
 
@@ -251,6 +251,13 @@ POLICY: dict[str, Rule] = {
     "staff_attendance.check_in": staff("booking.write", replay=False),
     "staff_attendance.attend": staff("booking.write"),
     "staff_attendance.headcount": staff("booking.write"),
+    # afterwards: no line says when a family answered, and no error quotes a name
+    "afterwards.give": public(store=True, sensitive=True),
+    "afterwards.certificate": public(store=True, sensitive=True),
+    "afterwards.certificate_whole": public(store=True, sensitive=True),
+    "afterwards.verify": public(),
+    "staff_afterwards.summary": staff("course.read"),
+    "staff_afterwards.summary_pdf": staff("course.read"),
     # demand lists and task lists
     "demands.index": public(),
     "demands.tasks": public(),

@@ -11,6 +11,7 @@ from flask import Response, jsonify, request
 from marshmallow import validate
 
 from api import front
+from api.afterwards import FeedbackOut, feedback_out
 from api.guard import Blueprint
 from api.sessions import SessionOut, session_out
 from api.shapes import Regexp, reader, settings, text
@@ -67,6 +68,7 @@ class PlaceOut(ma.Schema):
     offered_until = ma.fields.String(allow_none=True, metadata={"description": "accept or decline by then; local time"})
     attended = ma.fields.Integer(allow_none=True, metadata={"description": "seats checked in"})
     online_link = ma.fields.String(allow_none=True, metadata={"description": "of an online session, for those confirmed"})
+    feedback = ma.fields.Nested(FeedbackOut)
 
 
 class MessageOut(ma.Schema):
@@ -131,6 +133,7 @@ def _place(held: Held) -> dict[str, Any]:
         "offered_until": courses.local(until, session.zone) if until else None,
         "attended": held.attended,
         "online_link": session.online_link if shown else None,
+        "feedback": feedback_out(held),
     }
 
 

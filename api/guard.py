@@ -285,6 +285,9 @@ LIMITS: dict[str, int] = {
     "bookings.show": 120,
     "bookings.cancel": 120,
     "attendance.check_in_qr": 240,
+    "afterwards.give": 120,
+    "afterwards.certificate": 60,  # as a poster
+    "afterwards.certificate_whole": 60,
     "calendars.booking": 1200,  # calendar services fetch for thousands of phones from few addresses
     "demands.second": 240,
     "demands.suggest": 120,

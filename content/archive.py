@@ -68,6 +68,8 @@ LEFT: Mapping[str, str] = {
     "bookings": "families' names and telephones, sealed with a key that stays here",
     "places": "of those bookings",
     "checkins": "of those places; the sums stand on the sessions",
+    "feedback": "sums of what families of this district said to its organisers",
+    "feedback_waiting": "answers that are not told, and comments sealed with a key that stays here; gone with the bookings",
     "volunteers": "people who offer to help here, sealed with a key that stays here",
     "volunteer_hours": "what people of this district gave",
     "slots": "times of people who work here, some of them taken",

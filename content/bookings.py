@@ -75,6 +75,8 @@ class Place(store.Row):
     offered_until = me.DateTimeField()
     attended = me.IntField()
     """Seats checked in; absent before."""
+    feedback = me.BooleanField()
+    """True once the family has said how it was (`content.feedback`): that, and not what."""
     told = me.IntField(required=True, default=0)
     """The session's last event that this family knew when it booked, or was told by telephone (`content.reaching`)."""
     calls = me.ListField()
@@ -107,6 +109,8 @@ class Held(NamedTuple):
     offered_until: datetime | None
     attended: int | None
     history: Sequence[Mapping[str, Any]]
+    feedback: bool
+    """Whether this family has said how it was."""
 
 
 class Booked(NamedTuple):
@@ -206,7 +210,7 @@ def _held(row: Mapping[str, Any], session: CourseSession, tx: ClientSession | No
         ahead = Place.rows().count_documents(match, session=tx)
     until = row.get("offered_until") if row["state"] == "offered" else None
     shown = row["_id"], session, row["state"], row["seats"], row["number"], ahead, until, row.get("attended"), row["history"]
-    return Held(*shown)
+    return Held(*shown, feedback=bool(row.get("feedback")))
 
 
 def opened(code: str, tx: ClientSession | None = None) -> dict[str, Any]:

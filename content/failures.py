@@ -117,6 +117,18 @@ TEXTS: dict[str, Text] = {
         "开始前 24 小时以上，候补按先后自动递补，不能人工给位。",
         "Until a day before the start the waiting list moves by itself, in its order; seats are given by hand only after that.",
     ),
+    "feedback_given": Text(
+        "您的反馈已经收到，谢谢！每个报名只填一次。", "We have your feedback already, thank you! It is given once for each booking."
+    ),
+    "feedback_closed": Text(
+        "反馈从开课后填写，到结束后 14 天为止，名额确认的家庭可以填写。",
+        "Feedback is open to families with confirmed seats, from the start until fourteen days after the end.",
+    ),
+    "no_certificate": Text(
+        "还不能开具证明：要等课程结束，并且有签到记录。如已到场而没有签到，请在结束后 7 天内联系主办方补签。",
+        "There is no certificate yet: the session has to be over, and you checked in. If you were there and were not checked in, "
+        "ask the organiser within seven days.",
+    ),
     "too_late": Text(
         "离开始不到一小时，已不能在这里取消。来不了也没关系，请打电话跟对方说一声；您留下的信息之后会自动删除。",
         "It begins within the hour and can no longer be cancelled here. If you cannot come, that is all right: please telephone the "
