@@ -166,6 +166,8 @@ def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | N
         if present.state == "published" and present.starts_at <= store.now() and times != {n: before[n] for n in times}:
             # it has taken place: moving it would keep the bookings' personal data longer than was promised
             raise Conflict("wrong_state", state="begun", action="改期 move")
+        if present.attended and times != {n: before[n] for n in times}:
+            raise Conflict("wrong_state", state="已有人签到 people are checked in", action="改期 move")
         if fields["capacity"] < present.seats_taken:
             raise invalid("capacity", "out_of_range", reason=f"已报名 already booked: {present.seats_taken}")
         changed = {name: value for name, value in fields.items() if value != before[name]}

@@ -136,7 +136,7 @@ def leave(code: str, session: str) -> Booked:
 
     def work(tx: ClientSession, desk: Desk, place: dict[str, Any], raw: dict[str, Any]) -> None:
         if place["state"] in ACTIVE:
-            _begun(desk)
+            _begun(desk, place)
             _leave(desk, place, "cancelled")
             _promote(desk)
         _forget(tx, raw["_id"], desk.now)
@@ -144,8 +144,8 @@ def leave(code: str, session: str) -> Booked:
     return _own(code, session, work)
 
 
-def _begun(desk: Desk) -> None:
-    if desk.before.state != "cancelled" and desk.before.starts_at <= desk.now:
+def _begun(desk: Desk, place: Mapping[str, Any]) -> None:
+    if desk.before.state != "cancelled" and (desk.before.starts_at <= desk.now or place.get("attended")):
         raise Conflict("wrong_state", state="begun", action="取消报名 cancel the booking")
 
 
@@ -157,9 +157,9 @@ def cancel(code: str) -> Booked:
         raw = bookings.opened(code, tx)
         rows = list(Place.rows().find({"booking": raw["_id"], "state": {"$in": ACTIVE}}, session=tx))
         desks = {row["session"]: Desk.open(tx, row["session"]) for row in rows}
-        coming = [row for row in rows if desks[row["session"]].before.state == "cancelled" or _ahead(desks[row["session"]])]
+        coming = [row for row in rows if desks[row["session"]].before.state == "cancelled" or _ahead(desks[row["session"]], row)]
         if rows and not coming:
-            _begun(desks[rows[0]["session"]])
+            _begun(desks[rows[0]["session"]], rows[0])
         for row in coming:
             desk = desks[row["session"]]
             _leave(desk, row, "cancelled")
@@ -171,8 +171,9 @@ def cancel(code: str) -> Booked:
     return store.transaction(work)
 
 
-def _ahead(desk: Desk) -> bool:
-    return bool(desk.before.starts_at > desk.now)
+def _ahead(desk: Desk, place: Mapping[str, Any]) -> bool:
+    """Whether a place can still be changed: not begun, and nobody let in already."""
+    return bool(desk.before.starts_at > desk.now and not place.get("attended"))
 
 
 def change(
@@ -198,7 +199,7 @@ def change(
         raw = bookings.opened(code, tx)
         rows = list(Place.rows().find({"booking": raw["_id"], "state": {"$in": ACTIVE}}, session=tx))
         desks = {row["session"]: Desk.open(tx, row["session"]) for row in rows}
-        coming = [row for row in rows if desks[row["session"]].before.state == "published" and _ahead(desks[row["session"]])]
+        coming = [row for row in rows if desks[row["session"]].before.state == "published" and _ahead(desks[row["session"]], row)]
         if not coming or not raw.get("contact"):
             raise Conflict("wrong_state", state="over", action="修改报名 change the booking")
         put: dict[str, Any] = {}

@@ -244,7 +244,7 @@ def test_every_collection_is_carried_or_left_for_a_reason(made: Made) -> None:
     assert not archive.CARRIED.keys() & archive.LEFT.keys()
     assert set(made.counts) >= archive.CARRIED.keys() and all(made.counts[name] for name in archive.CARRIED)
     sources = "".join(path.read_text() for room in ("content", "notifications") for path in (ROOT / room).glob("*.py"))
-    kinds = set(re.findall(r'\bItem\(\s*"(\w+)"', sources)) | {
+    kinds = set(re.findall(r'\bItem\(\s*(?:kind\()?"(\w+)"', sources)) | {
         cls.NAME for _, cls in archive.carried() if hasattr(cls, "content_of")
     }
     stored = {"lesson", "check", "path", "media", "service", "series", "session", "season", "lecturer", "demand", "task"}

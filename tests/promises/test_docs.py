@@ -35,7 +35,7 @@ def test_every_route_is_documented_and_the_document_is_valid(site: Site) -> None
     app: Any = site.front.app
     missing = []
     for rule in app.url_map.iter_rules():
-        path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
+        path = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
         for method in rule.methods - {"HEAD", "OPTIONS"}:
             told = spec["paths"].get(path, {}).get(method.lower())
             if told is None and path not in named(README):
