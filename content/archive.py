@@ -83,6 +83,7 @@ LEFT: Mapping[str, str] = {
     "comments": "talk between colleagues of this store about drafts",
     "previews": "rights to look at a draft, for some hours",
     "notices": "news of its day: sent from two stores it would reach families twice",
+    "push_sweeps": "how far the pushes to bookings came",
     "releases": "numbers of this district's own weeks",
     "rounds": "samples of this district, whose codes open nothing elsewhere",
     "codes": "unused codes of rounds, as keyed hashes",

@@ -43,6 +43,10 @@ class Booking(store.Row):
     phone_blind = me.BinaryField()
     push = me.BinaryField()
     """Sealed JSON {"kind": fid|token, "value"}: where the phone wants to be told, when it asked for that."""
+    push_at = me.DateTimeField()
+    pushed = me.ListField()
+    push_try = me.DictField()
+    """These three are `notifications.bookings`', which says what they mean."""
     feed = me.StringField(required=True)
     """SHA-256 of the secret in its calendar's address. The secret follows from the code and does not lead back to it."""
     created_at = me.DateTimeField(required=True)
@@ -56,6 +60,7 @@ class Booking(store.Row):
         "indexes": [
             {"fields": ["phone_blind"]},
             {"fields": ["feed"], "unique": True},
+            {"fields": ["push_at", "push"]},
             {"fields": ["expires_at"], "expireAfterSeconds": DAY},
         ],
     }

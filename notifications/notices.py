@@ -15,7 +15,7 @@ argument `now` (UTC), so that a test can run a year in a second.
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -29,6 +29,7 @@ from content.published import Item, Snapshot
 from content.records import SYSTEM
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, SEASONS, Stage
+from content.waking import quiet_until
 from notifications import fcm, seasons, topics
 
 log = logging.getLogger("xinqiao.notices")
@@ -39,7 +40,6 @@ LEASE = timedelta(seconds=60)  # a send ends within 10 s, and each one renews it
 GIVE_UP = timedelta(minutes=60)  # after the first try: then it is news no more
 HAND_OUT = timedelta(seconds=10)  # a task lost by the broker is handed out again after this
 BACKOFF_LIMIT = 600.0  # seconds
-QUIET_FROM, QUIET_TO = time(21, 30), time(7, 0)
 DRAFT_LIFE = timedelta(days=30)  # an unapproved draft expires after this unless it names its own expiry
 TTL_LIMIT = 28 * 86400  # seconds, FCM's own
 MAX_TOPICS = 200  # one message each
@@ -136,15 +136,6 @@ def message(notice: Notice, topic: str, now: datetime) -> fcm.Message:
     ttl = min(TTL_LIMIT, int((notice.expires_at - now).total_seconds()))
     data = {"notice": notice.id, **({"season": notice.season} if notice.season else {})}
     return fcm.Message(notice.id, topic, text["title"], text["body"], ttl, data=data)
-
-
-def quiet_until(now: datetime, settings: Settings) -> datetime | None:
-    """The end of the quiet hours that `now` lies in (UTC), or None outside them."""
-    local = now.astimezone(ZoneInfo(settings.zone))
-    if QUIET_TO <= local.time() < QUIET_FROM:
-        return None
-    day = local.date() + timedelta(days=1 if local.time() >= QUIET_FROM else 0)
-    return datetime.combine(day, QUIET_TO, local.tzinfo).astimezone(UTC)
 
 
 # --- what people do ---------------------------------------------------------------------------------------------------
@@ -323,7 +314,7 @@ def claim(key: str, now: datetime, settings: Settings) -> Notice | None:
     """Take a due notice for `LEASE`; None when it is not due now, is held by quiet hours, or someone else has it. Of two
     callers one gets it: the update itself asks for the state."""
     match: dict[str, Any] = {"_id": key, "state": "due", "next_try": {"$lte": now}, "expires_at": {"$gt": now}}
-    if quiet_until(now, settings):
+    if quiet_until(now, settings.zone):
         match["urgent"] = True
     update = {
         "$set": {"state": "claimed", "lease": store.new_id(), "lease_until": now + LEASE},
@@ -336,7 +327,7 @@ def claim(key: str, now: datetime, settings: Settings) -> Notice | None:
 
 def may_go_on(notice: Notice, now: datetime, settings: Settings) -> bool:
     """Whether a claimed notice's next topic may be sent at this moment: not expired, not in quiet hours."""
-    return bool(notice.expires_at > now and (notice.urgent or quiet_until(now, settings) is None))
+    return bool(notice.expires_at > now and (notice.urgent or quiet_until(now, settings.zone) is None))
 
 
 def note(notice: Notice, topic: str, outcome: fcm.Outcome, now: datetime) -> bool:
@@ -379,7 +370,7 @@ def settle(
     else:
         delay = max(wait, min(BACKOFF_LIMIT, fcm.FLOOR * 2 ** min(there.attempts - 1, 10)))
         next_try = now + timedelta(seconds=delay * (1 + random.random() / 4))  # noqa: S311  (jitter, no secret)
-        held = None if there.urgent else quiet_until(next_try, settings)
+        held = None if there.urgent else quiet_until(next_try, settings.zone)
         if held:  # the hour begins anew in the morning: held is not tried
             next_try = held
             drop["first_try"] = ""
@@ -416,7 +407,7 @@ def sweep(now: datetime, settings: Settings) -> list[str]:
                     rows.update_one({"_id": raw["_id"], "state": "scheduled"}, {"$set": {"reason": UNCONFIRMED}})
                 continue
         _step(raw["_id"], "release", lambda notice: _falls_due(notice, now), _list)
-    held = quiet_until(now, settings)
+    held = quiet_until(now, settings.zone)
     if held:
         _each(
             {"state": "due", "urgent": False, "next_try": {"$lt": held}},

@@ -38,6 +38,7 @@ from content import (
 )
 from content.failures import Failure
 from content.settings import Settings, SettingsError
+from notifications import bookings as pushes
 from notifications import fcm, notices
 
 log = logging.getLogger("xinqiao.worker")
@@ -87,6 +88,7 @@ app.conf.update(
         "statistics": {"task": "statistics.release", "schedule": 3600.0, "options": {"expires": 3000}},
         "volunteers": {"task": "volunteers.erase", "schedule": 3600.0, "options": {"expires": 3000}},
         "sessions": {"task": "courses.clock", "schedule": 30.0, "options": {"expires": 25}},
+        "pushes": {"task": "bookings.push", "schedule": 30.0, "options": {"expires": 25}},
         "bookings": {"task": "bookings.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "appointments": {"task": "appointments.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
@@ -231,6 +233,17 @@ def courses_clock() -> None:
             log.info("sessions finished: %s, offers expired: %s", finished, expired)
     except (Failure, PyMongoError) as error:
         log.warning("clock of the courses put off: %s", type(error).__name__)
+
+
+@app.task(name="bookings.push")
+def push_bookings() -> None:
+    """Tell those who booked, by push, that there is something to read."""
+    try:
+        sealed.configure(settings)
+        if not archive.running() and (counts := pushes.sweep(settings)):
+            log.info("pushes to bookings: %s", dict(counts))
+    except (Failure, PyMongoError, SettingsError) as error:
+        log.warning("pushes to bookings put off: %s", type(error).__name__)
 
 
 @app.task(name="bookings.purge")

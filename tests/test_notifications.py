@@ -26,6 +26,7 @@ from content.published import Reader
 from content.records import SYSTEM, Audit
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, GRADES, SEASONS, STAGES, Stage
+from content.waking import quiet_until
 from notifications import fcm, notices, seasons, topics, worker
 from notifications.notices import Notice
 from notifications.seasons import Override, Span
@@ -463,8 +464,8 @@ def test_quiet_hours_hold_and_never_drop(near: Settings, phone: FakeFcm, people:
     night = datetime(2027, 6, 6, 13, 40, tzinfo=UTC)  # 21:40 in Shanghai
     dawn = datetime(2027, 6, 6, 23, 0, tzinfo=UTC)  # 07:00 the next day
     held, urgent = planned(near, people, night), planned(near, people, night, urgent=True)
-    assert notices.quiet_until(night, near) == dawn
-    assert notices.quiet_until(dawn, near) is None
+    assert quiet_until(night, near.zone) == dawn
+    assert quiet_until(dawn, near.zone) is None
     assert notices.sweep(night, near) == [urgent.id]
     assert inbox(now=night) == ["六月快到了"] * 2  # the inbox makes no noise
     assert worker.carry(held.id, near, clock(night)) == "not ours"
