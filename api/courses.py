@@ -50,6 +50,7 @@ def series_out(content: Mapping[str, Any], wanted: Sequence[str]) -> dict[str, A
         "language": language,
         "languages": sorted(content["texts"]),
         "organiser": text(content["organiser_name"], wanted),
+        "contact": text(content["contact"], wanted),
         "organisation": content["organisation"],
         "held_in": content["languages"],
         "lecturers": [parts(one, wanted) for one in content["lecturers"]],
@@ -93,6 +94,7 @@ class Course(ma.Schema):
     language = ma.fields.String(metadata={"description": "of title and summary"})
     languages = ma.fields.List(ma.fields.String())
     organiser = ma.fields.String()
+    contact = ma.fields.String(metadata={"description": "whom to ask; may be empty", "example": "0477-8500000，工作日"})
     organisation = ma.fields.String()
     held_in = ma.fields.List(ma.fields.String(), metadata={"description": "languages in which it is held"})
     lecturers = ma.fields.List(ma.fields.Nested(Person))
@@ -187,6 +189,7 @@ class QuestionIn(OptionIn):
 class SeriesIn(ma.Schema):
     texts = ma.fields.List(ma.fields.Nested(TitleIn), validate=validate.Length(1, 20))
     organiser_name = words()
+    contact = words()
     topics = codes(TOPICS)
     audiences = codes(AUDIENCES)
     stages = ma.fields.List(ma.fields.String(validate=validate.Length(max=40)), validate=validate.Length(max=50))
@@ -213,8 +216,8 @@ class NewSeries(SeriesIn):
 def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A body as the plain values that the verbs take."""
     values = dict(payload)
-    if "organiser_name" in values:
-        values["organiser_name"] = by_language(values["organiser_name"])
+    for name in {"organiser_name", "contact"} & values.keys():
+        values[name] = by_language(values[name])
     if "lecturers" in values:
         values["lecturers"] = [{part: by_language(rows) for part, rows in one.items()} for one in values["lecturers"]]
     if "texts" in values:
@@ -230,7 +233,8 @@ def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
 def working_copy(record: Series) -> dict[str, Any]:
     """A record as staff see it, in the shape that they send."""
     values = courses.values_of(record, courses.SERIES_FIELDS)
-    values["organiser_name"] = listed(values["organiser_name"])
+    for name in ("organiser_name", "contact"):
+        values[name] = listed(values[name])
     values["lecturers"] = [{part: listed(texts) for part, texts in one.items()} for one in values["lecturers"]]
     values["texts"] = [{"language": code, **row} for code, row in sorted(values["texts"].items())]
     values["questions"] = [

@@ -26,6 +26,7 @@ WORDS: Mapping[str, Label] = {
     "what": Label("内容", "About"),
     "held_in": Label("语言", "Held in"),
     "organiser": Label("主办", "Organiser"),
+    "contact": Label("咨询", "Questions"),
     "places": Label("名额", "Seats"),
     "until": Label("报名截止", "Book until"),
     "everyone": Label("各年龄段", "every age"),

@@ -165,7 +165,8 @@ def facts(one: Found, reading: Reading) -> list[dict[str, Any]]:
     rows += row(say("what"), reading.own(" · ".join(about)))
     held = [languages.NAMES.get(tag, tag) for tag in series.get("languages", [])]
     rows += row(say("held_in"), reading.own(" / ".join(held)))
-    return rows + row(say("organiser"), reading.text(series.get("organiser_name")))
+    rows += row(say("organiser"), reading.text(series.get("organiser_name")))
+    return rows + row(say("contact"), reading.text(series.get("contact")))
 
 
 class Booking(NamedTuple):
@@ -279,7 +280,7 @@ def about(one: Found, reading: Reading) -> dict[str, Any]:
         "address": one.page, "base": settings().public(), "cover": linked(f"{cover}/cover.png", one.query) if cover else "",
         "bookable": bool(stand and stand.open), "waits": bool(content.get("waiting_list")), "invitation": one.invitation,
         "most_seats": registrations.PER_PHONE,
-        "organiser": reading.text(series.get("organiser_name"))["text"],
+        "organiser": " ".join(reading.text(series.get(name))["text"] for name in ("organiser_name", "contact")).strip(),
         "questions": [question(q, reading) for q in series.get("questions", [])],
         "calendar": "" if one.invitation or not series else linked(f"/v1/calendars/courses/{series['id']}.ics", {}),
         "poster": linked(f"{base}/poster", asked),

@@ -41,6 +41,8 @@ class Series(records.Record):
     """Language tag -> {"title", "summary"}."""
     organiser_name = me.DictField()
     """Language tag -> the organiser as the public sees it."""
+    contact = me.DictField()
+    """Language tag -> whom to ask: a telephone of the office, its hours."""
     topics = me.ListField()
     audiences = me.ListField()
     stages = me.ListField()
@@ -152,7 +154,7 @@ class CourseSession(records.Record):
 # --- series ----------------------------------------------------------------------------------------------------------
 
 SERIES_FIELDS = (
-    "texts", "organiser_name", "topics", "audiences", "stages", "languages", "format", "organisation", "division", "lecturers",
+    "texts", "organiser_name", "contact", "topics", "audiences", "stages", "languages", "format", "organisation", "division", "lecturers",
     "materials", "visibility", "approval", "questions",
 )  # fmt: skip
 
@@ -177,6 +179,7 @@ def checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
     fields = {
         "texts": texts,
         "organiser_name": check.texts("organiser_name", values.get("organiser_name"), 120),
+        "contact": check.texts("contact", values.get("contact"), 200),
         "topics": check.codes("topics", values.get("topics"), TOPICS),
         "audiences": check.codes("audiences", values.get("audiences"), AUDIENCES),
         "stages": check.stages(values.get("stages")),

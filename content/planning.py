@@ -171,13 +171,11 @@ def _write(parent: Series, made: list[CourseSession], edits: list[tuple[CourseSe
     def work(tx: ClientSession) -> None:
         if made:
             records.create_many(tx, made, by)
+        changes = []
         for present, fields in edits:
-
-            def decide(now: CourseSession, fields: dict[str, Any] = fields) -> dict[str, Any]:
-                before = values_of(now, SESSION_FIELDS)
-                return {name: value for name, value in fields.items() if value != before[name]}
-
-            records.change_in(tx, CourseSession, present.id, by, "edit", decide, revision=present.revision)
+            before = values_of(present, SESSION_FIELDS)
+            changes.append((present, {name: value for name, value in fields.items() if value != before[name]}))
+        records.change_many(tx, changes, by, "edit")
 
     if made or edits:
         store.transaction(work, PATIENCE)
