@@ -490,7 +490,7 @@ def test_a_heading_in_code_is_not_the_title(tmp_path: Path) -> None:
 
 
 def test_the_readmes_lesson_file_is_one_and_names_every_key(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[1] / "MANUAL.md").read_text(encoding="utf-8")
     front = readme.split("```yaml\n")[1].split("```")[0].replace("made_from: zh-Hans ", "made_from: en ")
     (tmp_path / "evening-walk.zh-Hans.md").write_text(f"---\n{front}---\n一起走走，听孩子说。\n", encoding="utf-8")
     [one] = importing.read(tmp_path)

@@ -1,4 +1,4 @@
-"""Promise 20: the docs are true. What exists stands in README.md or the OpenAPI document, and the tour runs as printed."""
+"""Promise 20: the docs are true. What exists stands in README.md, MANUAL.md or the OpenAPI document, and the tour runs as printed."""
 
 import os
 import re
@@ -16,12 +16,13 @@ from tests.promises.test_story import ROOT, running
 from tests.site import Site
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MANUAL = (ROOT / "MANUAL.md").read_text(encoding="utf-8")
 TOUR = re.compile(r"^```sh tour\n(.*?)^```$", re.M | re.S)
 
 
 def section(title: str) -> str:
-    """The text under one heading of the README."""
-    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+    """The text under one heading of the README or the manual."""
+    return (README + MANUAL).split(f"\n## {title}\n")[1].split("\n## ")[0]
 
 
 def named(text: str) -> set[str]:
@@ -38,7 +39,7 @@ def test_every_route_is_documented_and_the_document_is_valid(site: Site) -> None
         path = re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule)
         for method in rule.methods - {"HEAD", "OPTIONS"}:
             told = spec["paths"].get(path, {}).get(method.lower())
-            if told is None and path not in named(README):
+            if told is None and path not in named(README + MANUAL):
                 missing.append(f"{method} {path}")
             elif told is not None and not told.get("summary"):
                 missing.append(f"{method} {path}: without a word")
@@ -47,14 +48,14 @@ def test_every_route_is_documented_and_the_document_is_valid(site: Site) -> None
 
 def test_settings_codes_roles_and_states_are_those_that_exist() -> None:
     assert set(Settings.ENV) <= named(section("Settings"))
-    assert set(re.findall(r"\bXINQIAO_[A-Z0-9_]+", README)) <= {*Settings.ENV, "XINQIAO_STAFF_PASSWORD"}
+    assert set(re.findall(r"\bXINQIAO_[A-Z0-9_]+", README + MANUAL)) <= {*Settings.ENV, "XINQIAO_STAFF_PASSWORD"}
     assert named(section("Errors").split("The codes:")[1]) == set(TEXTS)
     assert set(ROLES) <= named(section("Roles"))
     assert set(notices.STATES) <= named(section("Notices"))
 
 
 def test_the_readme_names_no_machine_and_no_package_registry() -> None:
-    assert not re.search(r"/(?:work|home|root)/|https?://(?!127\.0\.0\.1)", README)
+    assert not re.search(r"/(?:work|home|root)/|https?://(?!127\.0\.0\.1)", README + MANUAL)
 
 
 def test_the_tour_runs_as_printed_on_a_fresh_service(tmp_path: Path) -> None:
