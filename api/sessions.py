@@ -274,7 +274,7 @@ class WorkingSession(ma.Schema):
     materials = ma.fields.List(ma.fields.String())
     capacity = ma.fields.Integer()
     waiting_list = ma.fields.Boolean()
-    online_link = ma.fields.String(allow_none=True)
+    online_link = ma.fields.String(allow_none=True, metadata={"description": "for those who may change it"})
     seats_taken = ma.fields.Integer(metadata={"description": "of places confirmed, requested or offered"})
     waiting = ma.fields.Integer(metadata={"description": "places that wait"})
     attended = ma.fields.Integer(metadata={"description": "seats checked in"})
@@ -307,6 +307,8 @@ def working_copy(record: CourseSession) -> dict[str, Any]:
         values[name] = {part: listed(texts) for part, texts in values[name].items()}
     for name in ("starts_at", "ends_at", "booking_closes_at"):
         values[name] = sessions.local(values[name], record.zone)
+    if not allowed("course.write", record.organisation, [record.division]):
+        values["online_link"] = None
     told = ("id", "state", "revision", "series", "organisation", "division", "invited")
     counts = ("seats_taken", "waiting", "attended", "walk_ins", "headcount")
     stamps = {"created_at": record.created_at.isoformat(), "updated_at": record.updated_at.isoformat()}
@@ -377,8 +379,8 @@ def show_staff(session_id: str) -> Response:
 def edit(payload: dict[str, Any], session_id: str) -> Response:
     """Change a session
 
-    Of a published session this is public at once and needs the permission to publish; those booked are told (`…/calls`). Seats
-    that are added go to who waits first. Needs If-Match.
+    Of a published session this is public at once and needs the permission to publish; those booked are told (`…/calls`). A start
+    sent alone takes the end and the end of booking with it. Seats that are added go to who waits first. Needs If-Match.
     """
     revision, present = if_match(), own_session(session_id, "course.write")
     if present.state == "published":

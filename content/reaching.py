@@ -44,6 +44,7 @@ MESSAGES: Mapping[str, Text] = {
 }
 """What a family is told."""
 REMINDERS = (("tomorrow", timedelta(hours=24)), ("soon", timedelta(hours=2)))
+GRAVEST = ("cancelled", "moved", "changed")  # what is said on the telephone first, whatever came last
 OUTCOMES = ("reached", "no_answer", "wrong_number")
 
 
@@ -88,8 +89,10 @@ def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[M
             until = held.offered_until if state == "offered" and n == len(held.history) - 1 else None
             found.append((step["at"], kind, f"p{n}", until))
         before = state
-    if held.state in ACTIVE:
-        found += [(e["at"], e["kind"], f"s{e['n']}", None) for e in session.events if e["at"] > came]
+    for event in session.events:
+        # a cancellation concerns whoever had a place then, a move whoever still has one
+        if event["at"] > came and (held.state in ACTIVE or (event["kind"] == "cancelled" and _then(held, event["at"]) in ACTIVE)):
+            found.append((event["at"], event["kind"], f"s{event['n']}", None))
     if held.state == "confirmed" and session.state == "published":
         since = held.history[-1]["at"]
         for kind, lead in REMINDERS:
@@ -107,12 +110,17 @@ def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[M
         yield Message(f"{held.id}.{name}", kind, session.id, at, texts)
 
 
+def _then(held: Held, at: datetime) -> str:
+    """The state that a place had at a moment."""
+    return str([step["state"] for step in held.history if step["at"] <= at][-1])
+
+
 def look(code: str) -> Booked:
     """The booking of a code, opened by its holder: what has happened up to now has reached them. Raises `NotFound`."""
     raw = bookings.opened(code)
     booked = bookings.booked_of(code, raw, Place.rows().find({"booking": raw["_id"]}))
     now = store.now()
-    latest = [at for held in booked.places for at in _happened(held)]
+    latest = [at for held in booked.places for at in _happened(held) if at <= now]
     if latest and max(latest) > raw["seen_at"]:
         Booking.rows().update_one({"_id": raw["_id"]}, {"$max": {"seen_at": now}})
     return booked
@@ -122,6 +130,8 @@ def _happened(held: Held) -> Iterator[datetime]:
     yield held.history[-1]["at"]
     if held.session.events:
         yield held.session.events[-1]["at"]
+    for _, lead in REMINDERS:
+        yield held.session.starts_at - lead
 
 
 # --- by telephone ----------------------------------------------------------------------------------------------------
@@ -129,14 +139,17 @@ def _happened(held: Held) -> Iterator[datetime]:
 
 def _why(place: Mapping[str, Any], session: CourseSession, seen_at: datetime, now: datetime) -> str:
     """Why this family has to be called; "" when it need not be."""
-    last = place["history"][-1]
-    if place["state"] == "waiting":
-        by_hand = session.state == "published" and session.starts_at - now < BY_HAND and now < session.starts_at
-        return "waiting" if by_hand else ""
-    if place["state"] == "offered" and seen_at < last["at"] and not any(c["at"] > last["at"] for c in place.get("calls", ())):
+    news = {e["kind"] for e in session.events if e["n"] > place["told"] and e["at"] > seen_at}
+    if news:
+        return next((kind for kind in GRAVEST if kind in news), "")
+    offered = place["history"][-1]["at"]
+    reached = max((c["at"] for c in place.get("calls", ()) if c["outcome"] == "reached"), default=offered)
+    if session.state != "published" or now >= session.starts_at:
+        return ""
+    if place["state"] == "offered" and max(seen_at, reached) <= offered:
         return "offered"
-    news = [e for e in session.events if e["n"] > place["told"] and e["at"] > seen_at]
-    return str(news[-1]["kind"]) if news else ""
+    by_hand = session.starts_at - BY_HAND
+    return "waiting" if place["state"] == "waiting" and now > by_hand and reached <= by_hand else ""
 
 
 def calls(session_id: str, by: str) -> list[Call]:
@@ -149,12 +162,11 @@ def calls(session_id: str, by: str) -> list[Call]:
             raise NotFound(what=session_id)
         session, now = CourseSession.of(raw), store.now()
         rows = list(Place.rows().find({"session": session_id, "state": {"$in": ACTIVE}}, session=tx).sort("number", 1))
-        names = [row["booking"] for row in rows]
-        owners = {row["_id"]: row for row in Booking.rows().find({"_id": {"$in": names}}, session=tx)}
+        owners = {row["_id"]: row for row in bookings.of_session(raw, tx)}
         found = []
         for row in rows:
-            owner = owners[row["booking"]]
-            if why := _why(row, session, owner["seen_at"], now):
+            owner = owners.get(row["booking"])
+            if owner and (why := _why(row, session, owner["seen_at"], now)):
                 contact = bookings.contact_of(owner)
                 who = contact.get("family_name", ""), contact.get("phone", "")
                 found.append(Call(row["_id"], row["number"], row["seats"], row["state"], why, *who, row.get("calls", [])))
