@@ -11,7 +11,7 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
+from api.auth import actor, allowed
 from api.guard import Blueprint, created, if_match, page, tagged
 from api.sessions import (
     InvitationQuery,
@@ -242,7 +242,7 @@ def working_copy(record: Series) -> dict[str, Any]:
         for one in values["questions"]
     ]
     more = {
-        "invitation": record.invitation,
+        "invitation": record.invitation if allowed("course.write", record.organisation, [record.division]) else None,
         "approved": bool(record.approved_by),
         "public": record.published_revision is not None,
         "unpublished_changes": record.published_revision != record.revision,

@@ -4,6 +4,7 @@ The schedule comes from the published set and is read while the database is away
 each is shown to whoever brings the series' `invitation`.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -15,10 +16,10 @@ from marshmallow import validate
 
 from api import front
 from api.auth import actor, allowed, demand
-from api.clashes import demand_no_clash
+from api.clashes import FlagOut, demand_no_clash, exam_days, flag_out
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Real, Regexp, by_language, listed, near, parts, reader, settings, text, words
-from content import courses, sessions
+from content import courses, planning, sessions
 from content.courses import CourseSession
 from content.failures import NotFound
 from content.published import ANY, Snapshot
@@ -231,6 +232,12 @@ class NewSession(SessionIn):
     series = ma.fields.String(required=True, validate=ID)
 
 
+class EditIn(SessionIn):
+    despite_clashes = ma.fields.Boolean(
+        load_default=False, metadata={"description": "true: its lecturer or room is taken then, and you know; of a published one"}
+    )
+
+
 class TextOut(ma.Schema):
     language = ma.fields.String()
     text = ma.fields.String()
@@ -280,6 +287,9 @@ class WorkingSession(ma.Schema):
     attended = ma.fields.Integer(metadata={"description": "seats checked in"})
     walk_ins = ma.fields.Integer()
     headcount = ma.fields.Integer(allow_none=True, metadata={"description": "the organiser's own count"})
+    flags = ma.fields.List(
+        ma.fields.Nested(FlagOut), metadata={"description": "of its local date, as it looks today: no clash stands here"}
+    )
     created_at = ma.fields.String()
     updated_at = ma.fields.String()
 
@@ -303,6 +313,8 @@ def working_copy(record: CourseSession) -> dict[str, Any]:
     """`WorkingSession`."""
     values = courses.values_of(record, sessions.SESSION_FIELDS)
     values["title"] = listed(values["title"])
+    day = record.starts_at.astimezone(ZoneInfo(record.zone)).date()
+    values["flags"] = [flag_out(flag) for flag in planning.day_flags(day, exam_days(record.division))]
     for name in ("venue", "lecturer"):
         values[name] = {part: listed(texts) for part, texts in values[name].items()}
     for name in ("starts_at", "ends_at", "booking_closes_at"):
@@ -374,18 +386,21 @@ def show_staff(session_id: str) -> Response:
 
 
 @staff.patch("/sessions/<string:session_id>")
-@staff.arguments(SessionIn)
+@staff.arguments(EditIn)
 @staff.alt_response(200, schema=WorkingSession, description="The changed session")
 def edit(payload: dict[str, Any], session_id: str) -> Response:
     """Change a session
 
     Of a published session this is public at once and needs the permission to publish; those booked are told (`…/calls`). A start
-    sent alone takes the end and the end of booking with it. Seats that are added go to who waits first. Needs If-Match.
+    sent alone takes the end and the end of booking with it. Seats that are added go to who waits first. 409 `clash` when it would
+    take a lecturer or a room that is taken then. Needs If-Match.
     """
     revision, present = if_match(), own_session(session_id, "course.write")
     if present.state == "published":
         own(present, "course.publish")
-    record = sessions.edit_session(session_id, stored(payload), actor().id, revision)
+    despite = payload.pop("despite_clashes")
+    look = functools.partial(demand_no_clash, despite=despite)
+    record = sessions.edit_session(session_id, stored(payload), actor().id, revision, look)
     reader().refresh()
     return tagged(working_copy(sessions.session(record.id)), record.revision)
 
@@ -411,7 +426,8 @@ class PublishIn(ma.Schema):
 def publish(payload: dict[str, Any], session_id: str) -> Response:
     """Publish a session of a published series
 
-    409 `clash` while its lecturer or its room is taken at that time (`…/clashes` tells by what). Needs If-Match.
+    409 `clash` while its lecturer or its room is taken at that time (`…/clashes` tells by what), 422 without a venue's name or an
+    online link, or with materials that readers cannot open. Needs If-Match.
     """
     revision, present = if_match(), own_session(session_id, "course.publish")
     demand_no_clash(present, payload["despite_clashes"])

@@ -24,7 +24,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from content import bookings, codes, records, store
-from content.bookings import ACTIVE, KEEP, Booking, Place
+from content.bookings import ACTIVE, KEEP, Place
 from content.courses import CourseSession
 from content.failures import Conflict, NotFound, Text, invalid
 from content.sessions import MOST_SEATS, STAYS_OPEN
@@ -203,10 +203,9 @@ def door(session_id: str, by: str) -> Door:
     def work(tx: ClientSession) -> Door:
         session = _session(tx, session_id)
         rows = list(Place.rows().find({"session": session_id}, session=tx).sort("number", 1))
-        active = [row["booking"] for row in rows if row["state"] in ACTIVE]
-        owners = {raw["_id"]: raw for raw in Booking.rows().find({"_id": {"$in": active}}, session=tx)}
+        owners = {raw["_id"]: raw for raw in bookings.of_session({"_id": session.id, "series": session.series}, tx)}
         records.trail(tx, CourseSession, session_id, by, "read_door", {}, {}, note=f"{len(rows)} places")
-        return Door(session, opens_at(session), closes_at(session), [_guest(row, owners.get(row["booking"])) for row in rows])
+        return Door(session, opens_at(session), closes_at(session), [_guest(row, owners.get(row["booking"]) if row["state"] in ACTIVE else None) for row in rows])
 
     return store.transaction(work)
 

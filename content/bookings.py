@@ -11,7 +11,7 @@ says how many. The session's own numbers stay.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
@@ -34,8 +34,8 @@ class Booking(store.Row):
     """What one family booked; `_id` is the SHA-256 of its code. No record and no line in the trail has any of it."""
 
     series = me.StringField(required=True)
-    whole = me.BooleanField(required=True)
-    """A place in every session of the series that could be booked then."""
+    session = me.StringField()
+    """The one session that was booked; absent for a whole series, of which every session that could be booked then has a place."""
     seats = me.IntField(required=True)
     contact = me.BinaryField()
     """Sealed JSON {"phone": E.164, "family_name", "needs", "answers": {question: option or text}}; this and the next go when no
@@ -59,6 +59,8 @@ class Booking(store.Row):
         "collection": "bookings",
         "indexes": [
             {"fields": ["phone_blind"]},
+            {"fields": ["session"]},
+            {"fields": ["series", "session"]},
             {"fields": ["feed"], "unique": True},
             {"fields": ["push_at", "push"]},
             {"fields": ["expires_at"], "expireAfterSeconds": DAY},
@@ -71,6 +73,8 @@ class Place(store.Row):
 
     booking = me.StringField(required=True)
     session = me.StringField(required=True)
+    series = me.StringField()
+    """Of a booking of the whole series only: its id."""
     seats = me.IntField(required=True)
     number = me.IntField(required=True)
     """Of its arrival in the session: 1, 2, 3 … without a gap."""
@@ -95,6 +99,7 @@ class Place(store.Row):
             {"fields": ["session", "state", "number"]},
             {"fields": ["session", "number"], "unique": True},
             {"fields": ["booking"]},
+            {"fields": ["series"]},
             {"fields": ["state", "offered_until"]},
             {"fields": ["expires_at"], "expireAfterSeconds": DAY},
         ],
@@ -180,8 +185,8 @@ class Desk:
         added = {name: value - old[name] for name, value in counters.items()}
         if not CourseSession.rows().update_one(match, {"$inc": added}, session=self.tx).matched_count:
             raise Conflict("full")
-        word = courses.seats_word(present.capacity, self.taken)
-        if present.state == "published" and word != courses.seats_word(present.capacity, old["seats_taken"]):
+        word = courses.seats_word(present)
+        if present.state == "published" and word != courses.seats_word(self.before):
             release(self.tx, [courses.session_item(present)])
         return present
 
@@ -205,7 +210,7 @@ def booked_of(
     held = [_held(row, there[row["session"]], tx) for row in rows]
     held.sort(key=lambda one: (one.session.starts_at, one.id))
     pushed = raw.get("push") is not None
-    return Booked(code, feed_of(code), raw["series"], raw["whole"], raw["seats"], held, raw["created_at"], pushed)
+    return Booked(code, feed_of(code), raw["series"], not raw.get("session"), raw["seats"], held, raw["created_at"], pushed)
 
 
 def _held(row: Mapping[str, Any], session: CourseSession, tx: ClientSession | None) -> Held:
@@ -252,6 +257,13 @@ def feed_of(code: str) -> str:
     return hashlib.sha256(b"calendar of " + codes.name(code).encode()).hexdigest()[:40]
 
 
+def of_session(session: Mapping[str, Any], tx: ClientSession | None = None) -> Iterator[dict[str, Any]]:
+    """The bookings that may hold a place in this session (a row): its own, and those of its whole series. Not by the ids that its
+    places name: the embedded database takes a thousand of those for five seconds, and these for a fraction of one."""
+    for match in ({"session": session["_id"]}, {"series": session["series"], "session": None}):
+        yield from Booking.rows().find(match, session=tx)
+
+
 # --- for the organiser -----------------------------------------------------------------------------------------------
 
 
@@ -277,10 +289,11 @@ def register(session_id: str, by: str) -> list[Entry]:
     the same transaction, with the number of places and nothing of their content. Raises `NotFound`."""
 
     def work(tx: ClientSession) -> list[Entry]:
-        if CourseSession.rows().find_one({"_id": session_id}, {"_id": 1}, session=tx) is None:
+        raw_session = CourseSession.rows().find_one({"_id": session_id}, session=tx)
+        if raw_session is None:
             raise NotFound(what=session_id)
         rows = list(Place.rows().find({"session": session_id}, session=tx).sort("number", 1))
-        owners = {raw["_id"]: raw for raw in Booking.rows().find({"_id": {"$in": [row["booking"] for row in rows]}}, session=tx)}
+        owners = {raw["_id"]: raw for raw in of_session(raw_session, tx)}
         records.trail(tx, CourseSession, session_id, by, "read_bookings", {}, {}, note=f"{len(rows)} places")
         return [_entry(row, owners[row["booking"]]) for row in rows if row["booking"] in owners]
 
@@ -290,7 +303,7 @@ def register(session_id: str, by: str) -> list[Entry]:
 def _entry(row: Mapping[str, Any], owner: Mapping[str, Any]) -> Entry:
     contact = {"family_name": "", "phone": "", "needs": "", "answers": {}, **contact_of(owner)}
     return Entry(
-        row["_id"], row["number"], row["state"], row["seats"], row.get("attended"), row.get("offered_until"), owner["whole"],
+        row["_id"], row["number"], row["state"], row["seats"], row.get("attended"), row.get("offered_until"), not owner.get("session"),
         contact["family_name"], contact["phone"], contact["needs"], contact["answers"], owner["created_at"],
     )  # fmt: skip
 
@@ -322,12 +335,26 @@ def purge(now: datetime) -> int:
 
 def follow_end(tx: ClientSession, session: CourseSession) -> None:
     """The bookings of a session that was moved are kept as long as its new end says; part of `sessions.edit_session`."""
-    names = Place.rows().distinct("booking", {"session": session.id}, session=tx)
-    if not names:
-        return
-    last = CourseSession.rows().find_one({"series": session.series, "state": "published"}, session=tx, sort=[("ends_at", -1)])
-    for whole, end in ((False, session.ends_at), (True, max(session.ends_at, last["ends_at"] if last else session.ends_at))):
-        found = [row["_id"] for row in Booking.rows().find({"_id": {"$in": names}, "whole": whole}, {"_id": 1}, session=tx)]
-        if found:
-            Booking.rows().update_many({"_id": {"$in": found}}, {"$set": {"expires_at": end + KEEP}}, session=tx)
-            Place.rows().update_many({"booking": {"$in": found}}, {"$set": {"expires_at": end + KEEP}}, session=tx)
+    put = {"$set": {"expires_at": session.ends_at + KEEP}}
+    if Booking.rows().update_many({"session": session.id}, put, session=tx).matched_count:
+        Place.rows().update_many({"session": session.id, "series": None}, put, session=tx)
+    if rows := list(Place.rows().find({"series": session.series, "state": {"$in": ACTIVE}}, session=tx)):
+        ends = {one["_id"]: one["ends_at"] for one in CourseSession.rows().find({"series": session.series}, session=tx)}
+        last: dict[str, datetime] = {}
+        for row in rows:
+            last[row["booking"]] = max(ends[row["session"]], last.get(row["booking"], ends[row["session"]]))
+        for booking in {row["booking"] for row in rows if row["session"] == session.id}:
+            _keep(tx, booking, last[booking])
+
+
+def keep_as_needed(tx: ClientSession, booking: str) -> None:
+    """After a place was left: a booking is kept until KEEP after the last session in which it still has a place."""
+    names = [row["session"] for row in Place.rows().find({"booking": booking, "state": {"$in": ACTIVE}}, session=tx)]
+    if ends := [row["ends_at"] for row in CourseSession.rows().find({"_id": {"$in": names}}, {"ends_at": 1}, session=tx)]:
+        _keep(tx, booking, max(ends))
+
+
+def _keep(tx: ClientSession, booking: str, end: datetime) -> None:
+    put = {"$set": {"expires_at": end + KEEP}}
+    if Booking.rows().update_one({"_id": booking, "expires_at": {"$ne": end + KEEP}}, put, session=tx).modified_count:
+        Place.rows().update_many({"booking": booking}, put, session=tx)

@@ -12,21 +12,22 @@ published under kinds of their own (`kind`), which no list, feed or pack looks a
 """
 
 import hmac
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
-import chinese_calendar
 import mongoengine as me
 from pymongo.client_session import ClientSession
 
-from content import codes, records, staff, store
+from content import codes, materials, records, staff, store
 from content.checking import SLUG, Check
-from content.failures import Conflict, Forbidden, NotFound, invalid
-from content.published import ANY, Item, release
+from content.failures import Conflict, Forbidden, Invalid, NotFound, invalid
+from content.published import ANY, Item, PublishedRow, release
 from content.vocabulary import AUDIENCES, FORMATS, TOPICS
+from content.workdays import provisional
 
 MOST_QUESTIONS = 10
 VISIBILITY = ("all", "invited")
@@ -188,7 +189,7 @@ def checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
         "organisation": check.text("organisation", values.get("organisation"), 64) or "",
         "division": check.division("division", values.get("division") or ""),
         "lecturers": [one for one in lecturers if one],
-        "materials": materials(check, values.get("materials")),
+        "materials": checked_materials(check, values.get("materials")),
         "visibility": check.coded("visibility", values.get("visibility") or "all", VISIBILITY),
         "approval": bool(values.get("approval")),
         "questions": _questions(check, values.get("questions")),
@@ -197,8 +198,8 @@ def checked_series(values: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def materials(check: Check, value: Any) -> list[str]:
-    """Names of lessons and files, each once."""
+def checked_materials(check: Check, value: Any) -> list[str]:
+    """Names of lessons and files in the right form, each once; whether they are there says `content.materials`."""
     found = []
     for n, name in enumerate(check.rows("materials", value, 30)):
         if isinstance(name, str) and _MATERIAL.fullmatch(name):
@@ -257,12 +258,14 @@ def series(key: str, tx: ClientSession | None = None) -> Series:
 
 
 def _known(fields: Mapping[str, Any]) -> None:
-    """Raises `Invalid` for an organisation that does not exist."""
+    """Raises `Invalid` for an organisation and for materials that do not exist."""
     try:
-        if fields["organisation"]:
+        if fields.get("organisation"):
             staff.organisation(fields["organisation"])
     except NotFound:
         raise invalid("organisation", "unknown_reference", value=fields["organisation"]) from None
+    if faults := materials.absent(fields.get("materials")):
+        raise Invalid(faults)
 
 
 def create_series(values: Mapping[str, Any], by: str, key: str = "") -> Series:
@@ -284,14 +287,12 @@ def edit_series(key: str, values: Mapping[str, Any], by: str, revision: int | No
             raise Conflict("wrong_state", state=present.state, action="修改 edit")
         before = values_of(present, SERIES_FIELDS)
         fields = {k: v for k, v in checked_series({**before, **values}).items() if v != before[k]}
+        _known({**fields, "materials": set(fields.get("materials", ())) - set(before["materials"])})
         if present.state != "draft" and fields.keys() & {"organisation", "division", "visibility"}:
             raise Conflict("wrong_state", state=present.state, action="更换机构、区域或可见范围 change whose it is")
         if "visibility" in fields:
             fields["invitation"] = codes.new() if fields["visibility"] == "invited" else None
         return fields and {**fields, "editors": sorted({*present.editors, by}), "approved_by": None}
-
-    if "organisation" in values:
-        _known(values)
 
     def also(tx: ClientSession, changed: Series) -> None:
         copied = {
@@ -327,7 +328,8 @@ def publish_series(key: str, by: str, *, second_person: bool, revision: int | No
     """Let readers see the series as it now is. Of what is already published unchanged, a no-op.
 
     With `second_person`, someone who neither edited it since the last publication nor has an account made by one who did must
-    have approved it, or be the one who publishes: else `Forbidden("second_person")`. Raises `NotFound`, `Stale`, `Conflict`.
+    have approved it, or be the one who publishes: else `Forbidden("second_person")`. Raises `NotFound`, `Stale`, `Conflict`, and
+    `Invalid` for materials that readers cannot open.
     """
 
     def decide(present: Series) -> dict[str, Any]:
@@ -337,6 +339,8 @@ def publish_series(key: str, by: str, *, second_person: bool, revision: int | No
             return {}
         if second_person and not present.approved_by and not _second(present, by):
             raise Forbidden("second_person")
+        if faults := materials.closed(present.materials):
+            raise Invalid(list(faults.values()))
         fields = {"state": "published", "editors": [], "approved_by": None, "published_revision": present.revision + 1}
         if present.visibility == "invited" and not present.invitation:  # it came in an archive, which carries no codes
             fields["invitation"] = codes.new()
@@ -414,24 +418,15 @@ def invited(content: Mapping[str, Any], code: str) -> bool:
 # --- what readers get of a session -----------------------------------------------------------------------------------
 
 
-def seats_word(capacity: int, taken: int) -> str:
-    """open, few (at most a fifth left) or full."""
-    left = capacity - taken
-    return "full" if left <= 0 else "few" if left * 5 <= capacity else "open"
+def seats_word(present: CourseSession) -> str:
+    """open, few (at most a fifth left) or full, which it also is while anybody waits for what comes free."""
+    left = present.capacity - present.seats_taken
+    return "full" if left <= 0 or present.waiting else "few" if left * 5 <= present.capacity else "open"
 
 
 def local(moment: datetime, zone: str) -> str:
     """A moment as ISO 8601 in the local time of `zone`, to the minute."""
     return moment.astimezone(ZoneInfo(zone)).isoformat(timespec="seconds")
-
-
-def provisional(day: date) -> bool:
-    """Whether the public holidays of that year are not known yet, so that the date may still have to move."""
-    try:
-        chinese_calendar.is_holiday(day)
-    except NotImplementedError:
-        return True
-    return False
 
 
 def session_item(present: CourseSession) -> Item:
@@ -454,7 +449,7 @@ def session_item(present: CourseSession) -> Item:
         "lecturer_id": present.lecturer_id or "",
         "step": present.step or "",
         "capacity": present.capacity,
-        "seats": seats_word(present.capacity, present.seats_taken),
+        "seats": seats_word(present),
         "waiting_list": present.waiting_list,
         "online": present.place == "online",
         "provisional": provisional(date.fromisoformat(starts[:10])),
@@ -464,6 +459,16 @@ def session_item(present: CourseSession) -> Item:
         "media": shown(present.materials),
     }
     return Item(kind("session", present.invited), present.id, ANY, content)
+
+
+def told(key: str, tx: ClientSession | None = None) -> dict[str, Any]:
+    """What readers were told of a series when it was last published: a booking is made on these terms. Raises `NotFound`."""
+    for noun in ("series", "invited_series"):
+        row = PublishedRow.rows().find_one({"_id": f"{noun}:{key}:{ANY}"}, {"content": 1}, session=tx)
+        if row and row.get("content"):
+            found: dict[str, Any] = json.loads(row["content"])
+            return found
+    raise NotFound(what=key)
 
 
 def show(tx: ClientSession, key: str) -> None:

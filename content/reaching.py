@@ -89,10 +89,7 @@ def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[M
             until = held.offered_until if state == "offered" and n == len(held.history) - 1 else None
             found.append((step["at"], kind, f"p{n}", until))
         before = state
-    for event in session.events:
-        # a cancellation concerns whoever had a place then, a move whoever still has one
-        if event["at"] > came and (held.state in ACTIVE or (event["kind"] == "cancelled" and _then(held, event["at"]) in ACTIVE)):
-            found.append((event["at"], event["kind"], f"s{event['n']}", None))
+    found += [(e["at"], e["kind"], f"s{e['n']}", None) for e in session.events if e["at"] > came and _concerns(held, e)]
     if held.state == "confirmed" and session.state == "published":
         since = held.history[-1]["at"]
         for kind, lead in REMINDERS:
@@ -110,9 +107,10 @@ def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[M
         yield Message(f"{held.id}.{name}", kind, session.id, at, texts)
 
 
-def _then(held: Held, at: datetime) -> str:
-    """The state that a place had at a moment."""
-    return str([step["state"] for step in held.history if step["at"] <= at][-1])
+def _concerns(held: Held, event: Mapping[str, Any]) -> bool:
+    """A cancellation concerns whoever had a place then, a move whoever still has one."""
+    then = [step["state"] for step in held.history if step["at"] <= event["at"]][-1]
+    return held.state in ACTIVE or (event["kind"] == "cancelled" and then in ACTIVE)
 
 
 def look(code: str) -> Booked:

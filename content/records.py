@@ -163,6 +163,7 @@ def change(
     note: str = "",
     also: Callable[[ClientSession, R], None] | None = None,
     dry_run: bool = False,
+    patience: float | None = None,
 ) -> R:
     """Read the record, let `decide(record)` return the fields to set (database names, dotted paths allowed; None unsets),
     and write them with its line, all in one transaction.
@@ -170,7 +171,7 @@ def change(
     `decide` raises a `Failure` to refuse; an empty result writes nothing. `revision` is the one the caller read: another
     raises `Stale`. `also(session, changed)` may write more in the same transaction, after the record. Raises `NotFound`.
     A second identical call with the same `revision` raises `Stale`, so nothing is applied twice. With `dry_run` everything
-    is decided and nothing written. Returns the record as it now is.
+    is decided and nothing written. `patience` as `store.transaction`. Returns the record as it now is.
     """
 
     def work(session: ClientSession) -> R:
@@ -179,7 +180,7 @@ def change(
             also(session, record)
         return record
 
-    return store.transaction(work)
+    return store.transaction(work, patience)
 
 
 def change_in(

@@ -22,7 +22,7 @@ from pymongo.errors import DuplicateKeyError, PyMongoError
 from content import codes, courses, languages, sealed, store
 from content.bookings import ACTIVE, KEEP, Booked, Booking, Desk, Place, booked_of, contact_of, feed_of
 from content.checking import Check
-from content.courses import CourseSession, Series
+from content.courses import CourseSession
 from content.failures import Conflict, Failure, FieldError, Invalid, NotFound, Unavailable, invalid
 from content.groups import Groups, Part
 from content.settings import Settings
@@ -110,14 +110,14 @@ def book(settings: Settings, wish: Wish, key: str | None = None) -> Booked:
     `Conflict("closed")` past the deadline or once cancelled, `Conflict("full")` (of a series: when no session has room; otherwise
     the sessions without room are left out).
 
-    With `key` a repeat returns the same booking and code, in the state it now has, and takes nothing; the same key with another
-    wish raises `Failure("duplicate_key_body")`. Without one, a repeat is a second booking.
+    With `key` a repeat returns the same booking and code, in the state it now has, and takes nothing; the same key, session and
+    phone with another wish raises `Failure("duplicate_key_body")`. Without one, a repeat is a second booking.
     """
     contact = _contact(wish)
     target = wish.session or wish.series
     code = codes.repeatable("booking code", key, target, contact["phone"])
     row = {
-        "_id": codes.name(code), "whole": not wish.session, "seats": wish.seats,
+        "_id": codes.name(code), "session": wish.session or None, "seats": wish.seats,
         "contact": sealed.seal(json.dumps(contact)), "phone_blind": sealed.blind(contact["phone"]),
         "feed": codes.name(feed_of(code)),
     }  # fmt: skip
@@ -179,7 +179,8 @@ class _Room:
         self.tx = tx
         names = [part.row["_id"] for part in parts]
         self.known: dict[str, dict[str, Any]] = {r["_id"]: r for r in Booking.rows().find({"_id": {"$in": names}}, session=tx)}
-        self.series: dict[str, Series] = {}
+        self.series: dict[str, dict[str, Any]] = {}
+        """What readers were told of each."""
         self.desks: dict[str, Desk] = {}
         self.held: dict[tuple[bytes, str], int] = {}
         """(phone, session) -> seats."""
@@ -205,18 +206,18 @@ class _Room:
         mine = [p for p in self.places if p["booking"] == raw["_id"]] or list(
             Place.rows().find({"booking": raw["_id"]}, session=self.tx)
         )
-        there = raw["series"] if raw["whole"] else mine[0]["session"]
+        there = raw.get("session") or raw["series"]
         contact = contact_of(raw) or part.contact
-        same = raw["whole"] == (not part.wish.session) and raw["seats"] == part.wish.seats
+        same = bool(raw.get("session")) == bool(part.wish.session) and raw["seats"] == part.wish.seats
         if not same or there != target or contact != part.contact:
             raise Failure("duplicate_key_body")
         return booked_of(part.code, raw, mine, self.tx, {key: desk.before for key, desk in self.desks.items()})
 
-    def _parent(self, key: str, wish: Wish) -> Series:
+    def _parent(self, key: str, wish: Wish) -> dict[str, Any]:
         if key not in self.series:
-            self.series[key] = courses.series(key, self.tx)
+            self.series[key] = courses.told(key, self.tx)
         parent = self.series[key]
-        if parent.state == "draft" or (parent.visibility == "invited" and not _may_enter(parent, wish.invitation)):
+        if parent["visibility"] == "invited" and not courses.invited(parent, wish.invitation):
             raise NotFound(what=wish.session or wish.series)
         return parent
 
@@ -246,7 +247,7 @@ class _Room:
         """A place in each session asked for that has room. Raises `NotFound`, `Invalid`, `Conflict`."""
         desks, wish = self._desks(part.wish), part.wish
         parent = self.series[desks[0].before.series]
-        if errors := _answered(parent.questions, part.contact["answers"]):
+        if errors := _answered(parent["questions"], part.contact["answers"]):
             raise Invalid(errors)
         phone, places = bytes(part.row["phone_blind"]), []
         expires = max(desk.before.ends_at for desk in desks) + KEEP
@@ -254,7 +255,7 @@ class _Room:
             if self.held.get((phone, desk.before.id), 0) + wish.seats > PER_PHONE:
                 continue
             if not desk.waiting and desk.fits(wish.seats):
-                state = "requested" if parent.approval else "confirmed"
+                state = "requested" if parent["approval"] else "confirmed"
                 desk.taken += wish.seats
             elif wish.wait and desk.before.waiting_list and desk.waiting < MOST_WAITING and wish.seats <= desk.before.capacity:
                 state = "waiting"
@@ -264,13 +265,13 @@ class _Room:
             desk.arrivals += 1
             self._hold(phone, desk.before.id, wish.seats)
             places.append({
-                "_id": store.new_id(), "booking": part.row["_id"], "session": desk.before.id, "seats": wish.seats,
-                "number": desk.arrivals, "state": state, "history": [{"state": state, "at": desk.now}],
+                "_id": store.new_id(), "booking": part.row["_id"], "session": desk.before.id, "series": wish.series or None,
+                "seats": wish.seats, "number": desk.arrivals, "state": state, "history": [{"state": state, "at": desk.now}],
                 "told": desk.before.events[-1]["n"] if desk.before.events else 0, "expires_at": expires,
             })  # fmt: skip
         if not places:
             raise Conflict("full")
-        stamped = {**part.row, "series": parent.id, "created_at": desks[0].now, "seen_at": desks[0].now, "expires_at": expires}
+        stamped = {**part.row, "series": parent["id"], "created_at": desks[0].now, "seen_at": desks[0].now, "expires_at": expires}
         self.bookings.append(stamped)
         self.places += places
         self.known[stamped["_id"]] = stamped
@@ -283,7 +284,3 @@ class _Room:
         if self.bookings:
             Booking.rows().insert_many(self.bookings, session=self.tx)
             Place.rows().insert_many(self.places, session=self.tx)
-
-
-def _may_enter(parent: Series, invitation: str) -> bool:
-    return courses.invited({"invitation": codes.name(parent.invitation or "")}, invitation)

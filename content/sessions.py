@@ -11,7 +11,7 @@ counter, for which all publishing queues, and wakes every reader). The price is 
 the last seat went, which the conditional update makes harmless.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,21 @@ from zoneinfo import ZoneInfo
 import yaml
 from pymongo.client_session import ClientSession
 
-from content import bookings, courses, lecturers, records, staff, store, waiting
+from content import bookings, courses, divisions, lecturers, materials, records, staff, store, waiting
 from content.checking import Check
 from content.courses import SERIES_FIELDS, Series, values_of
 from content.courses import CourseSession as CourseSession
 from content.courses import local as local
 from content.courses import session_item as session_item
-from content.failures import Conflict, NotFound, Stale, invalid
+from content.failures import Conflict, FieldError, Invalid, NotFound, Stale, invalid
 from content.settings import Settings
 from content.vocabulary import PLACES, STEPS
 
 MOST_SEATS = 100_000
 CLASS_HOUR = 45  # minutes of a class-hour (课时) where staff do not say how many it was
 LONG = 20.0  # seconds: five hundred bookings whose time to be erased moves along take three on the embedded database
+PATIENCE = 60  # seconds for writing many drafts: 2,000 new ones take a few, as many changed ones 20 in the embedded database
+ELSEWHERE = {"online", "home"}  # places where there is no room to name
 STAYS_OPEN = timedelta(days=7)  # after its end a session's numbers can be corrected, or that it did not take place
 
 SESSION_FIELDS = (
@@ -43,6 +45,8 @@ SESSION_FIELDS = (
 
 TOLD = {"starts_at": "moved", "ends_at": "moved"} | dict.fromkeys(("place", "venue", "lecturer", "online_link"), "changed")
 """What those booked are told of, and as what."""
+TAKING = ("starts_at", "ends_at", "place", "venue", "host", "lecturer", "lecturer_id")
+"""What says which lecturer and room a session takes, and when."""
 
 
 def session(key: str) -> CourseSession:
@@ -90,8 +94,8 @@ def checked_session(values: Mapping[str, Any]) -> dict[str, Any]:
         "lecturer_id": check.text("lecturer_id", values.get("lecturer_id"), 64),
         "host": check.text("host", values.get("host"), 64),
         "step": check.coded("step", values["step"], STEPS) if values.get("step") else None,
-        "class_hours": hours if hours is not None else _hours(starts, ends) if starts and ends else 1,
-        "materials": courses.materials(check, values.get("materials")),
+        "class_hours": hours if hours is not None else usual_hours(starts, ends) if starts and ends else 1,
+        "materials": courses.checked_materials(check, values.get("materials")),
         "capacity": check.whole("capacity", values.get("capacity"), 1, MOST_SEATS),
         "waiting_list": waits is not False,
         "booking_closes_at": closes,
@@ -110,9 +114,18 @@ def _degrees(check: Check, field: str, value: Any, most: int) -> float | None:
     return float(value)
 
 
-def known(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with what the expert library says of the lecturer where nothing else is said. Raises `Invalid` for a host that
-    does not exist and a lecturer who is not published."""
+def may_host(host: staff.Organisation, organisation: str, division: str) -> bool:
+    """Whether a series of this organisation and division can be held at `host` and count for it: the organiser itself, who lies
+    within the division, or within whose division that lies. Else one could credit any station of the country."""
+    near = divisions.within(host.division, division) or divisions.within(division, host.division)
+    return host.id == organisation or near
+
+
+def known(values: Mapping[str, Any], of: Series | CourseSession) -> dict[str, Any]:
+    """The values, with what the expert library says of the lecturer where nothing else is said. `of` is the session they are
+    for, or of a new one its series; what stands in a session is not asked again. Raises `Invalid` for a host that does not exist
+    or is none of theirs (`may_host`), a lecturer who is not published, and materials that do not exist."""
+    standing = of if isinstance(of, CourseSession) else CourseSession()
     for name, look in (("host", staff.organisation), ("lecturer_id", lecturers.named)):
         try:
             found = look(values[name]) if values.get(name) else None
@@ -120,7 +133,19 @@ def known(values: Mapping[str, Any]) -> dict[str, Any]:
             raise invalid(name, "unknown_reference", value=values[name]) from None
         if name == "lecturer_id" and found and not values.get("lecturer"):
             values = {**values, "lecturer": found}
+        new_host = isinstance(found, staff.Organisation) and found.id != standing.host and found
+        if new_host and not may_host(new_host, of.organisation, of.division):
+            reason = f"不在课程的区域 {of.division}，也不管辖它 neither in the course's division nor above it"
+            raise invalid(name, "out_of_range", reason=reason)
+    if faults := materials.absent(_added(values, standing)):
+        raise Invalid(faults)
     return dict(values)
+
+
+def _added(values: Mapping[str, Any], standing: CourseSession) -> list[Any]:
+    """The materials among values that do not stand in the session yet."""
+    names = values.get("materials")
+    return [name for name in names if name not in standing.materials] if isinstance(names, list) else []
 
 
 def draft(parent: Series, values: Mapping[str, Any], key: str = "") -> CourseSession:
@@ -140,13 +165,21 @@ def draft(parent: Series, values: Mapping[str, Any], key: str = "") -> CourseSes
 def create_session(series_id: str, values: Mapping[str, Any], by: str, key: str = "") -> CourseSession:
     """A draft session of a series. Times are ISO 8601 texts or datetimes; one without an offset is local time of `zone`.
     `booking_closes_at` is the start when not given. Raises `Invalid`, `NotFound` (no such series), `Conflict` (cancelled)."""
-    return records.create(draft(courses.series(series_id), known(values), key), by)
+    parent = courses.series(series_id)
+    return records.create(draft(parent, known(values, parent), key), by)
 
 
-def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | None = None) -> CourseSession:
+def edit_session(
+    key: str,
+    values: Mapping[str, Any],
+    by: str,
+    revision: int | None = None,
+    look: Callable[[CourseSession], None] = lambda changed: None,
+) -> CourseSession:
     """Set the fields given. Of a published session this is public at once, so the caller asks for the permission to
     publish. A start that moves takes `ends_at` and `booking_closes_at` with it unless they are given too. The moment at which
-    bookings are erased follows `ends_at`, and class-hours that nobody gave follow its length.
+    bookings are erased follows `ends_at`, and class-hours that nobody gave follow its length. `look` gets a published session as
+    it will be, when that takes another lecturer, room or time, and raises what is to keep it so.
     Raises `Invalid`, `NotFound`, `Stale`, `Conflict` (cancelled, finished, begun, or people are checked in)."""
     ended: datetime | None = None
 
@@ -164,7 +197,7 @@ def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | N
             check.done()
             for name in {"ends_at", "booking_closes_at"} - values.keys():
                 merged[name] = moved and moved + (before[name] - present.starts_at)
-        if present.class_hours == _hours(present.starts_at, present.ends_at) and "class_hours" not in values:
+        if present.class_hours == usual_hours(present.starts_at, present.ends_at) and "class_hours" not in values:
             merged["class_hours"] = None
         fields = checked_session(merged)
         times = {name: fields[name] for name in ("starts_at", "ends_at")}
@@ -182,9 +215,16 @@ def edit_session(key: str, values: Mapping[str, Any], by: str, revision: int | N
         if present.state == "published" and kinds:
             kind = "moved" if "moved" in kinds else "changed"
             changed["events"] = _event(present, kind, {name: before[name] for name in changed.keys() & TOLD.keys()})
+        if present.state == "published":
+            would = CourseSession.of(records.laid(present.to_mongo().to_dict(), changed))
+            found = _gaps(would) if changed.keys() & {"place", "venue", "online_link"} else []
+            if found := [*found, *materials.closed(_added(changed, present)).values()]:
+                raise Invalid(found)
+            if changed.keys() & set(TAKING):
+                look(would)
         return changed
 
-    values = known(values)
+    values = known(values, session(key))
 
     def also(tx: ClientSession, changed: CourseSession) -> None:
         if changed.ends_at != ended:
@@ -203,24 +243,24 @@ def _event(present: CourseSession, kind: str, before: dict[str, Any]) -> list[di
     return [*present.events, {"n": n, "kind": kind, "at": store.now(), "before": before}][-20:]
 
 
-def _hours(starts: datetime, ends: datetime) -> int:
+def usual_hours(starts: datetime, ends: datetime) -> int:
+    """The class-hours of a session that nobody gave any."""
     return min(24, max(1, round((ends - starts) / timedelta(minutes=CLASS_HOUR))))
 
 
 def publish_session(key: str, by: str, revision: int | None = None) -> CourseSession:
     """Draft → published, open for booking. Of a published session a no-op. Raises `Conflict` when its series is not
-    published, when it has begun, or from another state; `NotFound`, `Stale`."""
+    published, or from another state; `Invalid` for the other `faults`; `NotFound`, `Stale`."""
 
     def decide(present: CourseSession) -> dict[str, Any]:
         if present.state == "published":
             return {}
-        if present.state != "draft":
-            raise Conflict("wrong_state", state=present.state, action="发布 publish")
-        parent = courses.series(present.series)
-        if parent.state != "published":
-            raise Conflict("wrong_state", state=f"series {parent.state}", action="发布场次 publish a session")
-        if present.starts_at <= store.now():
-            raise invalid("starts_at", "out_of_range", reason="已过去 in the past")
+        found = faults(present, courses.series(present.series))
+        for fault in found:
+            if fault.code == "wrong_state":
+                raise Conflict("wrong_state", **fault.params)
+        if found := [*found, *materials.closed(present.materials).values()]:
+            raise Invalid(found)
         return {"state": "published"}
 
     def also(tx: ClientSession, changed: CourseSession) -> None:
@@ -228,6 +268,51 @@ def publish_session(key: str, by: str, revision: int | None = None) -> CourseSes
         courses.show(tx, changed.id)
 
     return records.change(CourseSession, key, by, "publish", decide, revision=revision, also=also)
+
+
+def faults(present: CourseSession, parent: Series | None) -> list[FieldError]:
+    """What keeps a session from being published; what it hands out is asked of `content.materials`, for many at once."""
+    state = parent.state if parent else "gone"
+    found = []
+    if present.state != "draft":
+        found.append(FieldError("state", "wrong_state", {"state": present.state, "action": "发布 publish"}))
+    if state != "published":
+        found.append(FieldError("series", "wrong_state", {"state": f"series {state}", "action": "发布场次 publish a session"}))
+    if present.starts_at <= store.now():
+        found.append(FieldError("starts_at", "out_of_range", {"reason": "已过去 in the past"}))
+    return found + _gaps(present)
+
+
+def _gaps(present: CourseSession) -> list[FieldError]:
+    """What families need to get there, and has not been said."""
+    if present.place not in ELSEWHERE and not (present.venue or {}).get("name"):
+        return [FieldError("venue", "incomplete", {"missing": "场地名称 the venue's name"})]
+    if present.place == "online" and not present.online_link:
+        return [FieldError("online_link", "incomplete", {"missing": "线上链接 the online link"})]
+    return []
+
+
+def write(
+    parents: Collection[Series],
+    made: Sequence[CourseSession],
+    changes: Sequence[tuple[CourseSession, dict[str, Any]]],
+    by: str,
+) -> None:
+    """Write many drafts of these series in one transaction: new ones, and changes of those as they were read. Raises `Stale`
+    when a series was cancelled or moved meanwhile or a session changed, `Conflict("exists")`, `NotFound`; nothing is written
+    then. Without any a no-op."""
+    if not made and not changes:
+        return
+
+    def work(tx: ClientSession) -> None:
+        for parent in parents:
+            now = courses.series(parent.id, tx)
+            if now.state == "cancelled" or (now.organisation, now.division) != (parent.organisation, parent.division):
+                raise Stale()
+        records.create_many(tx, made, by)
+        records.change_many(tx, changes, by, "edit")  # a draft that was published has another revision
+
+    store.transaction(work, PATIENCE)
 
 
 def open_in(tx: ClientSession, series_id: str) -> None:

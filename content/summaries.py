@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from content import courses, feedback, sessions
-from content.bookings import HELD, Booking, Place, contact_of
+from content import bookings, courses, feedback, sessions
+from content.bookings import HELD, Place, contact_of
 from content.courses import CourseSession
 from content.failures import NotFound
 from content.feedback import STEP, Said
@@ -58,9 +58,11 @@ def _asked(session: CourseSession) -> list[Asked]:
     if not known:
         return []
     rows = Place.rows().find({"session": session.id, "state": {"$in": list(HELD)}}, {"booking": 1})
-    names = [row["booking"] for row in rows]
+    names = {row["booking"] for row in rows}
     found: dict[str, Counter[str]] = {one["code"]: Counter() for one in known}
-    for row in Booking.rows().find({"_id": {"$in": names}}, {"contact": 1}):
+    for row in bookings.of_session({"_id": session.id, "series": session.series}):
+        if row["_id"] not in names:
+            continue
         answers = contact_of(row).get("answers", {})
         for code, counts in found.items():
             if answers.get(code):

@@ -21,7 +21,7 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 
-from content import bookings, languages, records, sealed, store, waking
+from content import bookings, courses, languages, records, sealed, store, waking
 from content.bookings import ACTIVE, HELD, Booked, Booking, Desk, Place
 from content.courses import CourseSession
 from content.failures import Conflict, Failure, NotFound, invalid
@@ -68,13 +68,15 @@ def _promote(desk: Desk) -> None:
         _put(desk.tx, head, "offered", desk.now, offered_until=until)
 
 
-def _forget(tx: ClientSession, booking: str, now: datetime) -> None:
-    """Erase name and telephone when no place of the booking is left that is to come."""
+def _forget(tx: ClientSession, booking: str, now: datetime, told: bool = True) -> None:
+    """Erase name and telephone when no place of the booking is left that is to come; where the phone wants to be told by push
+    stays for what it has not been `told`, and goes with the booking."""
     rows = Place.rows().find({"booking": booking, "state": {"$in": ACTIVE}}, {"session": 1}, session=tx)
     names = [row["session"] for row in rows]
     coming = {"_id": {"$in": names}, "state": "published", "ends_at": {"$gt": now}}
     if not names or CourseSession.rows().find_one(coming, {"_id": 1}, session=tx) is None:
-        Booking.rows().update_one({"_id": booking}, {"$unset": {"contact": "", "phone_blind": "", "push": ""}}, session=tx)
+        gone = ("contact", "phone_blind", "push") if told else ("contact", "phone_blind")
+        Booking.rows().update_one({"_id": booking}, {"$unset": dict.fromkeys(gone, "")}, session=tx)
 
 
 # --- by the family ---------------------------------------------------------------------------------------------------
@@ -102,15 +104,16 @@ def _shown(code: str, tx: ClientSession) -> Booked:
 
 
 def accept(code: str, session: str) -> Booked:
-    """Take the seats offered. A second call changes nothing. Raises `NotFound`, `Conflict("offer_over")` past its end, or when
+    """Take the seats offered: they are yours, or wait for the organiser's word where the series wants that. A second call changes
+    nothing. Raises `NotFound`, `Conflict("offer_over")` past its end, or when
     nothing is offered."""
 
     def work(tx: ClientSession, desk: Desk, place: dict[str, Any], raw: dict[str, Any]) -> None:
-        if place["state"] == "confirmed":
+        if place["state"] in {"confirmed", "requested"}:
             return
         if place["state"] != "offered" or place["offered_until"] <= desk.now or desk.before.state != "published":
             raise Conflict("offer_over")
-        _put(tx, place, "confirmed", desk.now)
+        _put(tx, place, "requested" if courses.told(desk.before.series, tx)["approval"] else "confirmed", desk.now)
 
     return _own(code, session, work)
 
@@ -125,6 +128,7 @@ def decline(code: str, session: str) -> Booked:
             raise Conflict("offer_over")
         _leave(desk, place, "declined")
         _promote(desk)
+        bookings.keep_as_needed(tx, raw["_id"])
         _forget(tx, raw["_id"], desk.now)
 
     return _own(code, session, work)
@@ -139,6 +143,7 @@ def leave(code: str, session: str) -> Booked:
             _begun(desk, place)
             _leave(desk, place, "cancelled")
             _promote(desk)
+            bookings.keep_as_needed(tx, raw["_id"])
         _forget(tx, raw["_id"], desk.now)
 
     return _own(code, session, work)
@@ -165,6 +170,7 @@ def cancel(code: str) -> Booked:
             _leave(desk, row, "cancelled")
             _promote(desk)
             desk.write()
+        bookings.keep_as_needed(tx, raw["_id"])
         _forget(tx, raw["_id"], store.now())
         return _shown(code, tx)
 
@@ -225,6 +231,8 @@ def change(
 
 def _resize(desk: Desk, place: Mapping[str, Any], seats: int, phone: bytes) -> None:
     more = seats - place["seats"]
+    if seats > desk.before.capacity:
+        raise Conflict("full")
     if more > 0 and not desk.bookable:
         raise Conflict("closed")
     if more > 0 and _of_phone(desk, phone) + more > PER_PHONE:
@@ -280,7 +288,7 @@ def refuse(session: str, place: str, by: str, note: str = "") -> None:
             raise Conflict("wrong_state", state=row["state"], action="婉拒 refuse")
         _leave(desk, row, "refused")
         _promote(desk)
-        _forget(desk.tx, row["booking"], desk.now)
+        _forget(desk.tx, row["booking"], desk.now, told=False)
 
     _by_staff(session, place, by, "refuse_place", work, note)
 
@@ -316,11 +324,14 @@ def expire(now: datetime) -> int:
 
     def work(tx: ClientSession, key: str) -> int:
         desk = Desk.open(tx, key)
+        if desk.before.state == "cancelled":  # they are told of that, and of nothing else
+            Place.rows().update_many({"session": key, "state": "offered"}, {"$unset": {"offered_until": ""}}, session=tx)
+            return 0
         match = {"session": key, "state": "offered", "offered_until": {"$lte": now}}
         over = list(Place.rows().find(match, session=tx).sort("number", 1))
         for place in over:
             _leave(desk, place, "expired")
-            _forget(tx, place["booking"], desk.now)
+            _forget(tx, place["booking"], desk.now, told=False)
         _promote(desk)
         desk.write()
         return len(over)
@@ -334,8 +345,13 @@ def expire(now: datetime) -> int:
 
 
 def more_seats(tx: ClientSession, session: CourseSession) -> None:
-    """Seats that staff added go to those who wait; part of `sessions.edit_session`."""
+    """Seats that staff added go to those who wait; who waits for more seats than there are now waits for nothing, and is told so.
+    Part of `sessions.edit_session`."""
     if session.waiting and session.state == "published":
         desk = Desk.open(tx, session.id)
+        beyond = {"session": session.id, "state": "waiting", "seats": {"$gt": session.capacity}}
+        for place in list(Place.rows().find(beyond, session=tx)):
+            _leave(desk, place, "refused")
+            _forget(tx, place["booking"], desk.now, told=False)
         _promote(desk)
         desk.write()

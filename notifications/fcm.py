@@ -181,7 +181,7 @@ def send(message: Message, settings: Settings) -> Outcome:
     """Post the message once and return within about `DEADLINE` seconds. Never raises for anything FCM, the network or the
     credentials do. A second call sends a second time (under the same collapse key)."""
     if not settings.fcm_url and not settings.firebase_credentials:
-        log.info("would push %s %s", message.value, message.notice)
+        log.info("would push %s %s", message.value if message.kind in {"topic", "condition"} else message.kind, message.notice)
         return Skipped()
     try:
         bytes_ = size(message)

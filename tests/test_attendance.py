@@ -52,7 +52,7 @@ def many(session: str, number: int, seats: int = 1) -> list[str]:
     now, there = store.now(), sessions.session(session)
     owners = [
         {
-            "_id": codes.name(codes.new()), "series": there.series, "whole": False, "seats": seats, "feed": store.new_id(),
+            "_id": codes.name(codes.new()), "series": there.series, "session": there.id, "seats": seats, "feed": store.new_id(),
             "created_at": now, "seen_at": now, "expires_at": there.ends_at,
         }
         for _ in range(number)

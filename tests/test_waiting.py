@@ -16,7 +16,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from content import bookings, courses, reaching, records, registrations, sealed, sessions, store, waiting, waking
 from content.bookings import ACTIVE, HELD, Booked, Place
-from content.failures import Conflict, NotFound
+from content.failures import Conflict, Invalid, NotFound
 from content.settings import Settings
 from tests.site import Clock, Site
 from tests.test_courses import federation, published_session, session_values
@@ -179,6 +179,7 @@ def test_questions_and_approval(ready: None) -> None:
     }  # fmt: skip
     series = sessions.session(session).series
     courses.edit_series(series, {"approval": True, "questions": [question]}, "ann")
+    courses.publish_series(series, "ann", second_person=False)
     family = phones()
     for answers, code in (({}, "required"), ({"grade": "g7"}, "not_one_of"), ({"grade": "g9", "more": "x"}, "unknown_field")):
         with pytest.raises(Exception) as caught:
@@ -196,6 +197,92 @@ def test_questions_and_approval(ready: None) -> None:
     for verb in (waiting.approve, waiting.refuse):
         with pytest.raises(Conflict):
             verb(session, no, "ann")
+
+
+def test_what_is_booked_is_what_readers_were_told(ready: None) -> None:
+    session, family = published_session(capacity=1), phones()
+    series = sessions.session(session).series
+    courses.edit_series(series, {"approval": True}, "ann")
+    first = book(session, 1, next(family))
+    assert state(first) == "confirmed"  # nobody has published the edit yet
+    courses.publish_series(series, "ann", second_person=False)
+    second = book(session, 1, next(family))
+    waiting.cancel(first.code)
+    assert waiting.accept(second.code, session).places[0].state == "requested" and counters(session) == (1, 0)
+
+
+def test_a_published_session_is_not_moved_into_the_past(ready: None) -> None:
+    session = published_session()
+    book(session)
+    past = store.now() - timedelta(days=300)
+    with pytest.raises(Invalid):
+        sessions.edit_session(session, {"starts_at": past}, "ann")
+    assert (sessions.finish(store.now()), bookings.purge(store.now())) == (0, 0)
+
+
+def test_a_whole_booking_is_kept_for_its_own_sessions_only(ready: None, clock: Clock) -> None:
+    first = published_session(capacity=5)
+    series, values = sessions.session(first).series, session_values(capacity=5)
+    later = [values["starts_at"] + timedelta(days=30 * n) for n in (1, 2)]
+    ends = {"ends_at": later[0] + timedelta(hours=1)}
+    second = sessions.publish_session(
+        sessions.create_session(series, {**values, "starts_at": later[0], **ends}, "ann").id, "ann"
+    ).id
+    booked = book("", 1, series=series)
+    ends = {"ends_at": later[1] + timedelta(hours=1)}
+    sessions.publish_session(sessions.create_session(series, {**values, "starts_at": later[1], **ends}, "ann").id, "ann")
+    sessions.edit_session(second, {"starts_at": later[0] + timedelta(days=1)}, "ann")
+    assert bookings.opened(booked.code)["expires_at"] == sessions.session(second).ends_at + bookings.KEEP
+    waiting.leave(booked.code, second)
+    assert bookings.opened(booked.code)["expires_at"] == sessions.session(first).ends_at + bookings.KEEP
+    assert {row["expires_at"] for row in Place.rows().find({})} == {sessions.session(first).ends_at + bookings.KEEP}
+
+
+def test_who_was_not_reached_is_called_again(ready: None, clock: Clock) -> None:
+    session, family = published_session(capacity=1), phones()
+    first, second, third = (book(session, 1, next(family)) for _ in range(3))
+    clock(60)
+    waiting.cancel(first.code)
+    (call,) = reaching.calls(session, "ann")
+    reaching.called(session, call.place, "no_answer", "ann")
+    assert [one.why for one in reaching.calls(session, "ann")] == ["offered"]
+    clock(60)
+    sessions.cancel_session(session, "ann")
+    clock(10 * DAY)
+    waiting.expire(store.now())
+    for one in (second, third):
+        (held,) = reaching.look(one.code).places
+        assert [m.kind for m in reaching.messages(held, store.now(), {"en": "A"})] == ["cancelled"]
+
+
+def test_events_are_numbered_on(ready: None) -> None:
+    session = published_session()
+    for n in range(25):
+        sessions.edit_session(session, {"venue": {"name": {"zh-Hans": f"{n} 号教室"}}}, "ann")
+    assert [event["n"] for event in sessions.session(session).events] == list(range(6, 26))
+
+
+def test_nobody_waits_for_more_seats_than_there_are(ready: None) -> None:
+    session, family = published_session(capacity=4), phones()
+    first = book(session, 2, next(family))
+    waits = [book(session, n, next(family)) for n in (4, 2)]
+    with pytest.raises(Conflict):
+        waiting.change(first.code, seats=4)
+    assert sessions.courses.seats_word(sessions.session(session)) == "full"  # two are free, and somebody waits for them
+    sessions.edit_session(session, {"capacity": 3}, "ann")
+    assert [state(one) for one in waits] == ["refused", "waiting"]
+    waiting.change(first.code, seats=1)
+    assert [state(one) for one in waits] == ["refused", "offered"] and counters(session) == (3, 0)
+
+
+def test_a_session_of_many_can_be_moved_and_listed(ready: None) -> None:
+    session, family = published_session(capacity=500), phones()
+    start = sessions.session(session).starts_at
+    with ThreadPoolExecutor(32) as pool:
+        list(pool.map(lambda phone: book(session, 1, phone), [next(family) for _ in range(120)]))
+    sessions.edit_session(session, {"starts_at": start + timedelta(days=1)}, "ann")
+    assert len(bookings.register(session, "ann")) == len(reaching.calls(session, "ann")) == 120
+    assert {row["expires_at"] for row in Place.rows().find({})} == {sessions.session(session).ends_at + bookings.KEEP}
 
 
 def test_seats_that_staff_add_go_to_who_waits(ready: None) -> None:
