@@ -13,6 +13,7 @@ from marshmallow import validate
 
 from api.auth import actor, allowed, demand
 from api.courses import DIVISION, ID
+from api.errors import Messages
 from api.guard import Blueprint, cursor_of, if_match, make_cursor, tagged
 from api.lecturers import LecturerStaff
 from api.lecturers import working_copy as lecturer_copy
@@ -27,6 +28,19 @@ staff = Blueprint("staff_volunteers", __name__, url_prefix="/v1/staff", descript
 
 
 # --- the volunteer's side --------------------------------------------------------------------------------------------
+
+NOTES = {  # the same whether this telephone has signed up before or not
+    False: {
+        "zh-Hans": "同一个号码只算一份报名。如果这个号码更早报过名，以最早的那一份为准，修改和撤回都用那一份的编号。",
+        "en": "One telephone is one offer. If this one was used before, the earliest sign-up counts; its own code changes and "
+        "withdraws it.",
+    },
+    True: {
+        "zh-Hans": "这一份报名已撤回，谢谢您曾经愿意来帮忙。如果这个号码更早还报过名，那一份要用它自己的编号撤回。",
+        "en": "This sign-up is withdrawn; thank you for having offered. If there is an earlier one of this telephone, it is "
+        "withdrawn with its own code.",
+    },
+}
 
 
 class OfferIn(ma.Schema):
@@ -70,6 +84,7 @@ class VolunteerOut(ma.Schema):
     hours_a_month = ma.fields.Integer()
     given = ma.fields.List(ma.fields.Nested(GivenOut))
     hours_given = ma.fields.Float(metadata={"description": "the sum of `given`"})
+    note = ma.fields.Nested(Messages, metadata={"description": "of several sign-ups of one telephone; always the same words"})
 
 
 class NewVolunteerOut(VolunteerOut):
@@ -85,6 +100,7 @@ def volunteer_out(record: Volunteer, reason: str = "") -> dict[str, Any]:
         "languages": list(record.languages),
         "given": [{"date": one["date"], "hours": one["hours"]} for one in record.given],
         "hours_given": record.hours(),
+        "note": NOTES[record.state == "withdrawn"],
     }
 
 
@@ -128,8 +144,8 @@ def edit(payload: dict[str, Any], code: str) -> Response:
 def withdraw(code: str) -> Response:
     """Withdraw a sign-up
 
-    Name, telephone and words are erased at once, and the entry in the expert library that was made of it. A second call changes
-    nothing and answers the same.
+    Name, telephone and words are erased at once, and the entry in the expert library that was made of it. An earlier sign-up of
+    the same telephone, if there is one, is withdrawn with its own code. A second call changes nothing and answers the same.
     """
     return jsonify(volunteer_out(volunteers.withdraw(code)))
 
@@ -247,7 +263,7 @@ class DeclineIn(ma.Schema):
     reason = ma.fields.String(
         required=True,
         validate=validate.Length(1, volunteers.REASON),
-        metadata={"description": "for the volunteer to read", "example": "本学期人手已满，欢迎下学期再来。"},
+        metadata={"description": "each code of this telephone shows it: no name in it", "example": "本学期人手已满。"},
     )
 
 
@@ -300,7 +316,7 @@ class LibraryIn(ma.Schema):
 def into_library(payload: dict[str, Any], volunteer_id: str) -> Response:
     """Make a draft in the expert library of an approved lecturer
 
-    A second person reads it before it is published. It goes when the volunteer withdraws.
+    A second person reads it before it is published. It goes when the volunteer withdraws, is declined or is erased.
     """
     record = own(volunteer_id, "booking.write")
     organisation = payload.get("organisation") or record.organisation

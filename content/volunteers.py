@@ -4,12 +4,17 @@ A sign-up goes to a division's staff, or to one organisation there: received →
 its volunteer. The code, kept as SHA-256 only, shows how it stands and changes or withdraws it.
 
 Name, telephone and what was written freely are sealed as one. They are erased on withdrawal at once, and with the whole row
-within 30 days of a decline or a year in which nobody touched it (`erase`, and the index a day later should no worker run). Each
-erasure leaves a line in the trail, which says that it took place and nothing of whom; the tally of hours given stays.
+within 30 days of a decline or a year in which nobody touched it (`erase`, and the index a day later should no worker run). The
+entry in the expert library that was made of it goes on a decline, a withdrawal or an erasure, at once and from readers too; so
+the index leaves a row that still has one to `erase`. Each erasure leaves a line in the trail, which says that it took place and
+nothing of whom; the tally of hours given stays.
 
 One telephone signs up once with an addressee and kind, and no answer tells whether it has: a repeat gets a code of its own that
-opens a row without a person, which staff do not see; they see on the first one that there was a repeat, and what they decide is
-told to both. What a volunteer does leaves no line in the trail (anyone could fill it) but for the erasure.
+opens a row without a person, which staff do not see; they see on the first one that there was a repeat, and whatever they decide,
+each time, is told to both. Anyone can type a telephone, so the code of a repeat proves nothing of whose the first is: it changes
+and withdraws the repeat alone, as the first one's code does the first. That this is so stands in every answer in the same words
+(`api.volunteers.NOTES`), whether there is another or not: true for both, and telling nobody. What a volunteer does leaves no line
+in the trail (anyone could fill it) but for the erasure.
 """
 
 import json
@@ -74,7 +79,7 @@ class Volunteer(records.Record):
             {"fields": ["code"], "unique": True},
             {"fields": ["claim"], "unique": True, "sparse": True},
             {"fields": ["repeat_of"]},
-            {"fields": ["expires_at"], "expireAfterSeconds": 86400},
+            {"fields": ["expires_at"], "expireAfterSeconds": 86400, "partialFilterExpression": {"lecturer": None}},
         ],
     }
 
@@ -204,8 +209,9 @@ def change(code: str, values: Mapping[str, Any]) -> Volunteer:
 
 
 def withdraw(code: str) -> Volunteer:
-    """Take the sign-up back and erase the person at once, with the entry in the expert library that was made of it. The code
-    says "withdrawn" for a month more. A second call changes nothing and answers the same. Raises `NotFound`."""
+    """Take this sign-up back and erase the person at once, with the entry in the expert library that was made of it. Of a repeat
+    it takes back the repeat only: whoever typed the telephone holds its code, perhaps a stranger. The code says "withdrawn" for a
+    month more. A second call changes nothing and answers the same. Raises `NotFound`."""
 
     def work(tx: ClientSession) -> Volunteer:
         present = _by_code(code, tx)
@@ -224,12 +230,16 @@ def withdraw(code: str) -> Volunteer:
 
 
 def erase(at: datetime) -> int:
-    """Delete what expired by `at`, each person with a proof line in the trail; how many rows. A second call deletes nothing."""
+    """Delete what expired by `at`, with the entries in the expert library that were made of it, each person with a proof line in
+    the trail; how many rows. A second call deletes nothing."""
+    parts = {"state": 1, "person": 1, "lecturer": 1}
 
     def work(tx: ClientSession) -> int:
-        due = list(Volunteer.rows().find({"expires_at": {"$lte": at}}, {"state": 1, "person": 1}, session=tx).limit(200))
+        due = list(Volunteer.rows().find({"expires_at": {"$lte": at}}, parts, session=tx).limit(200))
         for raw in due:
             Volunteer.rows().delete_one({"_id": raw["_id"]}, session=tx)
+            if raw.get("lecturer"):
+                lecturers.let_go(tx, raw["lecturer"], records.SYSTEM)
             if raw.get("person"):
                 records.trail(tx, Volunteer, raw["_id"], records.SYSTEM, "erase", {}, {}, note=f"expired, {raw['state']}")
         return len(due)
@@ -299,18 +309,27 @@ def register(
 
 
 def _decided(key: str, by: str, action: str, put: dict[str, Any], revision: int | None) -> Volunteer:
-    """Answer a sign-up, and its repeats that wait, alike."""
+    """Answer a sign-up, and its repeats that were not withdrawn, alike."""
+    entries: list[str] = []
 
     def decide(present: Volunteer) -> dict[str, Any]:
+        entries[:] = [present.lecturer] if present.lecturer and put["state"] == "declined" else []
         if present.state == put["state"]:
             return {}
         if present.state == "withdrawn":
             raise Conflict("wrong_state", state=present.state, action="答复 answer")
-        return {**put, "expires_at": store.now() + (YEAR if put["state"] == "approved" else OVER)}
+        fields = {**put, "expires_at": store.now() + (YEAR if put["state"] == "approved" else OVER)}
+        return {**fields, "lecturer": None} if entries else fields
 
     def also(tx: ClientSession, changed: Volunteer) -> None:
-        told = {"$set": {**{k: v for k, v in put.items() if v}, "expires_at": changed.expires_at}}
-        Volunteer.rows().update_many({"repeat_of": key, "state": "received"}, told, session=tx)
+        told: dict[str, Any] = {"$set": {"state": changed.state, "expires_at": changed.expires_at}}
+        if changed.reason:
+            told["$set"]["reason"] = changed.reason
+        else:
+            told["$unset"] = {"reason": ""}
+        Volunteer.rows().update_many({"repeat_of": key, "state": {"$ne": "withdrawn"}}, told, session=tx)
+        for entry in entries:
+            lecturers.let_go(tx, entry, by)
 
     return records.change(Volunteer, key, by, action, decide, revision=revision, also=also)
 
@@ -322,8 +341,8 @@ def approve(key: str, by: str, revision: int | None = None) -> Volunteer:
 
 
 def decline(key: str, reason: str, by: str, revision: int | None = None) -> Volunteer:
-    """Decline with a reason for the volunteer to read, also one that was approved before; it is erased within 30 days. Of a
-    declined one a no-op. Raises as `approve`."""
+    """Decline with a reason for the volunteer to read (and for whoever repeated the sign-up), also one that was approved before:
+    its entry in the expert library goes at once, the rest within 30 days. Of a declined one a no-op. Raises as `approve`."""
     return _decided(key, by, "decline", {"state": "declined", "reason": sealed.seal(reason)}, revision)
 
 

@@ -6,7 +6,9 @@ from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
+from api.volunteers import NOTES
 from content import store, volunteers
+from content.lecturers import Lecturer
 from content.records import Audit
 from content.volunteers import Hours, Volunteer
 from tests.site import Site
@@ -67,6 +69,7 @@ def test_an_offer_is_approved_gives_hours_becomes_a_lecturer_and_leaves_without_
     assert seen.json() == {
         "state": "received", "reason": "", "kind": "lecturer", "division": "150603", "organisation": "", "topics": ["parenting"],
         "languages": ["zh-Hans"], "hours_a_month": 4, "given": [], "hours_given": 0.0,
+        "note": NOTES[False],
     }  # fmt: skip
     assert seen.headers["Cache-Control"] == "no-store"
     nowhere(NAME, PHONE, "+86", WORDS, "亲子阅读", code)
@@ -151,6 +154,45 @@ def test_declined_with_a_reason_and_erased_within_thirty_days(site: Site, clock:
     assert dict(ends["key"]) == {"expires_at": 1} and ends["expireAfterSeconds"] == 86400
 
 
+def into_library(site: Site, key: str, federation: str) -> str:
+    """The id of its entry in the expert library, published."""
+    made: dict[str, Any] = site.post(f"{LIST}/{key}/lecturer", {"organisation": federation}, by="ann").json()
+    lecturer_step(site, "bea", made["id"], "publish")
+    site.refresh()
+    assert site.get(f"/v1/lecturers/{made['id']}").json()["name"] == NAME
+    return str(made["id"])
+
+
+def test_an_entry_in_the_library_goes_with_a_decline_and_with_an_erasure(site: Site) -> None:
+    federation = office("妇联")
+    for name in ("ann", "bea"):
+        site.person(name, "organiser", division="150603")
+    code = sign_up(site)
+    key = entries(site, "ann")[0]["id"]
+
+    def gone(entry_id: str) -> None:
+        site.refresh()
+        assert site.get(f"/v1/lecturers/{entry_id}").status_code == 404
+        assert site.get(f"{LECTURERS}/{entry_id}", by="ann").status_code == 404
+        assert Lecturer.rows().count_documents({}) == 0
+        nowhere(NAME, PHONE)
+
+    answer(site, "ann", key, "approve")
+    first = into_library(site, key, federation)
+    assert answer(site, "ann", key, "decline", {"reason": "本学期人手已满"})["lecturer"] is None
+    gone(first)
+    assert site.post(f"{LIST}/{key}/lecturer", {"organisation": federation}, by="ann").status_code == 409
+    # approved after all: a new entry, which goes when a year has passed
+    assert answer(site, "ann", key, "approve")["lecturer"] is None
+    assert site.get(f"/v1/volunteers/{code}").json()["reason"] == ""
+    second = into_library(site, key, federation)
+    assert second != first and volunteers.erase(store.now() + timedelta(days=363)) == 0
+    assert volunteers.erase(store.now() + timedelta(days=365)) == 1
+    gone(second)
+    lines = [line["action"] for line in Audit.rows().find({"key": {"$in": [first, second]}})]
+    assert lines.count("lecturer.remove") == 2
+
+
 def test_a_repeat_answers_alike_and_tells_nobody_that_a_telephone_is_known(site: Site) -> None:
     site.person("ann", "organiser")
     first = site.post("/v1/volunteers", offer())
@@ -169,13 +211,30 @@ def test_a_repeat_answers_alike_and_tells_nobody_that_a_telephone_is_known(site:
     assert entries(site, "ann")[0]["name"] == "李"
     answer(site, "ann", seen["id"], "approve")
     assert site.get(one).json() == site.get(two).json() and site.get(two).json()["state"] == "approved"
-    assert site.call("DELETE", two).json()["state"] == "withdrawn" and site.get(one).json()["state"] == "approved"
+    # a change of mind is told to both, each time, and to one that came after it at the next
+    late = f"/v1/volunteers/{sign_up(site)}"
+    answer(site, "ann", seen["id"], "decline", {"reason": "人手已满"})
+    told = [site.get(path).json() for path in (one, two, late)]
+    assert {(row["state"], row["reason"]) for row in told} == {("declined", "人手已满")}
+    answer(site, "ann", seen["id"], "approve")
+    told = [site.get(path).json() for path in (one, two, late)]
+    assert {(row["state"], row["reason"]) for row in told} == {("approved", "")} and told[0]["note"] == told[1]["note"]
+    ends = {raw["expires_at"] for raw in Volunteer.rows().find({})}
+    assert len(ends) == 1 and min(ends) > store.now() + timedelta(days=360)
+    # a stranger's code withdraws the stranger's sign-up, and says no more than that, in the words that everyone gets
+    gone = site.call("DELETE", two).json()
+    assert gone["state"] == "withdrawn" and gone["note"] == NOTES[True] == site.get(two).json()["note"]
+    assert site.get(one).json() == told[0] and entries(site, "ann")[0]["name"] == "李"
+    answer(site, "ann", seen["id"], "decline", {"reason": "人手已满"})
+    assert site.get(two).json() == gone  # what was withdrawn stays so
+    answer(site, "ann", seen["id"], "approve")
     # another kind or another addressee is another offer
     sign_up(site, kind="helper")
     sign_up(site, organisation=office("妇联"))
     assert len(entries(site, "ann")) == 3
-    # after a withdrawal the telephone is free
-    site.call("DELETE", one)
+    # after a withdrawal the telephone is free; the other codes go on as they were, and the words say which one counts
+    assert site.call("DELETE", one).json() == {**gone, "given": [], "hours_given": 0.0}
+    assert site.get(late).json() == told[2] and told[2]["note"] == NOTES[False]
     sign_up(site)
     assert [row["state"] for row in entries(site, "ann", "?state=received&kind=lecturer")].count("received") == 2
 
