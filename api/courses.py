@@ -26,7 +26,7 @@ from api.sessions import (
     sorted_sessions,
 )
 from api.shapes import Paging, Regexp, StageField, Tag, by_language, codes, listed, near, parts, reader, settings, text, words
-from content import courses, languages, store
+from content import courses, languages, records, store
 from content.courses import Series
 from content.failures import Forbidden
 from content.vocabulary import AUDIENCES, FORMATS, TOPICS, Stage
@@ -232,7 +232,7 @@ def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def working_copy(record: Series) -> dict[str, Any]:
     """A record as staff see it, in the shape that they send."""
-    values = courses.values_of(record, courses.SERIES_FIELDS)
+    values = records.values_of(record, courses.SERIES_FIELDS)
     for name in ("organiser_name", "contact"):
         values[name] = listed(values[name])
     values["lecturers"] = [{part: listed(texts) for part, texts in one.items()} for one in values["lecturers"]]

@@ -16,7 +16,7 @@ from api.auth import actor, allowed
 from api.demands import ABOUT_TIME, DIVISION, ID, Office
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, tagged
 from api.shapes import Paging, Regexp, by_language, codes, listed, reader, settings, words
-from content import demands, divisions, suggestions
+from content import demands, divisions, records, suggestions
 from content import staff as people
 from content.demands import Demand, Listed, Task
 from content.failures import Forbidden, NotFound
@@ -203,7 +203,7 @@ def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def working_copy(record: Listed) -> dict[str, Any]:
     """A record as staff see it, in the shape that they send."""
-    values = demands.values_of(record)
+    values = records.values_of(record, demands.FIELDS[type(record)])
     values["from"], values["to"] = values.pop("first"), values.pop("last")
     name = "why" if isinstance(record, Demand) else "what"
     values[name] = listed(values[name])

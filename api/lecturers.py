@@ -15,7 +15,7 @@ from api.auth import actor, allowed, demand
 from api.courses import DIVISION, ID
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Tag, Word, by_language, codes, listed, near, reader, text, words
-from content import courses, languages, lecturers
+from content import languages, lecturers, records
 from content.failures import Forbidden, NotFound
 from content.lecturers import Lecturer
 from content.published import ANY, Item, Snapshot
@@ -180,7 +180,7 @@ def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def working_copy(record: Lecturer) -> dict[str, Any]:
     """An entry as staff see it, in the shape that they send."""
-    values = courses.values_of(record, lecturers.FIELDS)
+    values = records.values_of(record, lecturers.FIELDS)
     return {
         "id": record.id,
         "revision": record.revision,

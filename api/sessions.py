@@ -19,7 +19,7 @@ from api.auth import actor, allowed, demand
 from api.clashes import FlagOut, demand_no_clash, exam_days, flag_out
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
 from api.shapes import Paging, Real, Regexp, by_language, listed, near, parts, reader, settings, text, words
-from content import courses, planning, sessions
+from content import courses, planning, records, sessions
 from content.courses import CourseSession
 from content.failures import NotFound
 from content.published import ANY, Snapshot
@@ -311,7 +311,7 @@ def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def working_copy(record: CourseSession) -> dict[str, Any]:
     """`WorkingSession`."""
-    values = courses.values_of(record, sessions.SESSION_FIELDS)
+    values = records.values_of(record, sessions.SESSION_FIELDS)
     values["title"] = listed(values["title"])
     day = record.starts_at.astimezone(ZoneInfo(record.zone)).date()
     values["flags"] = [flag_out(flag) for flag in planning.day_flags(day, exam_days(record.division))]

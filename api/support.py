@@ -16,7 +16,7 @@ from api import front
 from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, page, tagged
 from api.shapes import Paging, Real, Regexp, Tag, Word, by_language, listed, reader, settings, words
-from content import directory, helpcard, store
+from content import directory, helpcard, records, store
 from content.directory import CALLED, KINDS, TEXTS, Service
 from content.failures import Forbidden, NotFound
 
@@ -325,7 +325,7 @@ def stored(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def working_copy(service: Service) -> dict[str, Any]:
     """An entry as staff see it, in the shape that they send."""
-    values = directory.values_of(service)
+    values = {"id": service.id, **records.values_of(service, directory.FIELDS)}
     for name in TEXTS:
         values[name] = listed(values[name] or {})
     values["schedules"] = [{**row, "note": listed(row.get("note") or {})} for row in values["schedules"] or []]
@@ -354,7 +354,7 @@ def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """
     now = store.now()
     found = [Service.of(raw) for raw in Service.rows().find({}).sort("_id", 1)]
-    old = {one.id for one in found if directory.stale(directory.values_of(one), now)}
+    old = {one.id for one in found if directory.stale(records.values_of(one, directory.FIELDS), now)}
     if "stale" in query:
         found = [one for one in found if (one.id in old) == query["stale"]]
     result = page(found, query.get("cursor"), query["limit"], lambda service: [service.id])
@@ -398,7 +398,7 @@ def put(payload: dict[str, Any], service_id: str) -> Response:
 def edit(payload: dict[str, Any], service_id: str) -> Response:
     """Change parts of an entry; needs If-Match"""
     revision, present = if_match(), own(service_id, "service.write")
-    values = {**directory.values_of(present), **stored(payload)}
+    values = {"id": service_id, **records.values_of(present, directory.FIELDS), **stored(payload)}
     if not allowed("service.write", "", values["divisions"] or []):
         raise Forbidden()
     directory.put(values, actor().id, revision)

@@ -25,6 +25,7 @@ from content import (
     lecturers,
     lessons,
     paths,
+    records,
     rules,
     sessions,
     staff,
@@ -252,7 +253,7 @@ def record(cls: type[Row], raw: Mapping[str, Any]) -> None:
     elif cls is Series:
         series({name: raw.get(name) for name in courses.SERIES_FIELDS})
     elif cls is CourseSession:
-        values = courses.values_of(CourseSession.of(dict(raw)), sessions.SESSION_FIELDS)
+        values = records.values_of(CourseSession.of(dict(raw)), sessions.SESSION_FIELDS)
         _same(values, sessions.checked_session(values))
     elif cls is Organisation:
         staff.check_marks(raw["kind"], bool(raw.get("able")), raw.get("parents"))
@@ -286,7 +287,7 @@ def series(values: Mapping[str, Any]) -> None:
 
 def listed(present: Listed) -> None:
     """Raises `Invalid` for a line of a demand or task list that no verb could have written."""
-    values = demands.values_of(present)
+    values = records.values_of(present, demands.FIELDS[type(present)])
     if not divisions.known(values["division"]):
         raise invalid("division", "unknown_reference", value=str(values["division"])[:40])
     given = {**values, "division": divisions.children()[0].code}  # any that is in force

@@ -24,7 +24,7 @@ from pymongo.client_session import ClientSession
 
 from content import codes, materials, records, staff, store
 from content.checking import SLUG, Check
-from content.failures import Conflict, Forbidden, Invalid, NotFound, invalid
+from content.failures import Conflict, Forbidden, Invalid, NotFound
 from content.published import ANY, Item, PublishedRow, release
 from content.vocabulary import AUDIENCES, FORMATS, TOPICS
 from content.workdays import provisional
@@ -259,11 +259,7 @@ def series(key: str, tx: ClientSession | None = None) -> Series:
 
 def _known(fields: Mapping[str, Any]) -> None:
     """Raises `Invalid` for an organisation and for materials that do not exist."""
-    try:
-        if fields.get("organisation"):
-            staff.organisation(fields["organisation"])
-    except NotFound:
-        raise invalid("organisation", "unknown_reference", value=fields["organisation"]) from None
+    staff.must_exist(fields.get("organisation", ""))
     if faults := materials.absent(fields.get("materials")):
         raise Invalid(faults)
 
@@ -285,7 +281,7 @@ def edit_series(key: str, values: Mapping[str, Any], by: str, revision: int | No
     def decide(present: Series) -> dict[str, Any]:
         if present.state == "cancelled":
             raise Conflict("wrong_state", state=present.state, action="修改 edit")
-        before = values_of(present, SERIES_FIELDS)
+        before = records.values_of(present, SERIES_FIELDS)
         fields = {k: v for k, v in checked_series({**before, **values}).items() if v != before[k]}
         _known({**fields, "materials": set(fields.get("materials", ())) - set(before["materials"])})
         if present.state != "draft" and fields.keys() & {"organisation", "division", "visibility"}:
@@ -305,11 +301,6 @@ def edit_series(key: str, values: Mapping[str, Any], by: str, revision: int | No
     return records.change(Series, key, by, "edit", decide, revision=revision, also=also)
 
 
-def _second(present: Series, by: str) -> bool:
-    """Whether `by` counts as a second person for all that was edited since the last publication."""
-    return by == records.SYSTEM or all(staff.independent(author, by) for author in present.editors)
-
-
 def approve_series(key: str, by: str, revision: int | None = None) -> Series:
     """A second person's word for the series as it now is, so that an editor may publish it. Raises
     `Forbidden("second_person")`, `Conflict` when there is nothing to approve, `NotFound`, `Stale`."""
@@ -317,7 +308,7 @@ def approve_series(key: str, by: str, revision: int | None = None) -> Series:
     def decide(present: Series) -> dict[str, Any]:
         if not present.editors or present.state == "cancelled":
             raise Conflict("nothing_to_do", action="批准 approve")
-        if not _second(present, by):
+        if not staff.second(present.editors, by):
             raise Forbidden("second_person")
         return {"approved_by": by}
 
@@ -337,7 +328,7 @@ def publish_series(key: str, by: str, *, second_person: bool, revision: int | No
             raise Conflict("wrong_state", state=present.state, action="发布 publish")
         if present.published_revision == present.revision:
             return {}
-        if second_person and not present.approved_by and not _second(present, by):
+        if second_person and not present.approved_by and not staff.second(present.editors, by):
             raise Forbidden("second_person")
         if faults := materials.closed(present.materials):
             raise Invalid(list(faults.values()))
@@ -384,17 +375,8 @@ def remove_series(key: str, by: str, revision: int | None = None) -> None:
     records.remove(Series, key, by, check, revision=revision)
 
 
-def values_of(record: records.Record, names: tuple[str, ...]) -> dict[str, Any]:
-    """Fields as plain values; mongoengine leaves empty lists and maps out of what it stores, here they are back."""
-    raw, fields = record.to_mongo().to_dict(), type(record)._fields
-    empty: dict[str, Any] = {}
-    for name in names:
-        empty[name] = [] if isinstance(fields[name], me.ListField) else {} if isinstance(fields[name], me.DictField) else None
-    return {name: raw.get(name, empty[name]) for name in names}
-
-
 def _series_item(present: Series) -> Item:
-    content = {"id": present.id, "state": present.state, **values_of(present, SERIES_FIELDS)}
+    content = {"id": present.id, "state": present.state, **records.values_of(present, SERIES_FIELDS)}
     if present.visibility == "invited":
         content["invitation"] = codes.name(present.invitation)
     return Item(kind("series", present.visibility == "invited"), present.id, ANY, {**content, "media": shown(present.materials)})
@@ -445,7 +427,7 @@ def session_item(present: CourseSession) -> Item:
         "booking_closes_at": local(present.booking_closes_at, present.zone),
         "zone": present.zone,
         "place": present.place,
-        **values_of(present, ("title", "venue", "latitude", "longitude", "lecturer", "materials", "class_hours")),
+        **records.values_of(present, ("title", "venue", "latitude", "longitude", "lecturer", "materials", "class_hours")),
         "lecturer_id": present.lecturer_id or "",
         "step": present.step or "",
         "capacity": present.capacity,

@@ -153,30 +153,13 @@ def checked(cls: type[Listed], values: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def values_of(record: Listed) -> dict[str, Any]:
-    """A record's fields as plain values; what mongoengine leaves out of the store is back as empty."""
-    raw = record.to_mongo().to_dict()
-    lists = {name for name, field in type(record)._fields.items() if isinstance(field, me.ListField)}
-    maps = {name for name, field in type(record)._fields.items() if isinstance(field, me.DictField)}
-    empty: dict[str, Any] = {**dict.fromkeys(lists, []), **dict.fromkeys(maps, {}), "people": None}
-    return {name: raw.get(name, empty.get(name, "")) for name in FIELDS[type(record)]}
-
-
-def _office(key: str, field: str) -> staff.Organisation:
-    """The organisation of this id. Raises `Invalid` naming `field`."""
-    try:
-        return staff.organisation(key)
-    except NotFound:
-        raise invalid(field, "unknown_reference", value=key) from None
-
-
 def _named(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The names of the organisations that the fields name; the provider is the own organisation when none is given. Raises
     `Invalid` for one that does not exist, and for a session or series that families of the division cannot see."""
-    named = {"organisation_name": _office(fields["organisation"], "organisation").name}
+    named = {"organisation_name": staff.must_exist(fields["organisation"], "organisation")}
     if "what" in fields:
         named["provider"] = fields["provider"] or fields["organisation"]
-        named["provider_name"] = _office(named["provider"], "provider").name
+        named["provider_name"] = staff.must_exist(named["provider"], "provider")
         offered(fields["session"], fields["series"], fields["division"])
     return named
 
@@ -242,7 +225,7 @@ def edit(cls: type[L], key: str, values: Mapping[str, Any], by: str, revision: i
     def decide(present: L) -> dict[str, Any]:
         if present.state not in {"draft", "open", "published"}:
             raise Conflict("wrong_state", state=present.state, action="修改 edit")
-        before = values_of(present)
+        before = records.values_of(present, FIELDS[cls])
         kept = {name: value for name, value in before.items() if name not in {"first", "last"} or not values.get("month")}
         fields = checked(cls, {**kept, **values})
         changed = {name: value for name, value in fields.items() if value != before[name]}
@@ -293,7 +276,7 @@ def item(present: Listed) -> Item | None:
     content = {
         "id": present.id,
         "state": present.state,
-        **values_of(present),
+        **records.values_of(present, FIELDS[type(present)]),
         "organisation_name": present.organisation_name,
         "listed_on": present.listed_on,
     }
@@ -324,7 +307,7 @@ def _release(tx: ClientSession, changed: Listed) -> None:
 def second(key: str, organisation: str, by: str, *, back: bool = False) -> Demand:
     """Put an organisation behind an open demand, or with `back` take it away. A second call changes nothing. Raises `NotFound`
     (of a draft too), `Invalid` for the asker itself, `Conflict` when it is not open."""
-    name = _office(organisation, "organisation").name
+    name = staff.must_exist(organisation, "organisation")
 
     def decide(present: Demand) -> dict[str, Any]:
         if present.state == "draft":
@@ -408,7 +391,7 @@ def answer(key: str, values: Mapping[str, Any], by: str, settings: Settings, rev
             raise Conflict("wrong_state", state=present.state, action="答复 answer")
         content = offered(fields["session"], fields["series"], present.division)
         provider = fields["provider"] or (content or {}).get("organisation", "")
-        name = _office(provider, "provider").name if provider else ""
+        name = staff.must_exist(provider, "provider")
         put = {**fields, "provider": provider, "provider_name": name, "on": _today(settings).isoformat()}
         return {"state": "declined" if fields["reason"] else "answered", "answer": put}
 

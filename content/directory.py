@@ -23,12 +23,10 @@ import mongoengine as me
 from dateutil.rrule import rrulestr
 from pymongo.client_session import ClientSession
 
-from content import divisions, languages, records
+from content import divisions, languages, records, staff
 from content.checking import Check
 from content.failures import Conflict, Failure, Forbidden, NotFound
 from content.published import ANY, Item, Snapshot, release
-from content.records import SYSTEM
-from content.staff import independent
 
 log = logging.getLogger("xinqiao.directory")
 
@@ -208,12 +206,6 @@ def get(key: str) -> Service:
     return Service.of(raw)
 
 
-def values_of(service: Service) -> dict[str, Any]:
-    """The entry as plain values, in the shape that `put` takes."""
-    raw = service.to_mongo().to_dict()
-    return {"id": service.id, **{name: raw.get(name) for name in FIELDS}}
-
-
 def put(values: Mapping[str, Any], by: str, revision: int | None = None) -> str:
     """Write an entry whole: "new", "changed" or "unchanged". Readers see nothing of it before `publish`.
 
@@ -227,7 +219,7 @@ def put(values: Mapping[str, Any], by: str, revision: int | None = None) -> str:
         return "new"
 
     def decide(service: Service) -> dict[str, Any]:
-        changed = _changed(values_of(service), fields)
+        changed = _changed(records.values_of(service, FIELDS), fields)
         if not changed:
             return {}
         authors = [] if service.published_revision == service.revision else service.authors
@@ -256,12 +248,12 @@ def publish(key: str, by: str, revision: int | None = None, *, second_person: bo
     def decide(service: Service) -> dict[str, Any]:
         if service.published_revision == service.revision:
             return {}
-        if second_person and by != SYSTEM and not all(independent(author, by) for author in service.authors):
+        if second_person and not staff.second(service.authors, by):
             raise Forbidden("second_person")
         return {"published_revision": service.revision + 1}
 
     def also(session: ClientSession, service: Service) -> None:
-        content = {k: v for k, v in values_of(service).items() if k in {"id", *PUBLIC}}
+        content = {"id": key, **records.values_of(service, PUBLIC)}
         release(session, [Item("service", key, ANY, content)])
 
     return records.change(Service, key, by, "publish", decide, revision=revision, also=also)

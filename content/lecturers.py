@@ -18,7 +18,6 @@ from pymongo.client_session import ClientSession
 
 from content import records, sealed, staff, store
 from content.checking import Check
-from content.courses import values_of
 from content.failures import Conflict, Forbidden, NotFound
 from content.published import ANY, Item, PublishedRow, release
 from content.vocabulary import LECTURERS, TOPICS
@@ -126,7 +125,7 @@ def edit(key: str, values: Mapping[str, Any], by: str, revision: int | None = No
     `Invalid`, `NotFound`, `Stale`, `Conflict`."""
 
     def decide(present: Lecturer) -> dict[str, Any]:
-        before = values_of(present, FIELDS)
+        before = records.values_of(present, FIELDS)
         wanted = checked({**before, **values})
         _known(wanted)
         fields = {k: v for k, v in wanted.items() if v != before[k]}
@@ -170,10 +169,6 @@ def read_contact(key: str, by: str) -> str:
     return sealed.unseal(data) if data else ""
 
 
-def _second(present: Lecturer, by: str) -> bool:
-    return by == records.SYSTEM or all(staff.independent(author, by) for author in present.authors)
-
-
 def approve(key: str, by: str, revision: int | None = None) -> Lecturer:
     """A second person's word for the entry as it now is, so that whoever wrote it may publish it. A second approval changes
     nothing. Raises `Forbidden("second_person")`, `Conflict` when readers see it as it is, `NotFound`, `Stale`."""
@@ -181,7 +176,7 @@ def approve(key: str, by: str, revision: int | None = None) -> Lecturer:
     def decide(present: Lecturer) -> dict[str, Any]:
         if present.published_revision == present.revision:
             raise Conflict("nothing_to_do", action="批准 approve")
-        if not _second(present, by):
+        if not staff.second(present.authors, by):
             raise Forbidden("second_person")
         return {} if present.approved_by else {"approved_by": by}
 
@@ -200,7 +195,7 @@ def publish(key: str, by: str, revision: int | None = None) -> Lecturer:
             return {}
         if not present.field:
             raise Conflict("incomplete", missing="field")
-        if not present.approved_by and not _second(present, by):
+        if not present.approved_by and not staff.second(present.authors, by):
             raise Forbidden("second_person")
         return {
             "state": "published", "approved_by": None, "reviewed_by": present.approved_by or by, "reviewed_at": store.now(),
@@ -252,7 +247,7 @@ def let_go(tx: ClientSession, key: str, by: str) -> None:
 
 def _item(tx: ClientSession, present: Lecturer) -> Item:
     """What readers get: all but the contact and who wrote and read it; schools by id and name."""
-    content = {"id": present.id, **values_of(present, FIELDS)}
+    content = {"id": present.id, **records.values_of(present, FIELDS)}
     found = staff.Organisation.rows().find({"_id": {"$in": content["paired_schools"]}}, {"name": 1}, session=tx)
     names = {raw["_id"]: raw["name"] for raw in found}
     content["paired_schools"] = [{"id": key, "name": names.get(key, "")} for key in content["paired_schools"]]

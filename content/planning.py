@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 from pymongo.client_session import ClientSession
 
 from content import courses, records, recurrence, sessions, store
-from content.courses import CourseSession, Series, values_of
+from content.courses import CourseSession, Series
 from content.failures import FieldError, Invalid, Text
 from content.sessions import SESSION_FIELDS
 from content.vocabulary import SEASONS
@@ -111,7 +111,7 @@ def plan(
         present = there.get(key)
         times = {"starts_at": one.starts_at, "ends_at": one.ends_at, "booking_closes_at": one.starts_at - lead}
         draft = sessions.draft(parent, {**_standing(present), **common, "zone": timing["zone"], **times}, key)
-        fields = values_of(draft, SESSION_FIELDS)
+        fields = records.values_of(draft, SESSION_FIELDS)
         drafts.append(draft)
         outcome, messages = _outcome(present, fields, one.starts_at)
         if {flag.kind for flag in told} & {SKIPS[name] for name in skip}:
@@ -144,13 +144,13 @@ def _standing(present: CourseSession | None) -> dict[str, Any]:
     """What stands of a session; class-hours that nobody gave are left to follow its length."""
     if present is None:
         return {}
-    before = values_of(present, SESSION_FIELDS)
+    before = records.values_of(present, SESSION_FIELDS)
     usual = sessions.checked_session({**before, "class_hours": None})["class_hours"]
     return {**before, "class_hours": None if before["class_hours"] == usual else before["class_hours"]}
 
 
 def _outcome(present: CourseSession | None, fields: Mapping[str, Any], starts: datetime) -> tuple[str, list[dict[str, str]]]:
-    if present and values_of(present, SESSION_FIELDS) == fields:
+    if present and records.values_of(present, SESSION_FIELDS) == fields:
         return "unchanged", []
     if present and present.state != "draft":
         return "refused", [TEXTS["fixed"].fill({"state": present.state})]
@@ -173,7 +173,7 @@ def _write(parent: Series, made: list[CourseSession], edits: list[tuple[CourseSe
             records.create_many(tx, made, by)
         changes = []
         for present, fields in edits:
-            before = values_of(present, SESSION_FIELDS)
+            before = records.values_of(present, SESSION_FIELDS)
             changes.append((present, {name: value for name, value in fields.items() if value != before[name]}))
         records.change_many(tx, changes, by, "edit")
 

@@ -264,6 +264,15 @@ def laid(raw: dict[str, Any], fields: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def values_of(record: Record, names: tuple[str, ...]) -> dict[str, Any]:
+    """Fields as plain values; mongoengine leaves empty lists and maps out of what it stores, here they are back."""
+    raw, fields = record.to_mongo().to_dict(), type(record)._fields
+    empty: dict[str, Any] = {}
+    for name in names:
+        empty[name] = [] if isinstance(fields[name], me.ListField) else {} if isinstance(fields[name], me.DictField) else None
+    return {name: raw.get(name, empty[name]) for name in names}
+
+
 def remove(
     cls: type[R],
     key: str,

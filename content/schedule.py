@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from pymongo.client_session import ClientSession
 
-from content import courses, divisions, languages, lecturers, planning, records, sessions, sheets, staff, store
+from content import divisions, languages, lecturers, planning, records, sessions, sheets, staff, store
 from content.checking import Check, file_bytes
 from content.courses import CourseSession, Series
 from content.failures import FieldError, Invalid, Stale, Text, invalid
@@ -290,7 +290,7 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     assert parent and day and starts and ends
 
     present = known.get(key)
-    before = courses.values_of(present, SESSION_FIELDS) if present else {}
+    before = records.values_of(present, SESSION_FIELDS) if present else {}
     if present and LEAD not in cells:
         closes = starts - (present.starts_at - present.booking_closes_at)
     if present and "class_hours" not in cells and present.class_hours == _usual_hours(before):

@@ -22,7 +22,7 @@ from pymongo.client_session import ClientSession
 
 from content import bookings, courses, divisions, lecturers, materials, records, staff, store, waiting
 from content.checking import Check
-from content.courses import SERIES_FIELDS, Series, values_of
+from content.courses import SERIES_FIELDS, Series
 from content.courses import CourseSession as CourseSession
 from content.courses import local as local
 from content.courses import session_item as session_item
@@ -188,7 +188,7 @@ def edit_session(
         ended = present.ends_at
         if present.state not in {"draft", "published"}:
             raise Conflict("wrong_state", state=present.state, action="修改 edit")
-        before = values_of(present, SESSION_FIELDS)
+        before = records.values_of(present, SESSION_FIELDS)
         merged = {**before, **values}
         if "starts_at" in values:
             zone = str(merged["zone"] or "Asia/Shanghai")

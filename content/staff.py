@@ -636,6 +636,11 @@ def independent(author: str, other: str) -> bool:
     return author == SYSTEM or (author not in _makers(other) and other not in _makers(author))
 
 
+def second(authors: Collection[str], by: str) -> bool:
+    """Whether `by` counts as a second person beside everyone who wrote something; the service itself always does."""
+    return by == SYSTEM or all(independent(author, by) for author in authors)
+
+
 def _makers(account_id: str) -> set[str]:
     """Who made this account or set its password last, who did so for those, and so on."""
     todo, seen = [account_id], set[str]()
@@ -658,10 +663,12 @@ def organisation(organisation_id: str) -> Organisation:
     return Organisation.of(raw)
 
 
-def must_exist(organisation_id: str, field: str = "organisation") -> None:
-    """Raise `Invalid` on `field` for an organisation that is not there; "" is none and passes."""
-    if organisation_id and Organisation.rows().find_one({"_id": organisation_id}, {"_id": 1}) is None:
+def must_exist(organisation_id: str, field: str = "organisation") -> str:
+    """The organisation's name; "" is none and has none. Raises `Invalid` on `field` for one that is not there."""
+    raw = Organisation.rows().find_one({"_id": organisation_id}, {"name": 1}) if organisation_id else {"name": ""}
+    if raw is None:
         raise invalid(field, "unknown_reference", value=organisation_id)
+    return str(raw["name"])
 
 
 def organisations(after: tuple[str, str] = ("", ""), limit: int = 50) -> list[Organisation]:
