@@ -20,7 +20,7 @@ from zoneinfo import ZoneInfo
 
 from pymongo.client_session import ClientSession
 
-from content import divisions, languages, lecturers, planning, records, sessions, sheets, staff, store
+from content import courses, divisions, languages, lecturers, planning, records, sessions, sheets, staff, store
 from content.checking import Check, file_bytes
 from content.courses import CourseSession, Series
 from content.failures import FieldError, Invalid, Stale, Text, invalid
