@@ -19,14 +19,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import mongoengine as me
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError
 
-from content import codes, languages, records, sealed, slots, store
+from content import codes, languages, phones, records, sealed, slots, store
 from content.bookings import DAY, KEEP
 from content.checking import Check
 from content.directory import Service
 from content.failures import Conflict, Failure, NotFound, invalid
-from content.registrations import phone_number
 from content.slots import Slot
 
 PER_PHONE = 2  # appointments to come of one telephone with one service
@@ -109,10 +107,7 @@ def book(slot_id: str, name: str, phone: str = "", note: str = "", key: str | No
             return _held(code, raw, tx)
         return _take(tx, code, row)
 
-    try:
-        return store.transaction(work)
-    except DuplicateKeyError:  # the same key at one moment: now it is there
-        return store.transaction(work)
+    return store.transaction_or_again(work)  # the same key may come twice at one moment
 
 
 def _contact(name: str, phone: str, note: str) -> dict[str, str]:
@@ -121,7 +116,7 @@ def _contact(name: str, phone: str, note: str) -> dict[str, str]:
         raise invalid("name", "out_of_range", reason="1-40")
     if len(note) > 200:
         raise invalid("note", "out_of_range", reason="≤ 200")
-    return {"name": name, "phone": phone_number(phone) if phone.strip() else "", "note": note}
+    return {"name": name, "phone": phones.number(phone) if phone.strip() else "", "note": note}
 
 
 def _take(tx: ClientSession, code: str, row: dict[str, Any]) -> Held:
@@ -352,17 +347,4 @@ def _opened(raw: Mapping[str, Any]) -> dict[str, str]:
 def purge(now: datetime) -> int:
     """Erase the appointments whose time is over; each service gets a line in the trail that says how many. Returns how many; a
     second call finds none. Raises driver errors."""
-
-    def work(tx: ClientSession) -> int:
-        rows = list(Appointment.rows().find({"expires_at": {"$lte": now}}, {"service": 1}, session=tx).limit(200))
-        if rows:
-            Appointment.rows().delete_many({"_id": {"$in": [row["_id"] for row in rows]}}, session=tx)
-        for service in sorted({row["service"] for row in rows}):
-            number = sum(row["service"] == service for row in rows)
-            records.trail(tx, Service, service, records.SYSTEM, "erase_appointments", {}, {}, note=f"{number} appointments")
-        return len(rows)
-
-    total = 0
-    while done := store.transaction(work):
-        total += done
-    return total
+    return records.purge(Appointment, now, Service, "service")

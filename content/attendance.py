@@ -21,7 +21,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import mongoengine as me
 from pymongo.client_session import ClientSession
-from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from content import bookings, codes, records, store
 from content.bookings import ACTIVE, KEEP, Place
@@ -255,18 +254,9 @@ def _part(session: str, by: str, notes: Sequence[Item | WalkIn | Undo], results:
         room.write(by)
         return told, room.sums
 
-    try:
-        told, sums = store.transaction(work)
-    except (DuplicateKeyError, BulkWriteError) as error:  # the same nonce at the same moment: now it is there
-        if not isinstance(error, DuplicateKeyError) and not _taken(error):
-            raise
-        told, sums = store.transaction(work)
+    told, sums = store.transaction_or_again(work)  # two devices may send the same nonce at one moment
     results += told
     return sums
-
-
-def _taken(error: BulkWriteError) -> bool:
-    return any(row.get("code") == 11000 for row in (error.details or {}).get("writeErrors", ()))
 
 
 def _name(session: str, nonce: str) -> str:

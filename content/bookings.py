@@ -315,22 +315,10 @@ def purge(now: datetime) -> int:
     """Erase the bookings whose time is over, with their places; each series gets a line in the trail that says how many. Returns
     how many bookings; a second call finds none. Raises driver errors."""
 
-    def work(tx: ClientSession) -> int:
-        rows = list(Booking.rows().find({"expires_at": {"$lte": now}}, {"series": 1}, session=tx).limit(200))
-        if not rows:
-            return 0
-        names = [row["_id"] for row in rows]
+    def places(tx: ClientSession, names: list[str]) -> None:
         Place.rows().delete_many({"booking": {"$in": names}}, session=tx)
-        Booking.rows().delete_many({"_id": {"$in": names}}, session=tx)
-        for series in sorted({row["series"] for row in rows}):
-            number = sum(row["series"] == series for row in rows)
-            records.trail(tx, Series, series, records.SYSTEM, "erase_bookings", {}, {}, note=f"{number} bookings")
-        return len(rows)
 
-    total = 0
-    while done := store.transaction(work):
-        total += done
-    return total
+    return records.purge(Booking, now, Series, "series", places)
 
 
 def follow_end(tx: ClientSession, session: CourseSession) -> None:

@@ -18,7 +18,6 @@ from typing import Any, ClassVar, NamedTuple
 
 import mongoengine as me
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError
 
 from content import bookings, languages, sealed, store
 from content.bookings import KEEP, Place
@@ -144,10 +143,7 @@ def give(code: str, session_id: str, useful: int, try_at_home: str, comment: str
         _count(tx, session, answers, secret)  # first: two families meet there before either has written anything else
         Place.rows().update_one({"_id": place["_id"]}, {"$set": {"feedback": True}}, session=tx)
 
-    try:
-        store.transaction(work)
-    except DuplicateKeyError:  # two were the session's first at one moment: now its row is there
-        store.transaction(work)
+    store.transaction_or_again(work)  # two may be the session's first at one moment
 
 
 def _count(tx: ClientSession, session: CourseSession, answers: Mapping[str, str], secret: bytes | None) -> None:

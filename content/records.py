@@ -5,6 +5,7 @@
 `PERSONAL` the trail keeps the names only, never the values.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
@@ -299,6 +300,33 @@ def remove(
             also(session, record)
 
     store.transaction(work)
+
+
+def purge(
+    cls: type[store.Row],
+    now: datetime,
+    owner: type[Record],
+    part: str,
+    also: Callable[[ClientSession, list[str]], None] | None = None,
+) -> int:
+    """Delete the rows of personal data whose `expires_at` has come, two hundred in a transaction with what `also(session, ids)`
+    deletes with them. Each record of `owner` that they belonged to (its id stands in their `part`) gets a line in the trail that
+    says how many, and nothing of whom. Returns how many; a second call finds none. Raises driver errors."""
+    name = cls._get_collection_name()
+
+    def work(session: ClientSession) -> int:
+        rows = list(cls.rows().find({"expires_at": {"$lte": now}}, {part: 1}, session=session).limit(200))
+        if not rows:
+            return 0
+        ids = [row["_id"] for row in rows]
+        if also:
+            also(session, ids)
+        cls.rows().delete_many({"_id": {"$in": ids}}, session=session)
+        for key, number in sorted(Counter(row[part] for row in rows).items()):
+            trail(session, owner, key, SYSTEM, f"erase_{name}", {}, {}, note=f"{number} {name}")
+        return len(rows)
+
+    return store.until_none(work)
 
 
 def history(kind: str = "", key: str = "", actor: str = "", before: datetime | None = None, limit: int = 50) -> list[Audit]:

@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import phonenumbers
 from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from content import codes, courses, languages, sealed, store
+from content import codes, courses, languages, phones, sealed, store
 from content.bookings import ACTIVE, KEEP, Booked, Booking, Desk, Place, booked_of, contact_of, feed_of
 from content.checking import Check
 from content.courses import CourseSession
@@ -51,17 +50,6 @@ class Wish(NamedTuple):
 # --- what is sent ----------------------------------------------------------------------------------------------------
 
 
-def phone_number(text: str) -> str:
-    """E.164 of a telephone number, read as one of mainland China unless it begins with +. Raises `Invalid`."""
-    try:
-        number = phonenumbers.parse(text, "CN")
-        if phonenumbers.is_valid_number(number):
-            return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    except phonenumbers.NumberParseException:
-        pass
-    raise invalid("phone", "bad_format", reason="请填写能接通的号码，例 e.g. 138 0013 8000")
-
-
 def _contact(wish: Wish) -> dict[str, Any]:
     """The checked contact. Raises `Invalid`."""
     name = languages.clean(wish.family_name)
@@ -73,7 +61,7 @@ def _contact(wish: Wish) -> dict[str, Any]:
     if len(needs) > 200:
         raise invalid("needs", "out_of_range", reason="≤ 200")
     answers = {code: languages.clean(text)[:500] for code, text in wish.answers.items()}
-    return {"phone": phone_number(wish.phone), "family_name": name, "needs": needs, "answers": answers}
+    return {"phone": phones.number(wish.phone), "family_name": name, "needs": needs, "answers": answers}
 
 
 def _answered(questions: Sequence[Mapping[str, Any]], answers: Mapping[str, str]) -> list[FieldError]:

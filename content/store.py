@@ -116,6 +116,26 @@ def transaction(work: Callable[[ClientSession], T], patience: float | None = Non
             raise
 
 
+def transaction_or_again(work: Callable[[ClientSession], T]) -> T:
+    """`transaction`, and once more when someone else wrote the same unique row at that moment: now `work` finds it there."""
+    try:
+        return transaction(work)
+    except DuplicateKeyError:
+        pass
+    except BulkWriteError as error:
+        if not any(row.get("code") == 11000 for row in (error.details or {}).get("writeErrors", ())):
+            raise
+    return transaction(work)
+
+
+def until_none(work: Callable[[ClientSession], int]) -> int:
+    """Run `work` in one transaction after another until it has nothing left to do and returns 0; the sum of what it returned."""
+    total = 0
+    while done := transaction(work):
+        total += done
+    return total
+
+
 # Sessions to be ended when the database answers again, and how often (at each poll, 10 s): a database that hung still does
 # what it was sent before, and three times were too few on a busy machine. No such session is used again.
 _abandoned: deque[tuple[Mapping[str, Any], int]] = deque(maxlen=1000)

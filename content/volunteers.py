@@ -24,14 +24,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import mongoengine as me
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError
 
-from content import codes, lecturers, records, sealed, staff, store
+from content import codes, lecturers, phones, records, sealed, staff, store
 from content.checking import Check
 from content.courses import CourseSession
 from content.failures import Conflict, NotFound, invalid
 from content.lecturers import Lecturer
-from content.registrations import phone_number
 from content.vocabulary import TOPICS, VOLUNTEERS
 
 SELF = "volunteer"  # who acts where a volunteer does; no account has this id
@@ -152,7 +150,7 @@ def sign_up(values: Mapping[str, Any], key: str | None = None) -> tuple[str, Vol
     }
     check.done()
     staff.must_exist(to["organisation"])
-    number = phone_number(str(values.get("phone")))
+    number = phones.number(str(values.get("phone")))
     code = codes.repeatable("volunteer code", key, *to.values(), number)
     claim = sealed.blind("\n".join((*to.values(), number)))
     person = sealed.seal(json.dumps({**words, "phone": number}, ensure_ascii=False))
@@ -169,10 +167,7 @@ def sign_up(values: Mapping[str, Any], key: str | None = None) -> tuple[str, Vol
         Volunteer.rows().insert_one(made.to_mongo().to_dict(), session=tx)
         return made
 
-    try:
-        return code, store.transaction(work)
-    except DuplicateKeyError:  # the same at one moment: now it is there
-        return code, store.transaction(work)
+    return code, store.transaction_or_again(work)  # the same may come twice at one moment
 
 
 def _by_code(code: str, tx: ClientSession | None = None) -> Volunteer:
@@ -244,10 +239,7 @@ def erase(at: datetime) -> int:
                 records.trail(tx, Volunteer, raw["_id"], records.SYSTEM, "erase", {}, {}, note=f"expired, {raw['state']}")
         return len(due)
 
-    total = 0
-    while done := store.transaction(work):
-        total += done
-    return total
+    return store.until_none(work)
 
 
 # --- the side of staff -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ Without BROKER_URL the broker is the service's own MongoDB, in a database beside
 import importlib
 import logging
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -42,6 +42,9 @@ from notifications import bookings as pushes
 from notifications import fcm, notices
 
 log = logging.getLogger("xinqiao.worker")
+
+Steps = Mapping[str, Callable[[datetime], int]]
+"""What is said of its number -> what is done up to a moment."""
 
 # modules whose records wait for a publishing moment
 PUBLISHABLE = ("content.lessons", "content.checks", "content.courses", "content.paths")
@@ -86,11 +89,9 @@ app.conf.update(
         "tombstones": {"task": "published.purge", "schedule": 86400.0, "options": {"expires": 3600}},
         "quarantine": {"task": "media.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "statistics": {"task": "statistics.release", "schedule": 3600.0, "options": {"expires": 3000}},
-        "volunteers": {"task": "volunteers.erase", "schedule": 3600.0, "options": {"expires": 3000}},
+        "erasures": {"task": "erasures", "schedule": 3600.0, "options": {"expires": 3000}},
         "sessions": {"task": "courses.clock", "schedule": 30.0, "options": {"expires": 25}},
         "pushes": {"task": "bookings.push", "schedule": 30.0, "options": {"expires": 25}},
-        "bookings": {"task": "bookings.purge", "schedule": 3600.0, "options": {"expires": 3000}},
-        "appointments": {"task": "appointments.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
     },
 )
@@ -203,15 +204,6 @@ def purge() -> None:
         log.warning("purge of the quarantine put off: %s", type(error).__name__)
 
 
-@app.task(name="volunteers.erase")
-def erase_volunteers() -> None:
-    """Erase sign-ups of volunteers that are over, or that nobody touched for a year."""
-    try:
-        log.info("volunteers: %s rows erased", volunteers.erase(store.now()))
-    except PyMongoError as error:
-        log.warning("erasure of volunteers put off: %s", type(error).__name__)
-
-
 @app.task(name="statistics.release")
 def release_statistics() -> None:
     """Release what was counted in weeks that have ended."""
@@ -223,16 +215,35 @@ def release_statistics() -> None:
         log.warning("release of statistics put off: %s", type(error).__name__)
 
 
+CLOCK: Steps = {"sessions finished": sessions.finish, "offers expired": waiting.expire}
+ERASURES: Steps = {
+    "bookings erased": bookings.purge,
+    "appointments erased": appointments.purge,
+    "volunteers erased": volunteers.erase,
+}
+
+
+def each(steps: Steps, now: datetime) -> None:
+    """Take every step, whatever became of the others: one row that cannot be read must not keep everyone else's. Of a failure
+    the log gets its kind and no word, which might be somebody's."""
+    for name, step in steps.items():
+        try:
+            if number := step(now):
+                log.info("%s: %s", name, number)
+        except Exception as error:  # also a fault of ours
+            log.warning("%s: put off by %s", name, type(error).__name__)
+
+
 @app.task(name="courses.clock")
 def courses_clock() -> None:
     """Finish sessions that are over; end offers that nobody took, and offer their seats to the next."""
-    try:
-        now = store.now()
-        finished, expired = sessions.finish(now), waiting.expire(now)
-        if finished or expired:
-            log.info("sessions finished: %s, offers expired: %s", finished, expired)
-    except (Failure, PyMongoError) as error:
-        log.warning("clock of the courses put off: %s", type(error).__name__)
+    each(CLOCK, store.now())
+
+
+@app.task(name="erasures")
+def erase() -> None:
+    """Erase the personal data whose time is over."""
+    each(ERASURES, store.now())
 
 
 @app.task(name="bookings.push")
@@ -244,26 +255,6 @@ def push_bookings() -> None:
             log.info("pushes to bookings: %s", dict(counts))
     except (Failure, PyMongoError, SettingsError) as error:
         log.warning("pushes to bookings put off: %s", type(error).__name__)
-
-
-@app.task(name="bookings.purge")
-def purge_bookings() -> None:
-    """Erase bookings whose time is over."""
-    try:
-        if number := bookings.purge(store.now()):
-            log.info("bookings erased: %s", number)
-    except PyMongoError as error:
-        log.warning("purge of bookings put off: %s", type(error).__name__)
-
-
-@app.task(name="appointments.purge")
-def purge_appointments() -> None:
-    """Erase appointments with help services whose time is over."""
-    try:
-        if number := appointments.purge(store.now()):
-            log.info("appointments erased: %s", number)
-    except PyMongoError as error:
-        log.warning("purge of appointments put off: %s", type(error).__name__)
 
 
 @app.task(name="packs.build")
