@@ -36,6 +36,8 @@ MOST_BYTES = 4 * 1024 * 1024  # a term of 2,000 rows is 0.4 MB
 MOST_UNPACKED = 32 * 1024 * 1024  # of what is read of an XLSX; 5,000 rows of 40 columns are 9 MB
 MOST_NODES = 700_000  # XML elements, each of which costs 2 µs; 5,000 rows of 40 columns are 400,000 and their texts
 MOST_ROWS, MOST_COLUMNS = 5000, 40
+MOST_FORMATS, LONGEST_FORMAT = 1000, 255  # Excel's own: 250 and 255 characters; patterns take the square of a format's length
+LONGEST_ATTRIBUTE = 32_767  # characters, as of a cell's text
 TOO_MANY = f"最多 {MOST_ROWS} 行、{MOST_COLUMNS} 列，请分成几份 at most {MOST_ROWS} rows of {MOST_COLUMNS} columns: split it"
 
 DATES = {*range(14, 18), *range(27, 32), 36, *range(50, 55), 57, 58}  # number formats, ECMA-376 part 1, 18.8.30, zh-cn
@@ -147,6 +149,8 @@ class _Book:
             if self.nodes > MOST_NODES:
                 raise _No(f"内容太多（XML 超过 {MOST_NODES} 个元素）too much in it")
             text.clear()
+            if any(len(value) > LONGEST_ATTRIBUTE for value in attributes.values()):
+                raise _No(f"XML 属性超过 {LONGEST_ATTRIBUTE} 个字符 an XML attribute is too long")
             start(tag.rpartition(" ")[2], attributes)
 
         def closed(tag: str) -> None:
@@ -198,16 +202,22 @@ class _Book:
     def styles(self, path: str) -> None:
         """Which cell styles show moments."""
         codes: dict[str, str] = {}
+        kinds: dict[str, str] = {}
         inside = False
 
         def start(tag: str, attributes: dict[str, str]) -> None:
             nonlocal inside
             inside = inside or tag == "cellXfs"
             if tag == "numFmt":
-                codes[attributes.get("numFmtId", "")] = attributes.get("formatCode", "")
+                code = attributes.get("formatCode", "")
+                if len(code) > LONGEST_FORMAT or len(codes) >= MOST_FORMATS:
+                    raise _No("数字格式太多或太长 too many number formats, or one too long")
+                codes[attributes.get("numFmtId", "")] = code
             elif inside and tag == "xf":
                 number = attributes.get("numFmtId", "0")
-                self.kinds.append(_kind(int(number) if number.isdecimal() else 0, codes.get(number, "")))
+                if number not in kinds:
+                    kinds[number] = _kind(int(number) if number.isdecimal() else 0, codes.get(number, ""))
+                self.kinds.append(kinds[number])
 
         def end(tag: str, text: str) -> None:
             nonlocal inside
@@ -240,14 +250,16 @@ class _Book:
         """All rows of one sheet."""
         rows: dict[int, Row] = {}
         merged: list[str] = []
-        line = column = 0
+        line = column = seen = 0
         cell: dict[str, str] = {}
         value, formula, runs, aside = "", False, list[str](), False
 
         def start(tag: str, attributes: dict[str, str]) -> None:
-            nonlocal line, column, cell, value, formula, aside
+            nonlocal line, column, seen, cell, value, formula, aside
             if tag == "row":
-                line, column = int(attributes.get("r", line + 1)), 0
+                line, column, seen = int(attributes.get("r", line + 1)), 0, seen + 1
+                if seen > 4 * MOST_ROWS:  # empty ones too: each costs 16 µs
+                    raise _No(TOO_MANY)
                 rows.setdefault(line, Row(line, [], {}))
             elif tag == "c":
                 cell, value, formula = attributes, "", False
@@ -276,7 +288,7 @@ class _Book:
                 except _No as why:
                     shown, row.faults[column] = "", f"{why} ({get_column_letter(column + 1)}{line})"
                 if shown:
-                    if column >= MOST_COLUMNS or len(rows) > 4 * MOST_ROWS:
+                    if column >= MOST_COLUMNS:
                         raise _No(TOO_MANY)
                     row.cells.extend([""] * (column + 1 - len(row.cells)))
                     row.cells[column] = shown
