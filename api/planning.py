@@ -4,8 +4,7 @@
 nothing. The same call again changes nothing.
 """
 
-import functools
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 import marshmallow as ma
@@ -13,19 +12,15 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api.auth import actor
-from api.clashes import FlagOut, demand_no_clash, flag_out, readable
+from api.clashes import FlagOut, exam_days, flag_out, readable
 from api.errors import Messages
 from api.guard import Blueprint
 from api.sessions import SessionIn, own, stored
-from api.shapes import codes, reader, settings
+from api.shapes import codes, settings
 from content import courses, planning, recurrence
-from notifications import seasons
-
-__all__ = ["demand_no_clash", "staff"]
 
 staff = Blueprint("staff_planning", __name__, url_prefix="/v1/staff", description="Plan a term's sessions")
 
-EXAMS = ("gaokao", "zhongkao", "finals")
 MOST_LEAD = 60 * 24  # hours from the end of booking to the start
 CLOCK = validate.Length(10, 19)
 
@@ -95,13 +90,12 @@ def plan(payload: dict[str, Any], course_id: str) -> Response:
     are not known, or when lecturer or room are taken; `skip` leaves out holidays, workdays or exam_days. Ids follow from series
     and local start, so a second call changes drafts and makes nothing twice. One refused date keeps all out (422).
     """
-    parent = own(courses.series(course_id), "course.write")
+    own(courses.series(course_id), "course.write")
     timing = {name: payload.pop(name) for name in TIMING}
     timing |= {"minutes": payload.pop("duration_minutes"), "zone": payload.pop("zone", settings().zone)}
     skip, dry_run = payload.pop("skip", ()), payload.pop("dry_run")
     lead = timedelta(hours=payload.pop("booking_closes_hours_before"))
-    exams = exam_days(parent.division)
-    rows = planning.plan(course_id, timing, stored(payload), actor().id, skip=skip, lead=lead, exam_days=exams, dry_run=dry_run)
+    rows = planning.plan(course_id, timing, stored(payload), actor().id, skip=skip, lead=lead, exams=exam_days, dry_run=dry_run)
     return jsonify({"items": [row_out(row) for row in rows], "written": not dry_run})
 
 
@@ -116,18 +110,3 @@ def row_out(row: planning.Row) -> dict[str, Any]:
         "flags": [flag_out(flag) for flag in flags],
         "messages": row.messages,
     }
-
-
-def exam_days(division: str) -> planning.ExamDays:
-    """The exam seasons of a day in a division, by its confirmed dates and by the usual ones where there are none."""
-    confirmed = seasons.of_snapshot(reader().current)
-
-    @functools.cache
-    def span(code: str, year: int) -> seasons.Span:
-        return seasons.season(code, year, confirmed, division)
-
-    def of(day: date) -> list[tuple[str, bool]]:
-        spans = [(code, span(code, year)) for code in EXAMS for year in (day.year - 1, day.year)]
-        return [(code, one.provisional) for code, one in spans if one.first <= day <= one.last]
-
-    return of

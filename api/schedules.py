@@ -14,6 +14,7 @@ from marshmallow import validate
 from werkzeug.exceptions import UnsupportedMediaType
 
 from api.auth import actor, allowed, demand
+from api.clashes import exam_days
 from api.errors import FieldProblem, Messages
 from api.guard import Blueprint
 from api.shapes import reader, settings
@@ -84,7 +85,7 @@ def create(query: dict[str, Any]) -> Response:
         raise UnsupportedMediaType()
     name = "schedule.xlsx" if request.mimetype == XLSX else "schedule.csv"
     data, dry = request.get_data(cache=True), query["dry_run"]
-    rows = schedule.import_table(data, name, actor().id, settings(), may=may, dry_run=dry)
+    rows = schedule.import_table(data, name, actor().id, settings(), may=may, exams=exam_days, dry_run=dry)
     counts = {outcome: sum(row["outcome"] == outcome for row in rows) for outcome in OUTCOMES}
     refused = warned = 0
     items = []
@@ -243,7 +244,7 @@ def publish_batch(payload: dict[str, Any]) -> Response:
     First a dry run; then the same with `dry_run: false` and the `preview` that it gave: 412 when anything is different by then.
     All or none, in one release. A refused session keeps the batch back: leave it out or mend it.
     """
-    rows = batches.preview(asked_for(payload), readable, payload["despite_clashes"])
+    rows = batches.preview(asked_for(payload), readable, payload["despite_clashes"], exam_days)
     token = batches.token(rows)
     counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in ("publish", "unchanged", "refused")}
     published = 0

@@ -318,7 +318,7 @@ def working_copy(record: CourseSession) -> dict[str, Any]:
     for name in ("venue", "lecturer"):
         values[name] = {part: listed(texts) for part, texts in values[name].items()}
     for name in ("starts_at", "ends_at", "booking_closes_at"):
-        values[name] = sessions.local(values[name], record.zone)
+        values[name] = courses.local(values[name], record.zone)
     if not allowed("course.write", record.organisation, [record.division]):
         values["online_link"] = None
     told = ("id", "state", "revision", "series", "organisation", "division", "invited")

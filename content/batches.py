@@ -6,22 +6,21 @@ transaction with one release: readers wake once for a term of forty sessions, an
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from pymongo.client_session import ClientSession
 
-from content import planning, records, sessions, store
+from content import courses, materials, planning, records, sessions, store
 from content.courses import CourseSession, Series
-from content.failures import Conflict, FieldError
+from content.failures import Conflict, FieldError, invalid
+from content.planning import ExamsOf, no_exams
 from content.published import canonical, release
-from content.workdays import flags
 
 MOST = 500  # sessions in one batch
 PATIENCE = 30  # seconds; 500 sessions take about three
-ELSEWHERE = {"online", "home"}  # places where there is no room to name
 
 
 class Row(NamedTuple):
@@ -46,50 +45,45 @@ def within(series_id: str, first: date | None, last: date | None, zone: str) -> 
 
 
 def span(first: date | None, last: date | None, zone: str) -> dict[str, datetime]:
-    """A filter for moments on these local days, both included; empty for all."""
+    """A filter for moments on these local days, both included; empty for all. Raises `Invalid` naming `from` or `to` for a day
+    outside of 2000-2200: what is near either end of the calendar has no moment in other zones."""
+    for name, day in (("from", first), ("to", last)):
+        if day and not 2000 <= day.year <= 2200:
+            raise invalid(name, "out_of_range", reason="2000-2200")
     found = {"$gte": datetime.combine(first, time(), ZoneInfo(zone))} if first else {}
-    if last and last < date.max:
+    if last:
         found["$lt"] = datetime.combine(last + timedelta(days=1), time(), ZoneInfo(zone))
     return found
 
 
 def preview(
-    found: Sequence[CourseSession], readable: Callable[[CourseSession], bool], despite_clashes: bool = False
+    found: Sequence[CourseSession],
+    readable: Callable[[CourseSession], bool],
+    despite_clashes: bool = False,
+    exams: ExamsOf = no_exams,
 ) -> list[Row]:
     """What publishing each of these would do, in order of time; nothing is written. A lecturer or room that is taken refuses,
     unless it is said that it shall not; of a session that is neither public nor `readable` nothing but that is told."""
     parents = {raw["_id"]: Series.of(raw) for raw in Series.rows().find({"_id": {"$in": sorted({one.series for one in found})}})}
     taken = planning.clashes([one for one in found if one.state == "draft"])
+    lost = materials.closed({name for one in found for name in one.materials})
     rows = []
     for one in sorted(found, key=lambda one: (one.starts_at, one.id)):
         if one.state == "published":
             rows.append(Row(one, "unchanged", [], []))
             continue
-        faults = list(_faults(one, parents.get(one.series)))
-        warnings = [flag.text for flag in flags(one.starts_at.astimezone(ZoneInfo(one.zone)).date())]
+        faults = sessions.faults(one, parents.get(one.series))
+        faults += [fault for name, fault in lost.items() if name in one.materials]
+        day = one.starts_at.astimezone(ZoneInfo(one.zone)).date()
+        warnings = [flag.text for flag in planning.day_flags(day, exams(one.division))]
         for clash in taken.get(one.id, ()):
-            text = planning.told(clash, readable(clash.session)).text
+            told = planning.told(clash, readable(clash.session))
             if despite_clashes:
-                warnings.append(text)
+                warnings.append(told.text)
             else:
-                what = f"{text['zh-Hans'].rstrip('。')} {text['en'].rstrip('.')}"
-                faults.append(FieldError(clash.kind, "clash", {"what": what}))
+                faults.append(FieldError(clash.kind, "clash", {"what": planning.said(told)}))
         rows.append(Row(one, "refused" if faults else "publish", faults, warnings))
     return rows
-
-
-def _faults(one: CourseSession, parent: Series | None) -> Iterable[FieldError]:
-    state = parent.state if parent else "gone"
-    if one.state != "draft":
-        yield FieldError("state", "wrong_state", {"state": one.state, "action": "发布 publish"})
-    if state != "published":
-        yield FieldError("series", "wrong_state", {"state": f"series {state}", "action": "发布场次 publish a session"})
-    if one.starts_at <= store.now():
-        yield FieldError("starts_at", "out_of_range", {"reason": "已过去 in the past"})
-    if one.place not in ELSEWHERE and not (one.venue or {}).get("name"):
-        yield FieldError("venue", "incomplete", {"missing": "场地名称 the venue's name"})
-    if one.place == "online" and not one.online_link:
-        yield FieldError("online_link", "incomplete", {"missing": "线上链接 the online link"})
 
 
 def token(rows: Sequence[Row]) -> str:
@@ -112,7 +106,7 @@ def publish_many(rows: Sequence[Row], by: str) -> int:
         for key in sorted({one.series for one in wanted}):
             sessions.open_in(tx, key)
         changed = records.change_many(tx, [(one, {"state": "published"}) for one in wanted], by, "publish")
-        release(tx, [sessions.session_item(one) for one in changed])
+        release(tx, [courses.session_item(one) for one in changed])
 
     store.transaction(work, PATIENCE)
     return len(wanted)

@@ -15,8 +15,6 @@ from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from pymongo.client_session import ClientSession
-
 from content import courses, records, recurrence, sessions, store
 from content.courses import CourseSession, Series
 from content.failures import FieldError, Invalid, Text
@@ -26,7 +24,6 @@ from content.workdays import Flag, flags
 
 SKIPS: Mapping[str, str] = {"holidays": "holiday", "workdays": "workday", "exam_days": "exam_day"}  # what to leave out -> flag
 LONGEST = timedelta(days=3)  # a session lasts no longer, so what overlaps a moment began within three days before it
-PATIENCE = 30  # seconds for writing a plan: 200 new take one on a busy machine, 200 changed ten
 TIMES = ("starts_at", "ends_at", "booking_closes_at")
 
 TEXTS = {
@@ -46,6 +43,13 @@ TEXTS = {
 
 ExamDays = Callable[[date], Sequence[tuple[str, bool]]]
 """Which exam seasons a local day falls into: code of vocabulary.SEASONS, and whether the date is provisional."""
+ExamsOf = Callable[[str], ExamDays]
+"""The exam days of a division."""
+
+
+def no_exams(division: str) -> ExamDays:
+    """Of the command line, which reads no published dates."""
+    return lambda day: ()
 
 
 class Clash(NamedTuple):
@@ -85,7 +89,7 @@ def plan(
     *,
     skip: Collection[str] = (),
     lead: timedelta = timedelta(0),
-    exam_days: ExamDays = lambda day: (),
+    exams: ExamsOf = no_exams,
     dry_run: bool = False,
 ) -> list[Row]:
     """Make the occurrences of `timing` (arguments of `recurrence.occurrences`) draft sessions of a series, with `values` in
@@ -94,20 +98,22 @@ def plan(
     What stands under the same id is changed while it is a draft, and left when it is the same already: a second run gives
     "unchanged". A date that is past, or that families see and that differs, is refused; then nothing is written, as with
     `dry_run`. Raises `Invalid` (rule, common values, and without `dry_run` each refused row, as "items.N"), `NotFound`,
-    `Conflict` (the series is cancelled, or somebody wrote the same session at this moment), `Stale`.
+    `Conflict` (the series is cancelled, or somebody wrote the same session at this moment), `Stale` (cancelled or moved, or a
+    session changed, since it was read).
     """
     parent = courses.series(series_id)
     found = recurrence.occurrences(**timing)
     common = {name: value for name, value in values.items() if name not in TIMES}
-    common = sessions.known(common)
+    common = sessions.known(common, parent)
     there = _there(f"{series_id}~{one.recurrence_id:%Y%m%d-%H%M}" for one in found)
     rows: list[Row] = []
     made: list[CourseSession] = []
     edits: list[tuple[CourseSession, dict[str, Any]]] = []
     drafts: list[CourseSession] = []
+    exam_days = exams(parent.division)
     for one in found:
         key = f"{series_id}~{one.recurrence_id:%Y%m%d-%H%M}"
-        told = [*flags(one.starts_at.date()), *_exams(one.starts_at.date(), exam_days)]
+        told = day_flags(one.starts_at.date(), exam_days)
         present = there.get(key)
         times = {"starts_at": one.starts_at, "ends_at": one.ends_at, "booking_closes_at": one.starts_at - lead}
         draft = sessions.draft(parent, {**_standing(present), **common, "zone": timing["zone"], **times}, key)
@@ -119,7 +125,8 @@ def plan(
         if outcome == "new":
             made.append(draft)
         elif outcome == "changed" and present:
-            edits.append((present, fields))
+            before = records.values_of(present, SESSION_FIELDS)
+            edits.append((present, {name: value for name, value in fields.items() if value != before[name]}))
         rows.append(Row(key, one.starts_at, one.ends_at, outcome, told, [], messages))
     over = {key for key, one in there.items() if one.state not in {"draft", "published"}}
     taken = clashes([draft for draft, row in zip(drafts, rows, strict=True) if row.outcome != "skipped" and row.id not in over])
@@ -128,7 +135,7 @@ def plan(
         refused = [(n, row) for n, row in enumerate(rows) if row.outcome == "refused"]
         if refused:
             raise Invalid([_error(f"items.{n}", text) for n, row in refused for text in row.messages])
-        _write(parent, made, edits, by)
+        sessions.write([parent], made, edits, by)
     return rows
 
 
@@ -144,9 +151,8 @@ def _standing(present: CourseSession | None) -> dict[str, Any]:
     """What stands of a session; class-hours that nobody gave are left to follow its length."""
     if present is None:
         return {}
-    before = records.values_of(present, SESSION_FIELDS)
-    usual = sessions.checked_session({**before, "class_hours": None})["class_hours"]
-    return {**before, "class_hours": None if before["class_hours"] == usual else before["class_hours"]}
+    usual = sessions.usual_hours(present.starts_at, present.ends_at)
+    return {**records.values_of(present, SESSION_FIELDS), **({"class_hours": None} if present.class_hours == usual else {})}
 
 
 def _outcome(present: CourseSession | None, fields: Mapping[str, Any], starts: datetime) -> tuple[str, list[dict[str, str]]]:
@@ -159,26 +165,13 @@ def _outcome(present: CourseSession | None, fields: Mapping[str, Any], starts: d
     return ("changed" if present else "new"), []
 
 
-def _exams(day: date, exam_days: ExamDays) -> list[Flag]:
-    found = []
+def day_flags(day: date, exam_days: ExamDays) -> list[Flag]:
+    """What to know of a local day: holiday, workday or provisional (`content.workdays`), and the exams it falls among."""
+    found = flags(day)
     for code, provisional in exam_days(day):
         text = TEXTS["exam_day_provisional" if provisional else "exam_day"]
         found.append(Flag("exam_day", text.fill({"date": day, "zh": SEASONS[code].zh, "en": SEASONS[code].en})))
     return found
-
-
-def _write(parent: Series, made: list[CourseSession], edits: list[tuple[CourseSession, dict[str, Any]]], by: str) -> None:
-    def work(tx: ClientSession) -> None:
-        if made:
-            records.create_many(tx, made, by)
-        changes = []
-        for present, fields in edits:
-            before = records.values_of(present, SESSION_FIELDS)
-            changes.append((present, {name: value for name, value in fields.items() if value != before[name]}))
-        records.change_many(tx, changes, by, "edit")
-
-    if made or edits:
-        store.transaction(work, PATIENCE)
 
 
 # --- clashes ---------------------------------------------------------------------------------------------------------

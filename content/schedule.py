@@ -12,26 +12,24 @@ import difflib
 import functools
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
 
-from pymongo.client_session import ClientSession
-
-from content import courses, divisions, languages, lecturers, planning, records, sessions, sheets, staff, store
+from content import languages, lecturers, planning, records, sessions, sheets, staff, store
 from content.checking import Check, file_bytes
 from content.courses import CourseSession, Series
-from content.failures import FieldError, Invalid, Stale, Text, invalid
+from content.failures import FieldError, Invalid, Text, invalid
+from content.planning import ExamsOf, no_exams
 from content.sessions import MOST_SEATS, SESSION_FIELDS
 from content.settings import Settings
 from content.vocabulary import PLACES, STEPS, Label
-from content.workdays import flags
 
 MOST_HOURS = 24  # class-hours that a session may be given
 MOST_LEAD = 60 * 24  # hours from the end of booking to the start
-PATIENCE = 60  # seconds, for writing all of a file: 2,000 new rows take a few, as many changed ones 20 in the embedded database
+MOST_MEANT, LONGEST_MEANT = 100, 120  # texts that name nothing, and how long, for which the nearest names are looked for
 
 LEAD = "booking_closes_hours_before"
 COLUMNS: Mapping[str, str] = {
@@ -105,8 +103,8 @@ class There:
     """What rows are held against, read once: the series that the one who imports may read, with their sessions; organisations;
     the expert library."""
 
-    def __init__(self, may: May, settings: Settings) -> None:
-        self.may, self.settings = may, settings
+    def __init__(self, may: May, settings: Settings, exams: ExamsOf = no_exams) -> None:
+        self.may, self.settings, self.exams = may, settings, exams
         everything = (Series.of(raw) for raw in Series.rows().find({}))
         self.series = {one.id: one for one in everything if may("course.read", one.organisation, one.division)}
         self.titles: dict[str, list[str]] = {}  # a title (or id) -> ids; a cancelled one only where no other has the name
@@ -115,22 +113,36 @@ class There:
                 self.titles.setdefault(name, []).append(key)
         for name, ids in self.titles.items():
             self.titles[name] = [key for key in ids if self.series[key].state != "cancelled"] or ids
+        self.meant: dict[tuple[str, int], list[str]] = {}
         self.sessions = functools.cache(self._sessions)
         self.hosts = functools.cache(self._hosts)
 
     def _sessions(self, series: str) -> dict[str, CourseSession]:
         return {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"series": series})}
 
+    def near(self, text: str, names: Collection[str], most: int) -> list[str]:
+        """Those of `names` (the same object each time) that a text may have meant, best first; of few names all. Each text is
+        compared once, at up to 20 ms; none longer than LONGEST_MEANT, and no more than MOST_MEANT of them."""
+        few, key = len(names) <= most, (text, id(names))
+        if key not in self.meant and len(text) <= LONGEST_MEANT and len(self.meant) < MOST_MEANT:
+            self.meant[key] = difflib.get_close_matches(text, names, most, 0.0 if few else 0.4)
+        return self.meant.get(key, sorted(names) if few else [])
+
+    @functools.cached_property
+    def open_titles(self) -> list[str]:
+        """Titles of the series that are not cancelled, without their ids."""
+        return [name for name, ids in self.titles.items() if name not in ids and self.series[ids[0]].state != "cancelled"]
+
     @functools.cached_property
     def organisations(self) -> list[staff.Organisation]:
         """All of them; a district has some hundreds."""
         return [staff.Organisation.of(raw) for raw in staff.Organisation.rows().find({})]
 
-    def _hosts(self, division: str) -> dict[str, list[str]]:
-        """Name -> ids of the organisations within a division."""
+    def _hosts(self, organisation: str, division: str) -> dict[str, list[str]]:
+        """Name -> ids of the organisations at which a series of this organisation and division can be held."""
         found: dict[str, list[str]] = {}
         for one in self.organisations:
-            if divisions.within(one.division, division):
+            if sessions.may_host(one, organisation, division):
                 found.setdefault(languages.clean(one.name), []).append(one.id)
         return found
 
@@ -157,7 +169,14 @@ def import_file(path: Path, by: str, settings: Settings, dry_run: bool = False) 
 
 
 def import_table(
-    data: bytes, name: str, by: str, settings: Settings, *, may: May = anyone, dry_run: bool = False
+    data: bytes,
+    name: str,
+    by: str,
+    settings: Settings,
+    *,
+    may: May = anyone,
+    exams: ExamsOf = no_exams,
+    dry_run: bool = False,
 ) -> list[dict[str, Any]]:
     """Check every row, then write all of them or none. Returns a row a line: {"source", "line", "outcome":
     new|changed|unchanged|refused, "key" (the session's id), "faults": [FieldError, its field the column as headed],
@@ -167,7 +186,7 @@ def import_table(
     a session or series between check and write, and driver errors: nothing is written then.
     """
     head, table = _table(data, name)
-    there = There(may, settings)
+    there = There(may, settings, exams)
     rows: list[dict[str, Any]] = []
     good: list[tuple[dict[str, Any], Planned]] = []
     lines: dict[str, int] = {}
@@ -187,27 +206,11 @@ def import_table(
             good.append((row, plan))
     _clashes(good, there)
     if not dry_run and len(good) == len(rows):
-        _write([plan for _, plan in good if plan.outcome != "unchanged"], by)
+        plans = [plan for _, plan in good if plan.outcome != "unchanged"]
+        parents = {plan.parent.id: plan.parent for plan in plans}
+        made = [plan.session for plan in plans if plan.before is None]
+        sessions.write(parents.values(), made, [(plan.before, plan.changes) for plan in plans if plan.before is not None], by)
     return rows
-
-
-def _write(plans: Sequence[Planned], by: str) -> None:
-    """Write what was planned, in one transaction. Raises `Stale`, `Conflict`, `NotFound`."""
-    if not plans:
-        return
-    parents = {plan.parent.id: plan.parent for plan in plans}
-    made = [plan.session for plan in plans if plan.before is None]
-    changes = [(plan.before, plan.changes) for plan in plans if plan.before is not None]
-
-    def work(tx: ClientSession) -> None:
-        for key, parent in parents.items():
-            now = courses.series(key, tx)
-            if now.state == "cancelled" or (now.organisation, now.division) != (parent.organisation, parent.division):
-                raise Stale()
-        records.create_many(tx, made, by)
-        records.change_many(tx, changes, by, "edit")  # a draft that was published has another revision
-
-    store.transaction(work, PATIENCE)
 
 
 def _table(data: bytes, name: str) -> tuple[dict[str, str], list[Line]]:
@@ -293,7 +296,8 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     before = records.values_of(present, SESSION_FIELDS) if present else {}
     if present and LEAD not in cells:
         closes = starts - (present.starts_at - present.booking_closes_at)
-    if present and "class_hours" not in cells and present.class_hours == _usual_hours(before):
+    usual = sessions.usual_hours(present.starts_at, present.ends_at) if present else None
+    if present and "class_hours" not in cells and present.class_hours == usual:
         values["class_hours"] = None
     language, lecturer = settings.language, cells.get("lecturer")
     values = {
@@ -322,7 +326,7 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     if starts <= store.now():
         raise invalid(head["date"], "out_of_range", reason="已过去 in the past")
     made = sessions.draft(parent, values, key)
-    warnings = [flag.text for flag in flags(day)]
+    warnings = [flag.text for flag in planning.day_flags(day, there.exams(parent.division))]
     if present is None:
         return Planned(key, parent, made, "new", warnings=warnings)
     changes = {name: value for name, value in checked.items() if value != before[name]}
@@ -331,11 +335,6 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
 
 VENUE = (("name", "venue"), ("address", "address"), ("access", "access"))
 NOT_YOURS = "您不能为该机构或区域排课 your role may not plan for this organisation or division"
-
-
-def _usual_hours(before: Mapping[str, Any]) -> int:
-    """The class-hours of a session that nobody gave any."""
-    return int(sessions.checked_session({**before, "class_hours": None})["class_hours"])
 
 
 def _headed(field: str, head: Mapping[str, str]) -> str:
@@ -354,17 +353,15 @@ def _series(check: Check, field: str, text: str, there: There) -> Series | None:
     if len(ids) == 1:
         return there.series[ids[0]]
     if text:
-        titles = [
-            name for name, found in there.titles.items() if name not in found and there.series[found[0]].state != "cancelled"
-        ]
-        near = sorted(ids) or difflib.get_close_matches(text, titles, 12, 0.0)
-        check.fail(field, "not_one_of", choices=", ".join(near) + (", …" if not ids and len(titles) > 12 else ""))
+        near = sorted(ids) or there.near(text, there.open_titles, 12)
+        more = ["…"] if not ids and len(there.open_titles) > len(near) else []
+        check.fail(field, "not_one_of", choices=", ".join([*near, *more]))
     return None
 
 
 def _host(check: Check, field: str, text: str, parent: Series, there: There) -> str | None:
-    """Id of the one organisation in the series' division that a text names, by name or id; None for an empty text."""
-    known = there.hosts(parent.division)
+    """Id of the one host of the series that a text names, by name or id; None for an empty text."""
+    known = there.hosts(parent.organisation, parent.division)
     ids = known.get(languages.clean(text), [])
     if not text:
         return None
@@ -372,8 +369,8 @@ def _host(check: Check, field: str, text: str, parent: Series, there: There) -> 
         return ids[0]
     if not ids and any(text in some for some in known.values()):
         return text
-    near = sorted(ids) or difflib.get_close_matches(text, known, 5, 0.0)
-    check.fail(field, "not_one_of", choices=", ".join(near) or "-")
+    near = sorted(ids) or there.near(text, known, 5)
+    check.fail(field, "not_one_of", choices=", ".join([*near, *(["…"] if not ids and len(known) > len(near) else [])]) or "-")
     return None
 
 

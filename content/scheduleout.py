@@ -79,7 +79,7 @@ def template_sheets(today: date, there: There) -> list[Sheet]:
     asker may plan for; without any, the example names the starter library's."""
     mine = [one for one in there.series.values() if one.state != "cancelled" and _writes(there, one)]
     titles = sorted(_title(there, one) for one in mine)
-    hosts = sorted({name for one in mine for name in there.hosts(one.division)})
+    hosts = sorted({name for one in mine for name in there.hosts(one.organisation, one.division)})
     rows = template(today, *titles[:1])
     offered = {
         "series": titles, "host": hosts, "step": [label.zh for label in STEPS.values()],
@@ -122,7 +122,7 @@ def _cells(there: There, parent: Series, one: CourseSession) -> dict[str, Value]
     whole = lead == int(lead) and 0 <= lead <= MOST_LEAD
     short = one.id.removeprefix(f"{parent.id}~")
     host = next((org for org in there.organisations if org.id == one.host), None)
-    hosts = there.hosts(parent.division)
+    hosts = there.hosts(parent.organisation, parent.division)
     known = host is not None and hosts.get(languages.clean(host.name)) == [host.id]
 
     def text(parts: Mapping[str, Mapping[str, str]], name: str) -> str:

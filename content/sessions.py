@@ -22,10 +22,7 @@ from pymongo.client_session import ClientSession
 
 from content import bookings, courses, divisions, lecturers, materials, records, staff, store, waiting
 from content.checking import Check
-from content.courses import SERIES_FIELDS, Series
-from content.courses import CourseSession as CourseSession
-from content.courses import local as local
-from content.courses import session_item as session_item
+from content.courses import SERIES_FIELDS, CourseSession, Series
 from content.failures import Conflict, FieldError, Invalid, NotFound, Stale, invalid
 from content.settings import Settings
 from content.vocabulary import PLACES, STEPS

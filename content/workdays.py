@@ -39,3 +39,8 @@ def flags(day: date) -> list[Flag]:
     kind = "holiday" if off else "workday"
     zh = chinese_calendar.Holiday(name).chinese
     return [Flag(kind, TEXTS[kind].fill({"date": day, "zh": zh, "name": name}))]
+
+
+def provisional(day: date) -> bool:
+    """Whether the public holidays of that year are not known yet, so that the date may still have to move."""
+    return any(flag.kind == "provisional" for flag in flags(day))

@@ -1,6 +1,7 @@
 """A term's table over HTTP: template, dry run, drafts, export and back; then many sessions published at once, as previewed."""
 
 import io
+import time as time_module
 import zipfile
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -149,7 +150,12 @@ def test_what_is_exported_comes_back_unchanged(desk: Site) -> None:
             "lecturer": {"name": {"zh-Hans": "'-张"}},
             "venue": {"name": {"zh-Hans": "@室"}},
         },
-        {"booking_closes_at": start - timedelta(minutes=30), "ends_at": start + timedelta(hours=30), "waiting_list": False},
+        {
+            "booking_closes_at": start - timedelta(minutes=30),
+            "ends_at": start + timedelta(hours=30),
+            "waiting_list": False,
+            "venue": {"name": {"zh-Hans": "礼堂"}},
+        },
         {"zone": "Asia/Urumqi", "host": station.id, "step": "can", "class_hours": 0, "latitude": 39.6, "longitude": 109.8},
         {"online_link": "https://a.example/x", "venue": {"access": {"zh-Hans": "电梯\n三楼_x0041_"}}, "place": "online"},
     ]
@@ -333,3 +339,60 @@ def test_two_thousand_rows(desk: Site, measured: Any) -> None:
     measured(0, f"2,000 rows of XLSX written as drafts in {(store.now() - began).total_seconds():.1f} s")
     assert count() == records.Audit.rows().count_documents({"kind": "session"}) == 2000
     assert send(desk, data)["counts"]["unchanged"] == 2000
+
+
+def spoilt(made: bytes, name: str, before: bytes, after: bytes) -> bytes:
+    """A workbook with bytes of one of its parts changed."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(made)) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as new:
+        for part in old.namelist():
+            data = old.read(part)
+            assert part != name or before in data
+            new.writestr(part, data.replace(before, after, 1) if part == name else data)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("part", "before", "after"),
+    [
+        (
+            "xl/styles.xml",
+            b"<numFmts",
+            b'<numFmts><numFmt numFmtId="200" formatCode="' + b"[" * 30_000 + b'"/></numFmts><numFmts',
+        ),
+        ("xl/styles.xml", b"<numFmts", b"<numFmts>" + b'<numFmt numFmtId="200" formatCode="["/>' * 9 + b"</numFmts><numFmts"),
+        ("xl/worksheets/sheet1.xml", b"<sheetData>", b"<sheetData>" + b"<row/>" * 690_000),
+        ("xl/worksheets/sheet1.xml", b"<sheetData>", b'<sheetData><row a="' + b"1" * 40_000 + b'"/>'),
+    ],
+    ids=["one long format", "few formats", "empty rows", "a long attribute"],
+)
+def test_a_workbook_that_is_made_to_cost_time(part: str, before: bytes, after: bytes) -> None:
+    data, began = spoilt(book(row()), part, before, after), time_module.perf_counter()
+    if b"numFmt" in after and len(after) < 1000:
+        assert len(sheets.read(data, "a.xlsx")) == 2
+    else:
+        with pytest.raises(Invalid):
+            sheets.read(data, "a.xlsx")
+    assert time_module.perf_counter() - began < 2
+
+
+def test_rows_that_name_nothing_are_compared_a_hundred_times_at_most(desk: Site) -> None:
+    for number in range(14):
+        courses.create_series({**SERIES, "texts": {"zh-Hans": {"title": f"亲子阅读{number}班", "summary": ""}}}, "ann")
+    rows = [row(series=f"亲子阅渎{number}班") for number in range(3)] + [row(series="长" * 5000), row(series="亲子阅渎1班")]
+    there = schedule.There(schedule.anyone, desk.settings)
+    told = [one["errors"][0]["messages"]["en"] for one in send(desk, book(*rows))["items"]]
+    assert "亲子阅读1班" in told[1] == told[4] and told[3].endswith("one of: ….")
+    for number in range(300):
+        there.near(f"亲子{number}", there.open_titles, 12)
+    assert len(there.meant) == schedule.MOST_MEANT
+
+
+@pytest.mark.parametrize("days", ["from=0001-01-01", "from=9999-12-31", "to=9999-12-31", "to=0001-01-01"])
+def test_days_at_the_ends_of_the_calendar(desk: Site, days: str) -> None:
+    name, _, day = days.partition("=")
+    for kind in ("csv", "xlsx"):
+        reply = desk.get(f"/v1/staff/schedules.{kind}?{days}", by="fed")
+        assert reply.status_code == 422 and reply.json()["errors"][0]["field"] == name
+    asked = {"series": desk.ids["series"], name: day}
+    assert desk.post("/v1/staff/sessions/publish-batch", asked, by="fed").status_code == 422

@@ -98,7 +98,8 @@ def a_session(site: Site, publish: bool = True) -> str:
         assert step(site, path, verb, by).status_code == 200
     start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
     times = {"starts_at": start.isoformat(), "ends_at": (start + timedelta(hours=1)).isoformat()}
-    body = {"series": made.json()["id"], **times, "place": "school", "capacity": 50}
+    hall = {"name": [{"language": "zh-Hans", "text": "报告厅"}]}
+    body = {"series": made.json()["id"], **times, "place": "school", "venue": hall, "capacity": 50}
     session = site.post("/v1/staff/sessions", body, by="district")
     assert session.status_code == 201, session.text
     if publish:

@@ -62,7 +62,7 @@ def held(owner: str, start: datetime, minutes: int = 90, publish: bool = False, 
     expert = values.pop("lecturer_id", None)  # whether the library has it is asked elsewhere
     made = sessions.create_session(owner, values, "ann")
     if expert:
-        sessions.CourseSession.rows().update_one({"_id": made.id}, {"$set": {"lecturer_id": expert}})
+        courses.CourseSession.rows().update_one({"_id": made.id}, {"$set": {"lecturer_id": expert}})
     return str(sessions.publish_session(made.id, "ann").id if publish else made.id)
 
 
@@ -97,7 +97,7 @@ def test_a_term_is_written_once(term: str) -> None:
     assert rows[0].id == f"{term}~{monday(8):%Y%m%d}-1900"
     made = sessions.session(rows[3].id)
     assert (made.state, made.capacity, made.organisation, made.class_hours) == ("draft", 30, "org1", 2)
-    assert sessions.local(made.starts_at, made.zone) == f"{monday(11)}T19:00:00+08:00"
+    assert courses.local(made.starts_at, made.zone) == f"{monday(11)}T19:00:00+08:00"
     assert made.starts_at - made.booking_closes_at == timedelta(hours=12)
     lines = records.history(kind="session")
     assert len(lines) == 6 and {line.action for line in lines} == {"session.create"} and {line.actor for line in lines} == {"ann"}
@@ -111,7 +111,7 @@ def test_a_plan_is_changed_while_it_is_a_draft(term: str) -> None:
     rows = planning.plan(term, timing(moved=moved), COMMON, "bob")
     assert outcomes(rows) == ["unchanged", "changed"] + ["unchanged"] * 4 and count() == 6
     changed = sessions.session(f"{term}~{monday(9):%Y%m%d}-1900")
-    assert sessions.local(changed.starts_at, changed.zone) == f"{monday(9) + timedelta(days=1)}T18:30:00+08:00"
+    assert courses.local(changed.starts_at, changed.zone) == f"{monday(9) + timedelta(days=1)}T18:30:00+08:00"
     assert (changed.revision, changed.class_hours) == (2, 1)
     longer = planning.plan(term, timing(minutes=180, moved=moved), COMMON, "bob")
     assert outcomes(longer) == ["changed"] * 6 and sessions.session(rows[0].id).class_hours == 1
@@ -190,13 +190,13 @@ def test_flagged_days_can_be_left_out(term: str, monkeypatch: pytest.MonkeyPatch
     def exams(day: date) -> list[tuple[str, bool]]:
         return [("finals", True)] if day == date(2026, 10, 15) else []
 
-    rows = planning.plan(term, autumn, COMMON, "ann", exam_days=exams, dry_run=True)
+    rows = planning.plan(term, autumn, COMMON, "ann", exams=lambda division: exams, dry_run=True)
     assert {str(row.starts_at.date()): [flag.kind for flag in row.flags] for row in rows} == {
         "2026-09-24": [], "2026-10-01": ["holiday"], "2026-10-08": [], "2026-10-10": ["workday"], "2026-10-15": ["exam_day"],
         "2026-10-22": [],
     }  # fmt: skip
     assert rows[4].flags[0].text["en"] == "2026-10-15 may be among the local exam days: end-of-term exams (provisional)."
-    rows = planning.plan(term, autumn, COMMON, "ann", exam_days=exams, skip=list(planning.SKIPS))
+    rows = planning.plan(term, autumn, COMMON, "ann", exams=lambda division: exams, skip=list(planning.SKIPS))
     assert outcomes(rows) == ["new", "skipped", "new", "skipped", "skipped", "new"] and count() == 3
     rows = planning.plan(term, autumn, COMMON, "ann", skip=["holidays"], dry_run=True)
     assert outcomes(rows) == ["unchanged", "skipped", "unchanged", "new", "new", "unchanged"]
