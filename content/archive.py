@@ -27,7 +27,7 @@ from pymongo.errors import BulkWriteError
 
 from content import archivechecks as checks
 from content import archivefiles as files
-from content import checking, demands, divisions, importing, languages, media, objects, packs, publishing, sessions, store
+from content import checking, courses, demands, divisions, importing, languages, media, objects, packs, publishing, store
 from content.archivefiles import HASH, Entry, Manifest, Progress, line, silent, wrong
 from content.bookings import Booking
 from content.courses import CourseSession
@@ -332,7 +332,7 @@ def _made(cls: type[store.Row], raw: dict[str, Any]) -> Item | None:
     if cls is Media:
         return media.item(Media.of(raw))
     if cls is CourseSession:
-        return sessions.session_item(CourseSession.of(raw))
+        return courses.session_item(CourseSession.of(raw))
     if issubclass(cls, demands.Listed):
         return demands.item(cls.of(raw))
     if hasattr(cls, "override"):  # a confirmed date, whose class lies above this room

@@ -72,7 +72,7 @@ def test_a_schedule_as_spreadsheets_save_it(term: Any, series: str, encoding: st
     assert [(row["line"], row["outcome"]) for row in rows] == [(2, "new"), (4, "new"), (5, "new")]
     assert [row["key"] for row in rows] == [f"{series}~a", f"{series}~b", f"{series}~{y}{m:02}{d:02}-1900"]
     first, second = sessions.session(f"{series}~a"), sessions.session(f"{series}~b")
-    assert sessions.local(first.starts_at, first.zone) == f"{DAY}T09:00:00+08:00"
+    assert courses.local(first.starts_at, first.zone) == f"{DAY}T09:00:00+08:00"
     assert first.starts_at - first.booking_closes_at == timedelta(hours=12)
     assert (first.state, first.place, first.capacity, first.organisation) == ("draft", "community", 30, "org1")
     assert first.venue == {"name": {"zh-Hans": "“一起长大”活动室"}, "address": {"zh-Hans": "示例路1号"}}
@@ -204,7 +204,7 @@ def test_what_is_only_warned_of(term: Any, series: str, settings: Settings, tmp_
     far = replace(settings, zone="Asia/Urumqi", language="ug")
     rows = schedule.import_file(tmp_path / "term.csv", "ann", far)
     assert outcomes(rows) == ["changed"] * 5
-    assert sessions.local(sessions.session(rows[0]["key"]).starts_at, "Asia/Urumqi") == f"{DAY}T09:00:00+06:00"
+    assert courses.local(sessions.session(rows[0]["key"]).starts_at, "Asia/Urumqi") == f"{DAY}T09:00:00+06:00"
 
 
 def test_what_changes_between_check_and_write_keeps_all_out(term: Any, series: str, settings: Settings) -> None:
