@@ -103,7 +103,7 @@ def approve(session_id: str, place_id: str) -> Response:
 @staff.arguments(NoteIn)
 @staff.alt_response(200, schema=EntriesOut, description="The list as it now is")
 def refuse(payload: dict[str, Any], session_id: str, place_id: str) -> Response:
-    """Say no to a requested place; its seats go to who waits first"""
+    """Say no to a place that is still to come, also a confirmed one; its seats go to who waits first"""
     own_session(session_id, "booking.write")
     waiting.refuse(session_id, place_id, actor().id, payload["note"])
     return _entries(session_id)
@@ -130,6 +130,10 @@ def calls(session_id: str) -> Response:
     last 24 hours, those who wait.
     """
     own_session(session_id, "booking.read")
+    return _calls(session_id)
+
+
+def _calls(session_id: str) -> Response:
     rows = [
         {**row._asdict(), "calls": [{"at": one["at"].isoformat(), "outcome": one["outcome"]} for one in row.calls]}
         for row in reaching.calls(session_id, actor().id)
@@ -143,8 +147,9 @@ class CalledIn(ma.Schema):
 
 @staff.post("/sessions/<string:session_id>/calls/<string:place_id>")
 @staff.arguments(CalledIn)
-@staff.response(204)
-def called(payload: dict[str, Any], session_id: str, place_id: str) -> None:
+@staff.alt_response(200, schema=CallsOut, description="The list as it now is")
+def called(payload: dict[str, Any], session_id: str, place_id: str) -> Response:
     """Mark a call; a family that was reached leaves the list"""
     own_session(session_id, "booking.write")
     reaching.called(session_id, place_id, payload["outcome"], actor().id)
+    return _calls(session_id)

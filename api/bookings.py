@@ -4,13 +4,14 @@ A booking is opened by its code alone: the code is in the address, so no log of 
 cached. All of it needs the database.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import marshmallow as ma
 from flask import Response, jsonify, request
 from marshmallow import validate
 
-from api import front
+from api import front, guard
 from api.afterwards import FeedbackOut, feedback_out
 from api.guard import Blueprint
 from api.sessions import SessionOut, session_out
@@ -39,6 +40,8 @@ class PushIn(ma.Schema):
     kind = ma.fields.String(required=True, validate=validate.OneOf(["fid", "token"]))
     value = ma.fields.String(required=True, validate=[validate.Length(10, 400), Regexp("^[A-Za-z0-9_:.-]+$")])
 
+
+MOST_OF_AN_ADDRESS = 40  # seats of one session or series in a day; what a school behind one address asks for beyond it is not lost
 
 PUSH = {"description": "where Firebase finds this phone; sealed, and erased with the booking. Left out: its inbox only"}
 
@@ -86,6 +89,8 @@ class BookingOut(ma.Schema):
     places = ma.fields.List(ma.fields.Nested(PlaceOut), metadata={"description": "in order of time"})
     messages = ma.fields.List(ma.fields.Nested(MessageOut), metadata={"description": "the booking's inbox, newest first"})
     push = ma.fields.Boolean(metadata={"description": "whether this phone asked to be told by push"})
+    organiser = ma.fields.String(metadata={"description": "the name that the series gives; may be empty"})
+    contact = ma.fields.String(metadata={"description": "whom to ask; may be empty"})
     calendar = ma.fields.String(metadata={"description": "secret address of its calendar; it shows and changes nothing"})
     check_in = ma.fields.String(
         metadata={"description": "text of the QR code shown at the door (`…/check-in.svg`); it opens nothing"}
@@ -93,6 +98,9 @@ class BookingOut(ma.Schema):
 
 
 class NewBookingOut(BookingOut):
+    left_out = ma.fields.List(
+        ma.fields.String(), metadata={"description": "of a whole series: sessions in which there was no room; `wait` waits there"}
+    )
     code = ma.fields.String(metadata={"description": "opens the booking; shown this once", "example": "7K3QX-0M9TD-W2E5R"})
 
 
@@ -109,6 +117,7 @@ def booking_out(booked: Booked) -> dict[str, Any]:
         {"id": m.id, "kind": m.kind, "session": m.session, "at": m.at.isoformat(timespec="seconds"), "text": said}
         for m, said in found
     ]
+    series = _series(booked.series)
     return {
         "series": booked.series,
         "whole": booked.whole,
@@ -116,6 +125,8 @@ def booking_out(booked: Booked) -> dict[str, Any]:
         "places": [_place(held) for held in booked.places],
         "messages": inbox,
         "push": booked.pushed,
+        "organiser": text(series.get("organiser_name", {}), wanted),
+        "contact": text(series.get("contact", {}), wanted),
         "calendar": f"/v1/calendars/bookings/{booked.feed}.ics",
         "check_in": attendance.token(booked.code),
     }
@@ -141,16 +152,22 @@ def _titles(session: CourseSession) -> dict[str, str]:
     """A session's name by language: its own, or its series'."""
     if session.title:
         return dict(session.title)
-    kinds = (reader().current.get(kind, session.series).get(ANY) for kind in ("series", "invited_series"))
-    texts: dict[str, dict[str, str]] = next((item.content["texts"] for item in kinds if item and item.content), {})
-    return {tag: row["title"] for tag, row in texts.items()}
+    return {tag: row["title"] for tag, row in _series(session.series).get("texts", {}).items()}
+
+
+def _series(key: str) -> Mapping[str, Any]:
+    """A published series, also one by invitation: who booked in it may know; {} when there is none."""
+    kinds = (reader().current.get(kind, key).get(ANY) for kind in ("series", "invited_series"))
+    return next((item.content for item in kinds if item and item.content), {})
 
 
 def _book(payload: dict[str, Any], **target: Any) -> Response:
     answers = {row["question"]: row["answer"] for row in payload.pop("answers")}
-    wish = Wish(**payload, answers=answers, **target)
+    asked = f"{request.remote_addr} {'/'.join(target.values())}"
+    doubtful = guard.beyond("bookings.seats", asked, payload["seats"], MOST_OF_AN_ADDRESS)
+    wish = Wish(**payload, answers=answers, doubtful=doubtful, **target)
     booked = registrations.book(settings(), wish, request.headers.get("Idempotency-Key"))
-    response = jsonify({"code": booked.code, **booking_out(booked)})
+    response = jsonify({"code": booked.code, "left_out": list(booked.left_out), **booking_out(booked)})
     response.status_code = 201
     return response
 
@@ -164,7 +181,8 @@ def create(payload: dict[str, Any], session_id: str) -> Response:
     The answer's `code` opens the booking; write it down, it is kept nowhere here. With an `Idempotency-Key` (16 characters or
     more) a repeat gets the same booking and code. What you send is encrypted, seen by the organiser only, and erased on
     cancelling or within 30 days after the session. With `wait` you go on the waiting list where there is no seat: what comes free
-    is offered in the order of arrival, for twelve waking hours.
+    is offered in the order of arrival, for twelve waking hours. Who asks for very many seats from one address gets places that wait
+    for the organiser's word.
     """
     return _book(payload, session=session_id)
 

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv6Network
 from itertools import islice
 from typing import Any, ClassVar, TypeVar
 
@@ -22,7 +23,7 @@ import mongoengine as me
 import pymongo
 from flask import Flask, Response, current_app, g, jsonify, make_response, request
 from flask_smorest import Blueprint as SmorestBlueprint
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItemPerDay, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from marshmallow import RAISE
@@ -274,8 +275,8 @@ LIMITS: dict[str, int] = {
     "staff.refresh": 60,
     "previews.show": 240,
     "sharing.invitation": 600,
-    "sharing.session_poster_pdf": 60,  # each takes half a second of a core
-    "sharing.course_poster_pdf": 60,
+    "posters.session_poster_pdf": 60,  # each takes half a second of a core
+    "posters.course_poster_pdf": 60,
     "bookings.create": 240,
     "bookings.create_whole": 60,
     "bookings.change": 120,
@@ -325,6 +326,25 @@ def limit(name: str, who: str) -> None:
     g.rate = (f'"{name}";q={share};w=60', f'"{name}";r={max(0, window.remaining)};t={left}')
     if not allowed:
         raise TooMany(retry_after=max(1, left))
+
+
+def beyond(name: str, who: str, cost: int, most: int) -> bool:
+    """Whether `who` has asked for more than `most` of something in a day, `cost` of it now; refuses nothing itself."""
+    item = RateLimitItemPerDay(max(1, most // current_app.extensions["settings"].workers))
+    key = hmac.new(SALT, who.encode(), hashlib.sha256).hexdigest()[:16]
+    return not _limiter.hit(item, name, key, cost=min(cost, item.amount))
+
+
+def daily(name: str, who: str, most: int) -> None:
+    """Count one thing that the address `who` made, perhaps of something it names after a blank; raises `TooMany` for more than
+    `most` in a day. Each worker counts its own: a share of three would be one, and refuse a family's second. An IPv6 address is
+    its /64, which is one household's."""
+    item = RateLimitItemPerDay(most)
+    address, _, of = who.partition(" ")
+    prefix = address if ":" not in address else str(IPv6Network((address.partition("%")[0], 64), strict=False))
+    key = hmac.new(SALT, f"{prefix} {of}".encode(), hashlib.sha256).hexdigest()[:16]
+    if not _limiter.hit(item, name, key):
+        raise TooMany(retry_after=max(60, int(_limiter.get_window_stats(item, name, key).reset_time - _now())))
 
 
 def reset_limits() -> None:

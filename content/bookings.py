@@ -136,6 +136,8 @@ class Booked(NamedTuple):
     created_at: datetime
     pushed: bool
     """Whether the phone asked to be told by push."""
+    left_out: tuple[str, ...] = ()
+    """Of a series, told at booking only: the sessions in which there was no room."""
 
 
 # --- seats, inside a transaction -------------------------------------------------------------------------------------

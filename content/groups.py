@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate, takewhile
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
@@ -26,6 +27,8 @@ class Part:
     """One caller's work on its way. `settle` gives it its outcome: a value, or the exception that its caller gets."""
 
     outcome: Any = None
+    weight: int = 1
+    """How much of a transaction it takes, of MOST."""
     turn: threading.Event = field(default_factory=threading.Event)
     """Set when it has its outcome, or, without one, when it is to lead the next group."""
 
@@ -58,19 +61,17 @@ class Groups(Generic[P]):
         return part.outcome
 
     def _lead(self, settings: Settings) -> None:
-        """Commit the oldest MOST that wait, tell them, and hand the lead on. The leader is the oldest, so it is among them."""
+        """Commit the oldest that wait, up to MOST, tell them, and hand the lead on. The leader is the oldest, so it is among them."""
         group: list[P] = []
         try:
             with self._turn(settings):
                 with self.lock:
-                    group = self.waiting[:MOST]
-                    del self.waiting[:MOST]
+                    group = self._oldest()
                 self.settle(group)
         finally:
             with self.lock:
                 if not group:  # something kept us from the turn: nobody is left to wait for a leader who is gone
-                    group = self.waiting[:MOST]
-                    del self.waiting[:MOST]
+                    group = self._oldest()
                 heir = self.waiting[0] if self.waiting else None
                 self.led = heir is not None
             for part in group:
@@ -79,6 +80,13 @@ class Groups(Generic[P]):
                 part.turn.set()
             if heir:
                 heir.turn.set()
+
+    def _oldest(self) -> list[P]:
+        """Take out those who have waited longest, as many as one transaction bears."""
+        sums = accumulate(part.weight for part in self.waiting)
+        number = max(1, sum(1 for _ in takewhile(lambda total: total <= MOST, sums)))
+        group, self.waiting = self.waiting[:number], self.waiting[number:]
+        return group
 
     @contextmanager
     def _turn(self, settings: Settings) -> Iterator[None]:

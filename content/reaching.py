@@ -28,7 +28,10 @@ MESSAGES: Mapping[str, Text] = {
         "“{title}”为您保留的名额已过期，已让给下一位。", "The seats kept for you in “{title}” have gone to the next family."
     ),
     "approved": Text("“{title}”（{when}）的报名已通过。", "Your booking of “{title}” ({when}) has been confirmed."),
-    "refused": Text("很抱歉，“{title}”的报名未能通过。", "We are sorry: your booking of “{title}” could not be accepted."),
+    "refused": Text(
+        "很抱歉，“{title}”这次没能安排上。可以看看其他场次，或联系主办方。",
+        "We are sorry: “{title}” could not be arranged this time. Please look at other dates, or ask the organiser.",
+    ),
     "given": Text("您已获得“{title}”（{when}）的名额。", "You now have seats in “{title}” ({when})."),
     "moved": Text(
         "“{title}”改到 {when}。如不能参加，请取消，名额会让给别的家庭。",
@@ -84,7 +87,7 @@ def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[M
     for n, step in enumerate(held.history[1:], 1):
         state, kind = step["state"], step["state"]
         if state == "confirmed":
-            kind = {"requested": "approved", "waiting": "given"}.get(before, "")
+            kind = {"requested": "approved", "waiting": "given", "offered": "given"}.get(before, "")
         if kind in MESSAGES and kind != "cancelled":
             until = held.offered_until if state == "offered" and n == len(held.history) - 1 else None
             found.append((step["at"], kind, f"p{n}", until))

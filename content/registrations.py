@@ -6,7 +6,8 @@ coming; other transactions that meet on the session are run again by the driver.
 comes then waits too (`content.waiting`), if they want to.
 
 No answer says whether a phone is booked: one that holds PER_PHONE seats is refused with the very same `full`. (While the session
-publicly says "open", a prober can still draw a conclusion; only an answer sent to the phone itself could hide that.)
+publicly says "open", or where others may still wait, a prober who is refused can draw a conclusion; only an answer sent to the
+phone itself could hide that.)
 """
 
 import json
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from pymongo.client_session import ClientSession
-from pymongo.errors import DuplicateKeyError, PyMongoError
+from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
 from content import codes, courses, languages, phones, sealed, store
 from content.bookings import ACTIVE, KEEP, Booked, Booking, Desk, Place, booked_of, contact_of, feed_of
@@ -29,6 +30,7 @@ from content.settings import Settings
 PER_PHONE = 4  # seats of one phone in one session
 MOST_WAITING = 500  # places that wait for one session
 MOST_SESSIONS = 40  # of a series that is booked as a whole
+WHOLE = 30  # what such a booking weighs in a group: its places take most of a second on the embedded database
 
 
 class Wish(NamedTuple):
@@ -45,6 +47,8 @@ class Wish(NamedTuple):
     """Whether to wait where there is no seat."""
     invitation: str = ""
     push: Mapping[str, str] | None = None
+    doubtful: bool = False
+    """More was asked for from one address than families do: the organiser says yes to each."""
 
 
 # --- what is sent ----------------------------------------------------------------------------------------------------
@@ -93,10 +97,10 @@ class _Part(Part):
 def book(settings: Settings, wish: Wish, key: str | None = None) -> Booked:
     """Take seats in a published session, or in every session of a series that can be booked.
 
-    A place is `confirmed`, or `requested` where the series wants the organiser's word, or, with `wish.wait`, `waiting` once there
-    are too few seats or others wait already. Raises `NotFound` (also without the right invitation), `Invalid`,
-    `Conflict("closed")` past the deadline or once cancelled, `Conflict("full")` (of a series: when no session has room; otherwise
-    the sessions without room are left out).
+    A place is `confirmed`, or `requested` where the series wants the organiser's word or the wish is doubtful, or, with
+    `wish.wait`, `waiting` once there are too few seats or others wait already. Raises `NotFound` (also without the right
+    invitation), `Invalid`, `Conflict("closed")` past the deadline or once cancelled, `Conflict("full")` (of a series: when no
+    session has room; otherwise the sessions without room are left out).
 
     With `key` a repeat returns the same booking and code, in the state it now has, and takes nothing; the same key, session and
     phone with another wish raises `Failure("duplicate_key_body")`. Without one, a repeat is a second booking.
@@ -111,7 +115,7 @@ def book(settings: Settings, wish: Wish, key: str | None = None) -> Booked:
     }  # fmt: skip
     if wish.push:
         row["push"] = sealed.seal(json.dumps(dict(wish.push)))
-    booked: Booked = _groups.join(settings, _Part(wish, contact, code, row))
+    booked: Booked = _groups.join(settings, _Part(wish, contact, code, row, weight=1 if wish.session else WHOLE))
     return booked
 
 
@@ -121,7 +125,7 @@ def _settle(parts: list[_Part]) -> None:
         outcomes = store.transaction(partial(_write, parts=parts))
     except Exception as error:
         failure = store.failure_of(error) if isinstance(error, PyMongoError) else None
-        if isinstance(error, DuplicateKeyError) or not (isinstance(failure, Unavailable) or len(parts) == 1):
+        if isinstance(error, DuplicateKeyError | BulkWriteError) or not (isinstance(failure, Unavailable) or len(parts) == 1):
             for part in parts:  # one at a time; who has met the same key at another process finds its booking there
                 _settle_one(part)
         else:
@@ -137,7 +141,7 @@ def _settle_one(part: _Part) -> None:
         try:
             [part.outcome] = store.transaction(partial(_write, parts=[part]))
             return
-        except DuplicateKeyError as error:
+        except (DuplicateKeyError, BulkWriteError) as error:
             part.outcome = error if last else None
         except Exception as error:
             part.outcome = (store.failure_of(error) if isinstance(error, PyMongoError) else None) or error
@@ -237,18 +241,20 @@ class _Room:
         parent = self.series[desks[0].before.series]
         if errors := _answered(parent["questions"], part.contact["answers"]):
             raise Invalid(errors)
-        phone, places = bytes(part.row["phone_blind"]), []
+        phone, places, out = bytes(part.row["phone_blind"]), [], []
         expires = max(desk.before.ends_at for desk in desks) + KEEP
         for desk in desks:
             if self.held.get((phone, desk.before.id), 0) + wish.seats > PER_PHONE:
+                out.append(desk.before.id)
                 continue
             if not desk.waiting and desk.fits(wish.seats):
-                state = "requested" if parent["approval"] else "confirmed"
+                state = "requested" if parent["approval"] or wish.doubtful else "confirmed"
                 desk.taken += wish.seats
             elif wish.wait and desk.before.waiting_list and desk.waiting < MOST_WAITING and wish.seats <= desk.before.capacity:
                 state = "waiting"
                 desk.waiting += 1
             else:
+                out.append(desk.before.id)
                 continue
             desk.arrivals += 1
             self._hold(phone, desk.before.id, wish.seats)
@@ -263,7 +269,8 @@ class _Room:
         self.bookings.append(stamped)
         self.places += places
         self.known[stamped["_id"]] = stamped
-        return booked_of(part.code, stamped, places, self.tx, {desk.before.id: desk.before for desk in desks})
+        known = {desk.before.id: desk.before for desk in desks}
+        return booked_of(part.code, stamped, places, self.tx, known)._replace(left_out=tuple(out))
 
     def write(self) -> None:
         """All of it. The session first: two transactions meet there before either has written anything else."""

@@ -7,14 +7,19 @@ fields give the collection's `$jsonSchema` validator, their `meta["indexes"]` it
 Filters are written as plain fields, never `Q(...) & Q(...)`: the embedded server uses no index under `$and`.
 """
 
+import contextlib
+import fcntl
+import os
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, ClassVar, TypeVar
+from pathlib import Path
+from typing import IO, Any, ClassVar, TypeVar
 
 import mongoengine as me
 import pymongo
+from bson.binary import Binary
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.database import Database
@@ -73,11 +78,18 @@ def connect(settings: Settings, patience: float = PATIENCE) -> None:
         w="majority",
         journal=True,
     )
+    _keep_names(settings.var / "sessions")
 
 
 def disconnect() -> None:
     """Close the connection; without one, a no-op."""
+    global _book
     me.disconnect_all()
+    if _book is not None:
+        if Path(_book.name).name.startswith(f"{os.getpid()}-"):  # not of the parent that was forked
+            Path(_book.name).unlink(missing_ok=True)
+        _book.close()
+        _book = None
 
 
 def client() -> MongoClient[dict[str, Any]]:
@@ -106,6 +118,7 @@ def transaction(work: Callable[[ClientSession], T], patience: float | None = Non
     must read afresh and touch nothing but the database. Raises what `work` raises, and a driver's error when it is not done
     within the connection's patience, or within `patience` seconds when the work is known to be long."""
     with client().start_session() as session:
+        _note(session.session_id)
         try:
             with pymongo.timeout(patience or client().options.timeout):
                 return session.with_transaction(work)
@@ -151,8 +164,49 @@ def _end(sessions: list[Mapping[str, Any]]) -> bool:
     return True
 
 
+# A killed process ends nothing: what its transaction wrote would stay locked for the server's 60 s, a session's seats or all that
+# is published. So each process writes down the names of its database sessions, in a file that it holds a lock on while it lives;
+# whoever finds such a file without a lock ends them. The driver uses few of them again and again, so little is written.
+_names: set[bytes] = set()
+_book: IO[bytes] | None = None
+_folder: Path | None = None
+
+
+def _keep_names(folder: Path) -> None:
+    """A new file for this process's names."""
+    global _book, _folder
+    _names.clear()
+    _folder, _book = folder, None
+    with contextlib.suppress(OSError):  # no folder, no room: a killed process then costs a minute
+        folder.mkdir(exist_ok=True)
+        book = (folder / f"{os.getpid()}-{new_id()[:8]}").open("ab", buffering=0)
+        fcntl.flock(book, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _book = book
+
+
+def _note(session: Mapping[str, Any]) -> None:
+    name = bytes(session["id"])
+    if _book is not None and name not in _names:
+        _names.add(name)
+        with contextlib.suppress(OSError):
+            _book.write(name)  # 16 bytes, at the end of the file in one call
+
+
+def _bury() -> None:
+    """End the sessions of processes of this machine that are gone."""
+    for path in _folder.iterdir() if _folder and _folder.is_dir() else ():
+        with contextlib.suppress(OSError), path.open("rb") as book:
+            fcntl.flock(book, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
+            data = book.read()
+            names = [{"id": Binary(data[n : n + 16], 4)} for n in range(0, len(data) // 16 * 16, 16)]
+            if not names or _end(names):
+                path.unlink()
+
+
 def end_abandoned() -> None:
-    """End the transactions that were given up while the database was away. Call when it answers; without any a no-op."""
+    """End the transactions that were given up while the database was away, and those of processes that were killed. Call when the
+    database answers; without any a no-op."""
+    _bury()
     if _abandoned:
         rows = [_abandoned.popleft() for _ in range(len(_abandoned))]
         done = _end([session for session, _ in rows])

@@ -31,6 +31,7 @@ Move = Callable[[Desk, dict[str, Any]], None]
 log = logging.getLogger("xinqiao.waiting")
 OFFER = 12.0  # waking hours
 BY_HAND = timedelta(hours=24)  # before the start, no offers any more
+LONG = 10.0  # seconds for what touches all of a booking's places: forty take most of two on the embedded database
 
 
 # --- the steps, inside a transaction ---------------------------------------------------------------------------------
@@ -174,7 +175,7 @@ def cancel(code: str) -> Booked:
         _forget(tx, raw["_id"], store.now())
         return _shown(code, tx)
 
-    return store.transaction(work)
+    return store.transaction(work, LONG)
 
 
 def _ahead(desk: Desk, place: Mapping[str, Any]) -> bool:
@@ -191,7 +192,8 @@ def change(
     quiet: bool = False,
 ) -> Booked:
     """Change the number of seats in every place that is still to come, the needs, or where the phone wants to be told (`quiet`:
-    nowhere any more). More seats are to be had only where they are free and nobody waits; fewer go to who waits first.
+    nowhere any more). More seats are to be had only where they are free and nobody waits, and wait for the organiser's word where
+    the series wants that; fewer go to who waits first.
 
     All or nothing. Raises `Invalid`, `NotFound`, `Conflict("full")`, `Conflict("closed")` for more seats past the deadline, and
     `Conflict("wrong_state")` when nothing of it is to come.
@@ -226,7 +228,7 @@ def change(
             Booking.rows().update_one({"_id": raw["_id"]}, {**({"$set": put} if put else {}), **drop}, session=tx)
         return _shown(code, tx)
 
-    return store.transaction(work)
+    return store.transaction(work, LONG)
 
 
 def _resize(desk: Desk, place: Mapping[str, Any], seats: int, phone: bytes) -> None:
@@ -241,6 +243,8 @@ def _resize(desk: Desk, place: Mapping[str, Any], seats: int, phone: bytes) -> N
         if more > 0 and (desk.waiting or not desk.fits(more) or place["state"] == "offered"):
             raise Conflict("full")
         desk.taken += more
+        if more > 0 and courses.told(desk.before.series, desk.tx)["approval"]:
+            _put(desk.tx, place, "requested", desk.now)
     Place.rows().update_one({"_id": place["_id"]}, {"$set": {"seats": seats}}, session=desk.tx)
     if more < 0:
         _promote(desk)
@@ -281,10 +285,11 @@ def approve(session: str, place: str, by: str) -> None:
 
 
 def refuse(session: str, place: str, by: str, note: str = "") -> None:
-    """Say no to a requested place; its seats go to who waits first. Raises as `approve`."""
+    """Say no to a place that is still to come, whatever it is: requested, booked with a made-up number, waiting; its seats go to
+    who waits first. Raises `NotFound`, `Conflict` for a place that is over."""
 
     def work(desk: Desk, row: dict[str, Any]) -> None:
-        if row["state"] != "requested":
+        if row["state"] not in ACTIVE or not _ahead(desk, row):
             raise Conflict("wrong_state", state=row["state"], action="婉拒 refuse")
         _leave(desk, row, "refused")
         _promote(desk)

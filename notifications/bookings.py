@@ -199,7 +199,7 @@ def _look(raw: Mapping[str, Any], places: list[Held], lease: str, settings: Sett
     """Send what there is to tell, or say when to look again. True when a push passed (or its address is gone), False when none
     did, None when none was due."""
     now = store.now()
-    if not raw.get("push"):
+    if not raw.get("push") or raw["expires_at"] <= now:  # nothing will be told any more; `purge` is on its way
         Booking.rows().update_one({"_id": raw["_id"]}, {"$unset": {"push_at": "", "push_try": ""}})
         return None
     done, news, zones = set(raw.get("pushed") or ()), {}, set()

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, precondition, rule
 
+from api import bookings as bookings_api
 from content import bookings, courses, reaching, records, registrations, sealed, sessions, store, waiting, waking
 from content.bookings import ACTIVE, HELD, Booked, Place
 from content.failures import Conflict, Invalid, NotFound
@@ -209,6 +210,28 @@ def test_what_is_booked_is_what_readers_were_told(ready: None) -> None:
     second = book(session, 1, next(family))
     waiting.cancel(first.code)
     assert waiting.accept(second.code, session).places[0].state == "requested" and counters(session) == (1, 0)
+
+
+def test_more_seats_and_very_many_seats_want_the_organisers_word(ready: None, site: Site) -> None:
+    session, family = published_session(capacity=200), phones()
+    series = sessions.session(session).series
+    courses.edit_series(series, {"approval": True}, "ann")
+    courses.publish_series(series, "ann", second_person=False)
+    asked = book(session, 1, next(family))
+    waiting.approve(session, asked.places[0].id, "ann")
+    assert waiting.change(asked.code, seats=3).places[0].state == "requested" and counters(session) == (3, 0)
+    courses.edit_series(series, {"approval": False}, "ann")
+    courses.publish_series(series, "ann", second_person=False)
+    site.refresh()
+    states = []
+    for _ in range(30):  # one address, made-up telephones
+        sent = {"family_name": "王", "phone": next(family), "seats": 4}
+        states += [place["state"] for place in site.post(f"/v1/sessions/{session}/bookings", sent).json()["places"]]
+    sure = bookings_api.MOST_OF_AN_ADDRESS // site.settings.workers // 4
+    assert states == ["confirmed"] * sure + ["requested"] * (30 - sure)
+    made_up = bookings.register(session, "ann")[1]
+    waiting.refuse(session, made_up.place, "ann")
+    assert counters(session) == (3 + 116, 0)
 
 
 def test_a_published_session_is_not_moved_into_the_past(ready: None) -> None:
