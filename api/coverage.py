@@ -1,9 +1,11 @@
 """Coverage of family education: shares against the plan, what each station and school has held, and what is still missing.
 
-Whoever has `course.read` for the whole division, or `indicator.read` for it, sees all its places: they are counts of events, and
-name no person. A year's answer is counted when it is asked for.
+Whoever may read courses for a division as a whole (`staff.areas`), or has `indicator.read` for it, sees all its places: they are
+counts of events, and name no person. The staff of a station or school see their own row. A year's answer is counted when it is
+asked for.
 """
 
+from collections.abc import Collection, Mapping
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -16,6 +18,7 @@ from api.errors import Messages
 from api.guard import Blueprint, if_match, page, tagged
 from api.shapes import Paging, Regexp, settings
 from content import coverage, coveragepages, coveragetargets, divisions, store
+from content import staff as people
 from content.coverage import Coverage, Row, Sums, Total
 from content.coveragepages import RULES, SOURCES, WORDS, place_name
 from content.coveragetargets import FIELDS, RANGES, TERMS, YEARS, CoverageTarget, Target
@@ -30,7 +33,7 @@ class CoverageQuery(ma.Schema):
     division = ma.fields.String(
         load_default=str,
         validate=Regexp("^[0-9]{6}$"),
-        metadata={"description": "with all below it; left out: the service's own. 000000: the country", "example": "150603"},
+        metadata={"description": "with all below it; left out: the asker's own. 000000: the country", "example": "150603"},
     )
     year = ma.fields.Integer(validate=validate.Range(*YEARS), metadata={"description": "left out: this year"})
     term = ma.fields.String(
@@ -173,6 +176,9 @@ class TargetOut(ma.Schema):
 class CoverageOut(ma.Schema):
     division = ma.fields.String()
     name = ma.fields.String()
+    own_only = ma.fields.Boolean(
+        metadata={"description": "all of it is of the asker's own places alone, for want of a right to the whole division"}
+    )
     year = ma.fields.Integer()
     term = ma.fields.Nested(TermOut)
     as_of = ma.fields.String(metadata={"description": "today, in the service's zone"})
@@ -238,24 +244,46 @@ def row_out(row: Row, found: Coverage) -> dict[str, Any]:
     }
 
 
-def where(code: str) -> str:
-    """The division asked for, in force; "" for the country. Raises `NotFound`."""
-    code = code or settings().division
-    if code in {"", divisions.COUNTRY}:
+def own_places() -> dict[str, str]:
+    """The stations and schools that the asker works for -> their divisions, in force."""
+    who, mine = actor(), sorted({grant.organisation for grant in actor().grants if grant.organisation})
+    found = people.Organisation.rows().find({"_id": {"$in": mine}, "kind": {"$in": coverage.KINDS}}, {"division": 1})
+    return {
+        raw["_id"]: divisions.current(raw["division"]) for raw in found if who.may("course.read", raw["_id"], raw["division"])
+    }
+
+
+def where(code: str, areas: Collection[str], places: Mapping[str, str]) -> str:
+    """The division asked for, in force; "" for the country. None is asked for: the asker's own, when there is just one; of a
+    grant for the whole country the service's. Raises `NotFound`, and `Invalid` when there are several."""
+    if not code:
+        own = {area or settings().division or divisions.COUNTRY for area in areas} or set(places.values())
+        if len(own) != 1:
+            raise invalid("division", "required")
+        code = own.pop()
+    if code == divisions.COUNTRY:
         return ""
     if not divisions.known(code):
         raise NotFound(what=code)
     return divisions.current(code)
 
 
-def counted(query: dict[str, Any]) -> Coverage:
-    """Coverage as the query asks for it. Raises `Forbidden`, `NotFound`."""
-    division = where(query["division"])
-    who = actor()
-    if not who.may("course.read", "", division) and not who.may("indicator.read", None, division):
+def counted(query: dict[str, Any], whole: bool = True) -> tuple[Coverage, bool]:
+    """Coverage as the query asks for it, and whether it is of the asker's own places alone, for want of a right to the `whole`
+    division. Raises `Forbidden`, `NotFound`, `Invalid`."""
+    told = {grant.division for grant in actor().grants if "indicator.read" in people.ROLES.get(grant.role, frozenset())}
+    areas = told | set(people.areas(actor(), "course.read"))
+    places = {} if whole else own_places()
+    if not areas and not places:
         raise Forbidden()
+    division = where(query["division"], areas, places)
+    only = None
+    if not any(divisions.within(division, area) for area in areas):
+        only = [key for key, lies in places.items() if divisions.within(lies, division)]
+        if not only:
+            raise Forbidden()
     today = store.now().astimezone(ZoneInfo(settings().zone)).date()
-    return coverage.coverage(division, query.get("year", today.year), query["term"], today)
+    return coverage.coverage(division, query.get("year", today.year), query["term"], today, only), only is not None
 
 
 @staff.get("/coverage")
@@ -265,9 +293,11 @@ def show(query: dict[str, Any]) -> Response:
     """How far family education reaches, against the plan
 
     Of a division with all below it: sessions, class-hours and people by kind of place, each share with its numerator and
-    denominator in words, the divisions below, and each station, school and kindergarten with what it still lacks.
+    denominator in words, the divisions below, and each station, school and kindergarten with what it still lacks. Takes a role
+    for all organisations of the division, or in an office (federation, education, health) whose own division it lies in; staff
+    of a station or school see their own row.
     """
-    found = counted(query)
+    found, own_only = counted(query, whole=False)
     total = total_out(found.total)
     for share in total["shares"]:
         words = WORDS[share["code"]]
@@ -279,6 +309,7 @@ def show(query: dict[str, Any]) -> Response:
         {
             "division": found.division or divisions.COUNTRY,
             "name": place_name(found.division),
+            "own_only": own_only,
             "year": found.year,
             "term": {"code": found.term, "first": found.first.isoformat(), "last": found.last.isoformat()},
             "as_of": found.today.isoformat(),
@@ -309,7 +340,7 @@ def named(body: bytes, found: Coverage, ending: str, content_type: str) -> Respo
 @staff.alt_response(200, schema={"type": "string"}, content_type="text/csv", description="UTF-8 with a byte order mark")
 def table(query: dict[str, Any]) -> Response:
     """The same as a table for spreadsheets"""
-    found = counted(query)
+    found, _ = counted(query)
     body = coveragepages.table(found) if query["table"] == "places" else coveragepages.share_table(found)
     return named(body, found, "csv", "text/csv; charset=utf-8")
 
@@ -319,7 +350,7 @@ def table(query: dict[str, Any]) -> Response:
 @staff.alt_response(200, schema={"type": "string"}, content_type="image/svg+xml", description="For a printed report")
 def picture(query: dict[str, Any]) -> Response:
     """The same as bars with the plan's target, in Chinese"""
-    found = counted(query)
+    found, _ = counted(query)
     return named(coveragepages.picture(found), found, "svg", "image/svg+xml")
 
 
@@ -328,7 +359,7 @@ def own_target(code: str, year: int, permission: str) -> str:
     if not YEARS[0] <= year <= YEARS[1]:
         raise invalid("year", "out_of_range", reason=f"{YEARS[0]}-{YEARS[1]}")
     division = "" if code == divisions.COUNTRY else divisions.check(code, "division")
-    if not actor().may(permission, "", division):
+    if not people.acts_for(actor(), permission, division):
         raise Forbidden()
     return division
 
@@ -357,7 +388,8 @@ def show_target(division: str, year: int) -> Response:
 def put_target(payload: dict[str, Any], division: str, year: int) -> Response:
     """Set what the plan asks of a division from a year on, whole; term dates left out are the usual ones
 
-    One that exists needs If-Match. Takes the right to publish courses for the whole division.
+    One that exists needs If-Match. Takes the right to publish courses for the whole division: `organiser` for all organisations
+    there, or in an office (federation, education, health) of the division or above it.
     """
     code = own_target(division, year, "course.publish")
     revision = if_match() if present(code, year) else None

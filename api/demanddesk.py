@@ -1,8 +1,7 @@
 """Where demand lists and task lists are written: ask, second, answer, offer; and what families suggested.
 
-Whoever holds `course.publish` for a division answers its demands: with a grant for all organisations there, or for an office
-(federation, education, health) whose own division it lies in. So a city answers its districts, and a school's staff answer
-nobody's demand.
+Whoever may publish courses for a division as a whole (`staff.areas`) answers its demands: a city answers its districts, and a
+school's staff answer nobody's demand.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +15,7 @@ from api.auth import actor, allowed
 from api.demands import ABOUT_TIME, DIVISION, ID, Office
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, tagged
 from api.shapes import Paging, Regexp, by_language, codes, listed, reader, settings, words
-from content import demands, divisions, records, suggestions
+from content import demands, records, suggestions
 from content import staff as people
 from content.demands import Demand, Listed, Task
 from content.failures import Forbidden, NotFound
@@ -27,21 +26,7 @@ staff = Blueprint("staff_demands", __name__, url_prefix="/v1/staff", description
 
 def answers(division: str) -> bool:
     """Whether the asker answers for a division; see the module."""
-    return any(
-        "course.publish" in people.ROLES.get(grant.role, frozenset())
-        and divisions.within(division, grant.division)
-        and (not grant.organisation or runs(grant.organisation, division))
-        for grant in actor().grants
-    )
-
-
-def runs(organisation: str, division: str) -> bool:
-    """Whether it is an office in whose own division this one lies."""
-    try:
-        found = people.organisation(organisation)
-    except NotFound:
-        return False
-    return found.kind in demands.OFFICES and divisions.within(division, found.division)
+    return people.acts_for(actor(), "course.publish", division)
 
 
 def readable(record: Listed) -> bool:

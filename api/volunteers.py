@@ -11,15 +11,16 @@ import marshmallow as ma
 from flask import Response, jsonify, request
 from marshmallow import validate
 
-from api.auth import actor, allowed, demand
+from api.auth import actor
 from api.courses import DIVISION, ID
 from api.errors import Messages
 from api.guard import Blueprint, cursor_of, if_match, make_cursor, tagged
 from api.lecturers import LecturerStaff
 from api.lecturers import working_copy as lecturer_copy
 from api.shapes import Paging, Real, Tag, codes, settings
-from content import store, volunteers
-from content.failures import Forbidden, invalid
+from content import divisions, store, volunteers
+from content import staff as people
+from content.failures import Forbidden, NotFound, invalid
 from content.vocabulary import TOPICS, VOLUNTEERS
 from content.volunteers import Entry, Volunteer
 
@@ -210,10 +211,18 @@ def entry_out(entry: Entry) -> dict[str, Any]:
     return {**standing(entry.record), **entry.person._asdict(), "reason": entry.reason}
 
 
+def may(permission: str, organisation: str, division: str) -> bool:
+    """Whether the asker may do this to a sign-up for that organisation, or, of one that names none, for that division."""
+    return actor().may(permission, organisation, division) or (
+        not organisation and people.acts_for(actor(), permission, division)
+    )
+
+
 def own(key: str, permission: str) -> Volunteer:
     """The sign-up, when the asker may do this to it. Another organisation's is not there (404)."""
     record = volunteers.volunteer(key)
-    demand(permission, record.organisation, [record.division], read="booking.read", what=key)
+    if not may(permission, record.organisation, record.division):
+        raise Forbidden() if may("booking.read", record.organisation, record.division) else NotFound(what=key)
     return record
 
 
@@ -229,14 +238,17 @@ class StaffQuery(Paging):
 def index_staff(query: dict[str, Any]) -> dict[str, Any]:
     """Who offers to help, with names and telephones, by id
 
-    Only of the own organisation and division; every reading leaves a line in the trail.
+    To the own organisation; and, for an office and for whoever has a grant for all organisations, to the division without naming
+    an organisation. Every reading leaves a line in the trail.
     """
     match: dict[str, str] = {name: query[name] for name in ("state", "kind", "division") if name in query}
+    areas = people.areas(actor(), "booking.read")
 
-    def may(organisation: str, division: str) -> bool:
-        return allowed("booking.read", organisation, [division])
+    def readable(organisation: str, division: str) -> bool:
+        mine = actor().may("booking.read", organisation, division)
+        return mine or (not organisation and any(divisions.within(division, area) for area in areas))
 
-    found, more = volunteers.register(match, may, cursor_of(query, 1)[0], query["limit"], actor().id)
+    found, more = volunteers.register(match, readable, cursor_of(query, 1)[0], query["limit"], actor().id)
     return {"items": [entry_out(one) for one in found], "next_cursor": make_cursor([found[-1].record.id]) if more else None}
 
 
@@ -346,5 +358,5 @@ class HoursPage(ma.Schema):
 def tallies() -> dict[str, Any]:
     """Hours given by year, also by those who have left since; no names"""
     names = ("organisation", "division", "kind", "year", "hours", "times")
-    found = [one for one in volunteers.tallies() if allowed("booking.read", one.organisation, [one.division])]
+    found = [one for one in volunteers.tallies() if may("booking.read", one.organisation, one.division)]
     return {"items": [{name: getattr(one, name) for name in names} for one in found]}

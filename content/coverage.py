@@ -8,7 +8,7 @@ trail says since when and by whom. Nothing here is kept: every answer is counted
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
@@ -301,8 +301,9 @@ def usual_term(year: int, today: date, target: Target) -> str:
     return "autumn" if today >= target.term(year, "autumn")[0] else "spring"
 
 
-def coverage(division: str, year: int, term: str, today: date) -> Coverage:
-    """Coverage of a division in force ("" the country) with all below it; `term` "" is `usual_term`.
+def coverage(division: str, year: int, term: str, today: date, only: Collection[str] | None = None) -> Coverage:
+    """Coverage of a division in force ("" the country) with all below it; `term` "" is `usual_term`. With `only` just of these
+    organisations, as if nothing else were there.
 
     One read of the year's sessions by their index on `starts_at`, with the few fields that count, one of organisations, one of
     series: the embedded server decodes slowly.
@@ -314,7 +315,7 @@ def coverage(division: str, year: int, term: str, today: date) -> Coverage:
     offices = {
         raw["_id"]: raw
         for raw in Organisation.rows().find({}, {"name": 1, "kind": 1, "division": 1, "able": 1, "parents": 1})
-        if inside(raw["division"])
+        if inside(raw["division"]) and (only is None or raw["_id"] in only)
     }
     places = [
         Place(key, raw["name"], raw["kind"], current(raw["division"]), bool(raw.get("able")), raw.get("parents"))
@@ -339,7 +340,7 @@ def coverage(division: str, year: int, term: str, today: date) -> Coverage:
         audiences = taught.get("audiences") or ["parent", "student"]
         key = raw.get("host") or raw["organisation"]
         code = offices[key]["division"] if key in offices else raw["division"] if not key else ""
-        if (key not in offices and (key or not inside(code))) or not {"parent", "student"} & set(audiences):
+        if (key not in offices and (key or only is not None or not inside(code))) or not {"parent", "student"} & set(audiences):
             continue  # of another division, or for teachers and staff only
         people = raw.get("headcount")
         held.append(

@@ -38,7 +38,6 @@ from content.vocabulary import AUDIENCES, PLACES, TOPICS
 
 STEP = 10  # families are told in steps of this
 MOST_SECONDS = 500  # organisations behind one demand; a city has some hundreds of schools
-OFFICES = frozenset({"federation", "education", "health"})  # kinds of organisations that answer for their division
 
 
 class Listed(records.Record):

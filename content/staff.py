@@ -63,6 +63,7 @@ REFRESH = timedelta(days=14)
 FREE_FAILURES = 4  # then a wait of 2, 4, 8 … s
 LONGEST_WAIT = timedelta(minutes=15)
 SCHOOLS = ("school", "kindergarten")
+OFFICES = frozenset({"federation", "education", "health"})  # kinds of organisations that act for their division
 MOST_FAMILIES = 100_000
 PASSWORD = (10, 256)  # characters
 COMMON = (  # ten characters and more that everybody tries
@@ -653,6 +654,31 @@ def _makers(account_id: str) -> set[str]:
 
 
 # --- organisations ---------------------------------------------------------------------------------------------------
+
+
+def areas(actor: Actor, permission: str) -> list[str]:
+    """The divisions, "" the country, for which the actor may do this as a whole, with all below them: that of a grant for all
+    organisations; of a grant for an office (OFFICES) as much of the office's own as the grant covers. So a city acts for its
+    districts, and a school's staff for nobody but the school."""
+    found = set[str]()
+    for grant in () if actor.must_change_password else actor.grants:
+        if permission not in ROLES.get(grant.role, frozenset()):
+            continue
+        if not grant.organisation:
+            found.add(grant.division)
+            continue
+        match = {"_id": grant.organisation, "kind": {"$in": sorted(OFFICES)}}
+        own = (Organisation.rows().find_one(match, {"division": 1}) or {}).get("division")
+        if own and divisions.within(own, grant.division):
+            found.add(own)
+        elif own and divisions.within(grant.division, own):
+            found.add(grant.division)
+    return sorted(found)
+
+
+def acts_for(actor: Actor, permission: str, division: str) -> bool:
+    """Whether the actor may do this for a division ("" the country) as a whole: it lies in one of `areas`."""
+    return any(divisions.within(division, area) for area in areas(actor, permission))
 
 
 def organisation(organisation_id: str) -> Organisation:

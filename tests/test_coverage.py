@@ -15,7 +15,7 @@ from content import coverage, coveragepages, coveragetargets, records, staff
 from content.courses import CourseSession, Series
 from content.coverage import Coverage
 from content.failures import Invalid, NotFound, Stale
-from tests.site import Site
+from tests.site import PASSWORD, Site
 from tests.test_openapi import Walk
 
 CITY, SANYUAN, SHAXIAN, RETIRED = "350400", "350404", "350405", "350427"  # Sanming; 350427 became 350405
@@ -280,12 +280,38 @@ def test_who_may_see_coverage_and_what_is_answered(site: Site) -> None:
     lacking = site.get(f"{HERE}&lacking=true", by=ann).json()
     assert {"B", "D", "K1", "K2", "S5"} <= {row["name"] for row in lacking["items"]} <= {"A", "B", "D", "K1", "K2", "S5"}
     assert lacking["shares"] == whole["shares"]
-    # a county's office sees its county, under its old code too; who works for one school sees none of the others
+    # a county's office sees its county, under its old code too
     old = site.get(f"/v1/staff/coverage?division={RETIRED}&year=2026&term=autumn", by=plan).json()
     assert old["division"] == SHAXIAN and {row["division"] for row in old["items"]} == {SHAXIAN}
     assert site.get(HERE, by=plan).status_code == 403
+    assert site.get("/v1/staff/coverage?year=2026&term=autumn", by=plan).json()["items"] == old["items"]  # its own, unasked
+    # who works for one school sees its row and none of the others
     teacher = site.person("teacher", "organiser", organisation=key("A"))
-    assert site.get(HERE, by=teacher).status_code == 403
+    own = site.get(HERE, by=teacher).json()
+    assert own["own_only"] and not whole["own_only"]
+    assert own["items"] == [row for row in whole["items"] if row["name"] == "A"]
+    assert [one["year"]["people"] for one in own["held"]] == [0, ROWS["A"][0][2], 0, 0] and len(own["below"]) == 1
+    assert site.get("/v1/staff/coverage?year=2026&term=autumn", by=teacher).json()["division"] == SANYUAN
+    assert site.get(f"/v1/staff/coverage?division={SHAXIAN}", by=teacher).status_code == 403
+    for path in (
+        "/v1/staff/coverage.csv",
+        HERE.replace("coverage?", "coverage.csv?"),
+        HERE.replace("coverage?", "coverage.svg?"),
+    ):
+        assert site.get(path, by=teacher).status_code == 403
+    # an office acts for its division, whatever else its people's grant says; several divisions have to be chosen from
+    office = site.person("office", "organiser", organisation=key("F"))
+    assert site.get(f"{HERE}&limit=100", by=office).json()["items"] == whole["items"]
+    assert site.get("/v1/staff/coverage", by=office).json()["division"] == CITY
+    assert site.get("/v1/staff/coverage?division=350000", by=office).status_code == 403
+    narrow = site.person("narrow", "organiser", organisation=key("F"), division=SHAXIAN)
+    assert site.get("/v1/staff/coverage", by=narrow).json()["division"] == SHAXIAN
+    assert site.get(HERE, by=narrow).status_code == 403
+    grants = [staff.Grant("organiser", division=code) for code in (SANYUAN, SHAXIAN)]
+    staff.create_account("both", "both", PASSWORD, records.SYSTEM, grants, must_change=False)
+    site.tokens["both"] = site.post("/v1/staff/session", {"name": "both", "password": PASSWORD}).json()["access_token"]
+    asked = site.get("/v1/staff/coverage", by="both")
+    assert (asked.status_code, asked.json()["errors"][0]["field"]) == (422, "division")
     assert site.get(HERE).status_code == 401
     assert site.get("/v1/staff/coverage?division=999999", by=ann).status_code == 404
     for wrong in ("year=1999", "term=summer", "cursor=WzFd", "table=places"):
@@ -330,7 +356,9 @@ def test_the_table_and_the_picture(site: Site) -> None:
 
 
 def test_targets_over_http(site: Site) -> None:
-    ann, bob = site.person("ann", "organiser", division=CITY), site.person("bob", "organiser", division=SHAXIAN)
+    office = staff.Organisation(id=key("F"), name="F", kind="federation", division=CITY)
+    records.create(office, records.SYSTEM)
+    ann, bob = site.person("ann", "organiser", organisation=key("F")), site.person("bob", "organiser", division=SHAXIAN)
     path = f"/v1/staff/coverage/targets/{CITY}/2027"
     seen = site.get(path, by=ann)
     assert (seen.headers["ETag"], seen.json()["source"], seen.json()["year"]) == ('"0"', "default", None)

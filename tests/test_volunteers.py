@@ -264,8 +264,12 @@ def test_only_those_asked_see_who_offers(site: Site) -> None:
     sign_up(site, organisation=mine)
     sign_up(site)  # to the division's own staff
     seen = {name: entries(site, name) for name in ("ann", "zoe", "far", "all")}
-    assert {name: len(rows) for name, rows in seen.items()} == {"ann": 1, "zoe": 0, "far": 0, "all": 2}
-    key = seen["ann"][0]["id"]
+    assert {name: len(rows) for name, rows in seen.items()} == {"ann": 2, "zoe": 1, "far": 0, "all": 2}  # both are offices
+    key = next(row["id"] for row in seen["ann"] if row["organisation"])
+    free = next(row["id"] for row in seen["ann"] if not row["organisation"])
+    site.person("teacher", "organiser", organisation=office("一小", "school"))
+    assert entries(site, "teacher") == [] and site.get(f"{LIST}/{free}", by="teacher").status_code == 404
+    answer(site, "zoe", free, "approve")
     for name, status in (("zoe", 404), ("far", 404), ("edi", 403)):
         for method, rest in (("GET", ""), ("POST", "/approve"), ("POST", "/decline"), ("POST", "/hours"), ("POST", "/lecturer")):
             body = {"/decline": {"reason": "x"}, "/hours": {"date": "2026-01-01", "hours": 1}}.get(rest)
@@ -273,7 +277,7 @@ def test_only_those_asked_see_who_offers(site: Site) -> None:
             assert got.status_code == status, (name, rest, got.text)
     lines = list(Audit.rows().find({"action": "volunteer.read_list"}))
     assert [(line["actor"], line["note"]) for line in lines] == [
-        (site.ids[name], f"{n} sign-ups") for name, n in (("ann", 1), ("zoe", 0), ("far", 0), ("all", 2))
+        (site.ids[name], f"{n} sign-ups") for name, n in (("ann", 2), ("zoe", 1), ("far", 0), ("all", 2), ("teacher", 0))
     ]
     assert site.get(LIST).status_code == 401
     assert site.get("/v1/staff/volunteer-hours", by="zoe").json() == {"items": []}
