@@ -149,19 +149,27 @@ def verify(number: str) -> Response:
 
     It says no name: none is known. It works after the booking was erased, and while the database is away.
     """
+    found, told = proved(number), dict.fromkeys(CertificateOut().fields)
+    if found:
+        front.keep(60)
+        wanted = front.wanted()
+        told |= {name: text(found[name], wanted) for name in ("title", "organiser")}
+        told |= {name: found[name] for name in ("kind", "sessions", "class_hours")}
+        told |= {f"{name}_on": found[name].isoformat() for name in ("first", "last")}
+    return jsonify({**told, "valid": found is not None})
+
+
+def proved(number: str) -> dict[str, Any] | None:
+    """What a certificate's number proves: `certificates.Facts`, and title and organiser by language; None for a number that was
+    not given out here, or whose session did not take place."""
     facts = certificates.read(settings(), number)
     found = _attended(facts.kind, facts.key) if facts else None
-    told: dict[str, Any] = dict.fromkeys(CertificateOut().fields)
-    if facts and found:
-        front.keep(60)
-        told |= {**found, **facts._asdict(), "first_on": facts.first.isoformat(), "last_on": facts.last.isoformat()}
-        told = {name: told[name] for name in CertificateOut().fields}
-    return jsonify({**told, "valid": found is not None})
+    return {**facts._asdict(), **found} if facts and found else None
 
 
 def _attended(kind: str, key: str) -> dict[str, Any] | None:
     """Title and organiser of what a certificate is for; None when it is not there, or a session did not take place."""
-    snapshot, wanted = reader().current, front.wanted()
+    snapshot = reader().current
     items = (snapshot.get(one, key).get(ANY) for one in (kind, f"invited_{kind}"))
     content = next((item.content for item in items if item and item.content), None)
     if content is None or (kind == "session" and content["state"] == "cancelled"):
@@ -169,9 +177,8 @@ def _attended(kind: str, key: str) -> dict[str, Any] | None:
     parents = (snapshot.get(one, content.get("series", key)).get(ANY) for one in ("series", "invited_series"))
     parent: Mapping[str, Any]
     parent = next((item.content for item in parents if item and item.content), {"texts": {}, "organiser_name": {}})
-    title = text({tag: row["title"] for tag, row in parent["texts"].items()}, wanted)
-    own = text(content["title"], wanted) if kind == "session" else ""
-    return {"title": own or title, "organiser": text(parent["organiser_name"], wanted)}
+    title = {tag: row["title"] for tag, row in parent["texts"].items()}
+    return {"title": (content["title"] if kind == "session" else {}) or title, "organiser": parent["organiser_name"]}
 
 
 # --- the summary -----------------------------------------------------------------------------------------------------

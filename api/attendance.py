@@ -17,10 +17,10 @@ from marshmallow import validate
 from api import front
 from api.auth import actor
 from api.guard import Blueprint, if_match, tagged
+from api.posters import square
 from api.sessions import STATES as SESSION_STATES
 from api.sessions import WorkingSession, own_session, session_out, working_copy
 from api.shapes import Moment, Regexp, reader, text
-from api.sharing import square
 from content import attendance, bookings, codes, courses
 from content.attendance import Item, Result, WalkIn
 from content.bookings import STATES

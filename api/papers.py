@@ -1,13 +1,13 @@
 """What is printed after a session: the certificate, and the summary for the lecturer. Each one page of A4, in zh-Hans or en."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from api.sessions import session_out
 from api.shapes import reader, settings
-from api.sharewords import MONTHS, Reading
+from api.sharewords import Reading
 from content import courses, feedback, printing, staff
 from content.certificates import Certificate
 from content.courses import CourseSession
@@ -85,12 +85,6 @@ def organiser(session: CourseSession, reading: Reading) -> str:
         return ""
 
 
-def _day(day: date, reading: Reading) -> str:
-    if reading.ui == "en":
-        return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
-    return f"{day.year}年{day.month}月{day.day}日"
-
-
 def _span(session: CourseSession, reading: Reading) -> str:
     zone = ZoneInfo(session.zone)
     return reading.span(session.starts_at.astimezone(zone), session.ends_at.astimezone(zone))
@@ -112,7 +106,7 @@ def certificate(made: Certificate, name: str, reading: Reading) -> bytes:
     venues = [" ".join(filter(None, ((one["venue"] or {}).get(part, "") for part in ("name", "address")))) for one in sessions]
     when = _span(made.attended[0], reading)
     if whole:
-        first, last = (_day(day, reading) for day in (facts.first, facts.last))
+        first, last = (reading.day(day) for day in (facts.first, facts.last))
         when = f"{first} – {last}" if first != last else first
     rows = [
         *_fact(reading, "when", when),
@@ -138,7 +132,7 @@ def certificate(made: Certificate, name: str, reading: Reading) -> bytes:
         lines,
         title=f"{say(reading, 'certificate')} · {title}",
         at=max(one.ends_at for one in made.attended),
-        qr=settings().public(f"/v1/certificates/{made.number}"),
+        qr=settings().public(f"/k/{made.number}"),
         under_qr=(say(reading, "check"), say(reading, "number", number=f"{key}."), digits),
         footer=(say(reading, "no_name"),),
         frame=True,

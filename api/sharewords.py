@@ -1,7 +1,7 @@
 """The words of share pages and posters, in zh-Hans and en, and in which language a reader gets what."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NamedTuple
 
 from api import front
@@ -55,6 +55,13 @@ WORDS: Mapping[str, Label] = {
     ),
     "approval": Label("报名后由主办方确认。", "The organiser confirms each booking."),
     "book": Label("报名", "Book"),
+    "book_full": Label("排候补", "Join the waiting list"),
+    "book_whole": Label("报名整个系列", "Book the whole series"),
+    "whole_more": Label(
+        "一次报好现在还能报名的 {n} 场，以后可以单独退掉其中一场。只想来一场，请点上面那一场。",
+        "This books all sessions that can be booked now ({n}); you can leave single ones later. For one session only, open it "
+        "above.",
+    ),
     "plain": Label(
         "不需要注册。这里暂时不能填写报名，请用手机浏览器打开本页，或联系主办方：",
         "No account is needed. The form cannot be shown here: open this page in the phone's browser, or ask the organiser:",
@@ -66,9 +73,12 @@ WORDS: Mapping[str, Label] = {
     "needs": Label(
         "有什么需要我们准备的（如轮椅、听力、带小孩）", "Anything we should prepare for (wheelchair, hearing, a small child)"
     ),
-    "wait": Label("没有空位时，排候补", "If no seat is left, put me on the waiting list"),
+    "wait": Label("万一没有空位，就排候补", "If no seat is left by then, put me on the waiting list"),
+    "waits_full": Label("名额已满，请把我排进候补", "All seats are taken: put me on the waiting list"),
+    "waits_some": Label("哪一场没有空位，就排那一场的候补", "Where a session has no seat left, put me on its waiting list"),
     "optional": Label("（可不填）", "(optional)"),
     "send": Label("报名", "Book"),
+    "send_full": Label("排候补", "Join the waiting list"),
     "privacy": Label(
         "姓和电话加密保存，只有主办方能看到，课程结束后 30 天内删除。",
         "Name and telephone are kept encrypted, seen by the organiser only, and erased within 30 days after the course.",
@@ -76,19 +86,68 @@ WORDS: Mapping[str, Label] = {
     "failed": Label("没有连上，请再试一次。", "There was no connection. Please try again."),
     "confirmed": Label("报名成功，到时见！", "You are booked. See you there!"),
     "requested": Label("已收到，等主办方确认。", "We have your request; the organiser will confirm it."),
+    "left_out": Label("有 {n} 场没有空位，这次没有报上。", "Sessions without room, which are not booked: {n}"),
     "waiting": Label("已排入候补。", "You are on the waiting list."),
     "keep_code": Label(
         "这是您的预约码，请截图或抄下来：查看、更改、取消都用它，别处查不到。",
         "This is your booking code. Take a screenshot or write it down: it alone lets you see, change or cancel your booking.",
     ),
-    "mine": Label("查看或取消我的报名", "See or cancel my booking"),
+    "mine": Label("查看、更改或取消我的报名", "See, change or cancel my booking"),
+    "door": Label("到场时出示这个二维码", "Show this at the door"),
+    "door_more": Label("只用来签到，打不开您的报名。", "It lets you in and does not open your booking."),
+    "save_qr": Label("保存下面的二维码，以后扫它再打开报名", "Save this code to open your booking again"),
+    "save_qr_more": Label(
+        "谁有它，谁就能更改、取消您的报名，请不要给别人看；到场时也不用出示它。",
+        "Whoever has it can change or cancel your booking. Do not show it to others, not at the door either.",
+    ),
     "my_booking": Label("我的报名", "My booking"),
     "code": Label("预约码", "Booking code"),
     "no_such_code": Label("没有找到这个预约码，请核对。", "There is no booking with this code. Please check it."),
     "see": Label("查看", "Open"),
     "plain_booking": Label(
-        "这里暂时不能查看，请用手机浏览器打开本页，或联系主办方。",
-        "This cannot be shown here: open this page in the phone's browser.",
+        "这里暂时不能查看，请用手机浏览器打开本页，或联系主办方（电话在课程页面的“咨询”一栏）：",
+        "This cannot be shown here: open this page in the phone's browser, or ask the organiser (the course's page says how):",
+    ),
+    "inbox": Label("通知", "Messages"),
+    "ask": Label("有问题请联系：", "Questions? Ask "),
+    "change": Label("更改", "Change"),
+    "change_more": Label("人数改在所有还没开始的场次上。", "The number changes in all sessions that are still to come."),
+    "needs_new": Label("更改需要我们准备的（不改请留空）", "Change what we should prepare (leave empty to keep it)"),
+    "save": Label("保存更改", "Save"),
+    "saved": Label("已保存。", "Saved."),
+    "nothing_new": Label("没有改动。", "Nothing was changed."),
+    "people": Label("{n} 人", "seats: {n}"),
+    "calendar_more": Label(
+        "打不开时，把这个地址加到日历应用的“订阅”里。它只能看，不能更改报名：",
+        "If that does not open, subscribe to this address in your calendar. It shows your sessions and changes nothing:",
+    ),
+    "say": Label("说说这一场怎么样", "Tell us how it was"),
+    "say_send": Label("提交", "Send"),
+    "said": Label("谢谢您的反馈，已经收到。", "Thank you: we have your answers."),
+    "certificate": Label("学习证明", "Certificate of attendance"),
+    "certificate_all": Label("参加过的全部场次：学习证明", "Certificate for all sessions attended"),
+    "print_name": Label("印在证明上的姓名（可不填，留空手写）", "Name to be printed (leave empty to write it by hand)"),
+    "which_seat": Label("第几位", "Which of you"),
+    "make": Label("生成 PDF", "Make the PDF"),
+    "made": Label("打开证明（PDF）", "Open the certificate (PDF)"),
+    "made_more": Label(
+        "姓名只印在这份文件上，我们不保存。聊天应用里打不开时，请用手机浏览器打开本页。",
+        "The name is in this file only; we do not keep it. If a chat app cannot open it, open this page in the phone's browser.",
+    ),
+    "proved": Label("证明有效", "This certificate is valid"),
+    "proved_more": Label(
+        "这份学习证明由本服务出具，内容如下。姓名由领取人填写，这里不保存、也不显示。",
+        "It was given out here, for what stands below. The name was entered by its holder; none is kept or shown here.",
+    ),
+    "proved_for": Label("活动", "Attended"),
+    "of_sessions": Label("{n} 场", "Sessions: {n}"),
+    "class_hours": Label("{n} 课时", "Class-hours: {n}"),
+    "extent": Label("课时", "Extent"),
+    "number": Label("编号", "Number"),
+    "not_proved": Label("未能核验", "Not valid"),
+    "not_proved_more": Label(
+        "这个编号不是这里发出的证明，或者那一场后来取消了。如果是手工输入的，请再核对一遍。",
+        "This number was not given out here, or its session was cancelled later. If you typed it, please check it again.",
     ),
     "sure": Label("确定吗？", "Are you sure?"),
     "ahead": Label("排在您前面的家庭：", "Families ahead of you: "),
@@ -160,6 +219,10 @@ class Reading(NamedTuple):
         if self.ui == "en":
             return f"{en}, {at.day} {MONTHS[at.month - 1]} {at.year}, {at:%H:%M}"
         return f"{at.year}年{at.month}月{at.day}日 {zh} {at:%H:%M}"
+
+    def day(self, day: date) -> str:
+        """A day."""
+        return f"{day.day} {MONTHS[day.month - 1]} {day.year}" if self.ui == "en" else f"{day.year}年{day.month}月{day.day}日"
 
     def span(self, starts: datetime, ends: datetime) -> str:
         """From when to when."""

@@ -1,40 +1,33 @@
-"""What is passed on of a course: a page for each session and series that opens inside a chat app, its QR code, and a poster.
+"""The pages that a family opens from a chat app: of a session, of a series, of its own booking, of a certificate.
 
-A page stands alone: no cookie, no login, nothing from elsewhere, no script needed to read it (one of ours, from here, books a
-seat). It is written from the published set and is read while the database is away. All that it links to is a path; the absolute
-addresses that a QR code and a chat app's card need are made from XINQIAO_PUBLIC_URL and never from a request's Host.
+A page stands alone: no cookie, no login, nothing from elsewhere, no script needed to read it (one of ours, from here, books seats
+and opens a booking). It is written from the published set and is read while the database is away. All that it links to is a path;
+the absolute addresses that a chat app's card needs are made from XINQIAO_PUBLIC_URL and never from a request's Host.
 
-What is by invitation opens with `?invitation=CODE` alone, is kept by nobody, and its QR code and poster carry the code.
+What is by invitation opens with `?invitation=CODE` alone and is kept by nobody. QR codes and posters: `api.posters`.
 """
 
 import base64
 import hashlib
-import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import flask
-import marshmallow as ma
-import segno
 from flask import Response, request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from marshmallow import validate
 
-from api import front, guard
-from api.guard import Blueprint
-from api.shapes import Tag, reader, settings
+from api import afterwards, front, guard
+from api.shapes import reader, settings
 from api.sharewords import MONTHS, WEEKDAYS, Reading, reading_of
-from content import bookings, courses, languages, printing, registrations, store
+from content import bookings, certificates, courses, feedback, languages, printing, registrations, store
 from content.failures import Failure, Invalid, NotFound, Unavailable
 from content.published import ANY, Item
 from content.vocabulary import AUDIENCES, FORMATS, PLACES, STAGES, STEPS, TOPICS, Label, Stage
 
-blp = Blueprint("sharing", __name__, url_prefix="/v1", description="QR codes and posters of courses")
 pages = flask.Blueprint("pages", __name__)
 
 FOLDER = Path(__file__).parent / "pages"
@@ -42,7 +35,6 @@ TEMPLATES = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefi
 SCRIPTS = {name: (FOLDER / f"{name}.js").read_text() for name in ("share", "booking")}
 STYLES = {name: (FOLDER / f"{name}.css").read_text() for name in ("share", "poster")}
 HASHES = {name: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode() for name, css in STYLES.items()}
-CODE = re.compile("[0-9A-Za-z]{5}-[0-9A-Za-z]{5}-[0-9A-Za-z]{5}")
 MOST_LISTED = 8  # coming sessions on a series' page; the calendar has all
 
 
@@ -98,9 +90,8 @@ def keep(one: Found) -> None:
     if one.invitation:
         return
     now = store.now()
-    ends = [
-        datetime.fromisoformat(one.content[name]) for name in ("booking_closes_at", "starts_at", "ends_at") if name in one.content
-    ]
+    said = [one.content] if one.path.startswith("/s/") else sessions_of(one)
+    ends = [datetime.fromisoformat(of[name]) for of in said for name in ("booking_closes_at", "starts_at", "ends_at")]
     left = [(moment - now).total_seconds() for moment in ends if moment > now]
     front.keep(max(1.0, min([600.0, *left])))
 
@@ -229,18 +220,33 @@ def materials(names: Iterable[str], reading: Reading) -> list[dict[str, Any]]:
     return result
 
 
+def sessions_of(one: Found) -> list[Mapping[str, Any]]:
+    """The published sessions of a series, in order of time."""
+    kind = "invited_session" if one.invitation else "session"
+    memo = reader().current.memo(kind)
+    if "by series" not in memo:
+        every: dict[str, list[Mapping[str, Any]]] = {}
+        for rows in reader().current.entries(kind).values():
+            if ANY in rows and (content := rows[ANY].content):
+                every.setdefault(content["series"], []).append(content)
+        memo["by series"] = {series: sorted(each, key=_start) for series, each in every.items()}
+    found: list[Mapping[str, Any]] = memo["by series"].get(one.content["id"], [])
+    return found
+
+
 def coming(one: Found, reading: Reading) -> list[dict[str, Any]]:
     """The sessions of a series that are not over, in order of time."""
-    kind, now, result = "invited_session" if one.invitation else "session", store.now(), []
-    every = [rows[ANY].content or {} for rows in reader().current.entries(kind).values() if ANY in rows]
-    for content in sorted((c for c in every if c["series"] == one.content["id"]), key=_start):
+    now, result = store.now(), []
+    for content in sessions_of(one):
         if datetime.fromisoformat(content["ends_at"]) > now:
             session = one._replace(content=content, path=f"/s/{content['id']}")
             when = reading.span(_start(content), datetime.fromisoformat(content["ends_at"]))
+            stand = booking(session, reading)
             row: dict[str, Any] = {"id": content["id"], "link": linked(session.path, one.query), "when": when}
-            row |= {"name": reading.text(content["title"]), "word": booking(session, reading).word}
+            row |= {"name": reading.text(content["title"]), "word": stand.word, "open": stand.open}
+            row |= {"full": content["seats"] == "full", "waits": bool(content.get("waiting_list"))}
             result.append({**row, "off": content["state"] == "cancelled"})
-    return result[:MOST_LISTED]
+    return result
 
 
 def _start(content: Mapping[str, Any]) -> datetime:
@@ -261,7 +267,16 @@ def about(one: Found, reading: Reading) -> dict[str, Any]:
     if stand and stand.open:
         closes = reading.moment(datetime.fromisoformat(content["booking_closes_at"]))
         rows[1:1] = row(say("places"), reading.own(stand.word)) + row(say("until"), reading.own(closes))
-    sessions = [] if session else coming(one, reading)
+    ahead = [] if session else coming(one, reading)
+    sessions = ahead[:MOST_LISTED]
+    offered = [{"full": content["seats"] == "full", "waits": bool(content.get("waiting_list"))}] if stand and stand.open else []
+    offered = offered or [row for row in ahead if row["open"]]  # what the form would book
+    if offered and not session and series.get("approval"):
+        notes = [*notes, ("", say("open"), say("approval"))]
+    wait = "waits_some"
+    if session:
+        wait = "waits_full" if offered and offered[0]["full"] else "wait"
+    full = all(row["full"] for row in offered)
     handed = [*content.get("materials", []), *series.get("materials", [])]
     cover = one.path if session else f"/s/{sessions[0]['id']}" if sessions else ""
     here = reading.pick(series["texts"]) if series.get("texts") else reading.ui
@@ -278,15 +293,30 @@ def about(one: Found, reading: Reading) -> dict[str, Any]:
         "rows": rows, "sessions": sessions, "materials": materials(dict.fromkeys(handed), reading),
         "described": described[:200],
         "address": one.page, "base": settings().public(), "cover": linked(f"{cover}/cover.png", one.query) if cover else "",
-        "bookable": bool(stand and stand.open), "waits": bool(content.get("waiting_list")), "invitation": one.invitation,
+        "bookable": bool(offered), "invitation": one.invitation, "post": f"{base}/bookings",
+        "heading": say(("book_full" if full else "book") if session else "book_whole"),
+        "send": say("send_full" if full else "send"),
+        "whole": "" if session else say("whole_more").format(n=len(offered)),
+        "wait": say(wait) if any(row["waits"] for row in offered) else "", "states": bookings.STATES,
+        "mine": linked("/b", {**({"language": "en"} if reading.ui == "en" else {}), **course_asked(one)}),
         "most_seats": registrations.PER_PHONE,
-        "organiser": " ".join(reading.text(series.get(name))["text"] for name in ("organiser_name", "contact")).strip(),
+        "organiser": whom(series, reading),
         "questions": [question(q, reading) for q in series.get("questions", [])],
         "calendar": "" if one.invitation or not series else linked(f"/v1/calendars/courses/{series['id']}.ics", {}),
         "poster": linked(f"{base}/poster", asked),
         "paper": linked(f"{base}/poster.pdf", asked), "qr": linked(f"{base}/qr.svg", one.query),
         "tongues": tongues(one, reading, here),
     }  # fmt: skip
+
+
+def course_asked(one: Found) -> dict[str, str]:
+    """With what /b says whom to ask where no script runs; nothing of what is by invitation."""
+    return {} if one.invitation or not one.series else {"course": one.series["id"]}
+
+
+def whom(series: Mapping[str, Any], reading: Reading) -> str:
+    """Whom to ask about a series; "" when it says nothing."""
+    return " ".join(reading.text(series.get(name))["text"] for name in ("organiser_name", "contact")).strip()
 
 
 def question(one: Mapping[str, Any], reading: Reading) -> dict[str, Any]:
@@ -345,12 +375,17 @@ def untaught() -> bool:
     return not reader().current.seq and not reader().up
 
 
+def away() -> Response:
+    """The page of a process that knows nothing yet."""
+    response = lost("away", 503)
+    response.headers["Retry-After"] = str(store.RETRY_AFTER)
+    return response
+
+
 def page(noun: str, key: str) -> Response:
     """A share page, or the page that says why there is none."""
     if untaught():
-        response = lost("away", 503)
-        response.headers["Retry-After"] = str(store.RETRY_AFTER)
-        return response
+        return away()
     try:
         one = found(noun, key, request.args.get("invitation", ""))
     except NotFound:
@@ -391,14 +426,41 @@ def cover(session_id: str) -> Response:
 
 @pages.get("/b")
 def booking_page() -> Response:
-    """The page that opens a booking by its code. It is the same for all: the code stays in the browser."""
+    """The page that opens a booking by its code. It is the same for all: the code stays in the browser. `?course=` has it say
+    whom to ask where no script runs."""
     reading = reading_of(spoken())
+    item = reader().current.get("series", request.args.get("course", "")).get(ANY)
     values = {
         "language": reading.ui, "direction": "ltr", "quiet": True, "cover": "", "ui": reading.ui, "say": reading.say,
-        "title": reading.say("my_booking"), "states": bookings.STATES,
+        "title": reading.say("my_booking"), "states": bookings.STATES, "base": settings().public(),
+        "organiser": whom((item and item.content) or {}, reading), "most_seats": registrations.PER_PHONE,
+        "longest_name": certificates.LONGEST, "longest_comment": feedback.LONGEST,
     }  # fmt: skip
     front.keep()
     return written("booking.html", "share", values, script=True)
+
+
+@pages.get("/k/<string:number>")
+def certificate_page(number: str) -> Response:
+    """What a certificate's QR code opens: whether it was given out here, and for what. It says no name: none is known."""
+    reading = reading_of(spoken())
+    if untaught():
+        return away()
+    told = afterwards.proved(number)
+    say, rows = reading.say, []
+    if told:
+        front.keep(60)
+        days = " – ".join(dict.fromkeys(reading.day(told[name]) for name in ("first", "last")))
+        rows += row(say("proved_for"), reading.text(told["title"]), strong=True) + row(say("when"), reading.own(days))
+        count = [say("of_sessions").format(n=told["sessions"])] if told["kind"] == "series" else []
+        rows += row(say("extent"), reading.own(" · ".join([*count, say("class_hours").format(n=told["class_hours"])])))
+        rows += row(say("organiser"), reading.text(told["organiser"]))
+    values = {
+        "language": reading.ui, "direction": "ltr", "quiet": True, "cover": "", "say": say, "rows": rows,
+        "title": say("proved" if told else "not_proved"), "words": say("proved_more" if told else "not_proved_more"),
+        "number": number if told else "", "other": "zh-Hans" if reading.ui == "en" else "en",
+    }  # fmt: skip
+    return written("certificate.html", "share", values, 200 if told else 404)
 
 
 @pages.get("/<any(share, booking):name>.js")
@@ -406,134 +468,3 @@ def script(name: str) -> Response:
     """What books a seat from a page, and what opens a booking."""
     front.keep(max_age=3600)
     return Response(SCRIPTS[name], content_type="text/javascript; charset=utf-8")
-
-
-# --- QR codes and posters --------------------------------------------------------------------------------------------
-
-
-class Invited(ma.Schema):
-    invitation = ma.fields.String(
-        load_default="", validate=validate.Length(max=40), metadata={"description": "the code of a course by invitation"}
-    )
-
-
-class PosterQuery(Invited):
-    language = Tag(load_default="", metadata={"description": "instead of Accept-Language", "example": "zh-Hans"})
-
-
-def square(address: str) -> str:
-    """A QR code of level M with its quiet zone, as SVG without a size of its own."""
-    out = io.BytesIO()
-    segno.make_qr(address, error="m").save(
-        out, kind="svg", border=printing.QUIET, xmldecl=False, omitsize=True, dark="#000", light="#fff", nl=False
-    )
-    return out.getvalue().decode()
-
-
-def qr(noun: str, key: str, query: Mapping[str, Any]) -> Response:
-    """The QR code of a page's address."""
-    one = found(noun, key, query["invitation"])
-    keep(one)
-    return Response(square(one.page), content_type="image/svg+xml")
-
-
-def poster(noun: str, key: str, query: Mapping[str, Any]) -> Response:
-    """A poster as a page of A4."""
-    one = found(noun, key, query["invitation"])
-    reading = reading_of(query["language"])
-    keep(one)
-    values = {**about(one, reading), "quiet": True}
-    values["rows"] = posted(one, values, reading)
-    return written("poster.html", "poster", {**values, "code": Markup(square(one.page))})  # noqa: S704  segno's own
-
-
-def posted(one: Found, values: Mapping[str, Any], reading: Reading) -> list[dict[str, Any]]:
-    """The facts that still hold when the paper hangs: no seats; of a series its coming sessions."""
-    rows = facts(one, reading)
-    dates = [reading.own(f"{s['when']} {s['name']['text']}") for s in values["sessions"] if not s["off"]]
-    return row(reading.say("when"), *dates) + rows
-
-
-def poster_pdf(noun: str, key: str, query: Mapping[str, Any]) -> Response:
-    """A poster as a PDF, its font inside."""
-    one = found(noun, key, query["invitation"])
-    reading = reading_of(query["language"])
-    values, say = about(one, reading), reading.say
-    lines = [printing.Line(values["above"]["text"], 17, colour=printing.MARK)] if values["above"] else []
-    lines.append(printing.Line(values["name"]["text"], 36, bold=True))
-    lines += [printing.Line(head, 24, bold=True, colour=printing.WARN) for kind, head, _ in values["notes"] if kind]
-    lines.append(printing.Line(values["summary"]["text"], 14, gap=4))
-    for fact in posted(one, values, reading):
-        lines.append(printing.Line(fact["label"], 11, colour=printing.GREY, gap=5))
-        lines += [printing.Line(part["text"], 20 if fact["strong"] else 16, bold=fact["strong"], gap=0) for part in fact["parts"]]
-    keep(one)
-    at = max(one.item.at, datetime(2000, 1, 1, tzinfo=UTC))
-    under = (say("scan"), say("no_account"), say("may_change"))
-    made = printing.pdf(lines, title=values["title"], at=at, qr=one.page, under_qr=under, language=reading.ui)
-    response = Response(made, content_type="application/pdf")
-    response.headers["Content-Disposition"] = f'inline; filename="poster-{key}.pdf"' if key.isascii() else "inline"
-    return response
-
-
-@blp.get("/bookings/<string:code>/qr.svg")
-@blp.alt_response(200, schema={"type": "string"}, content_type="image/svg+xml", description="Level M, quiet zone 4")
-def booking_qr(code: str) -> Response:
-    """A booking's code as a QR code
-
-    It leads to the page that opens the booking; the code follows after `#`, which browsers send to nobody. Of any code that could
-    be one: whether it is one is not told.
-    """
-    if not CODE.fullmatch(code):
-        raise NotFound(what="booking")
-    return Response(square(settings().public(f"/b#{code.upper()}")), content_type="image/svg+xml")
-
-
-@blp.get("/sessions/<string:session_id>/qr.svg")
-@blp.arguments(Invited, location="query")
-@blp.alt_response(200, schema={"type": "string"}, content_type="image/svg+xml", description="Level M, quiet zone 4")
-def session_qr(query: dict[str, Any], session_id: str) -> Response:
-    """The QR code of a session's share page"""
-    return qr("session", session_id, query)
-
-
-@blp.get("/courses/<string:course_id>/qr.svg")
-@blp.arguments(Invited, location="query")
-@blp.alt_response(200, schema={"type": "string"}, content_type="image/svg+xml", description="Level M, quiet zone 4")
-def course_qr(query: dict[str, Any], course_id: str) -> Response:
-    """The QR code of a series' share page"""
-    return qr("series", course_id, query)
-
-
-@blp.get("/sessions/<string:session_id>/poster")
-@blp.arguments(PosterQuery, location="query")
-@blp.alt_response(200, schema={"type": "string"}, content_type="text/html", description="A page of A4 to print")
-def session_poster(query: dict[str, Any], session_id: str) -> Response:
-    """A session's poster as a page, in any script that the browser has"""
-    return poster("session", session_id, query)
-
-
-@blp.get("/courses/<string:course_id>/poster")
-@blp.arguments(PosterQuery, location="query")
-@blp.alt_response(200, schema={"type": "string"}, content_type="text/html", description="A page of A4 to print")
-def course_poster(query: dict[str, Any], course_id: str) -> Response:
-    """A series' poster as a page, with its coming sessions"""
-    return poster("series", course_id, query)
-
-
-@blp.get("/sessions/<string:session_id>/poster.pdf")
-@blp.arguments(PosterQuery, location="query")
-@blp.alt_response(200, schema={"type": "string", "format": "binary"}, content_type="application/pdf", description="A4")
-def session_poster_pdf(query: dict[str, Any], session_id: str) -> Response:
-    """A session's poster as a PDF
-
-    Set in Noto Sans SC: Chinese, Latin and Cyrillic. For a poster in traditional Mongolian print the page.
-    """
-    return poster_pdf("session", session_id, query)
-
-
-@blp.get("/courses/<string:course_id>/poster.pdf")
-@blp.arguments(PosterQuery, location="query")
-@blp.alt_response(200, schema={"type": "string", "format": "binary"}, content_type="application/pdf", description="A4")
-def course_poster_pdf(query: dict[str, Any], course_id: str) -> Response:
-    """A series' poster as a PDF, with its coming sessions"""
-    return poster_pdf("series", course_id, query)

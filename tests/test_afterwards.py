@@ -14,7 +14,7 @@ import requests
 from bson import encode
 from pypdf import PdfReader
 
-from content import attendance, bookings, certificates, courses, feedback, records, sealed, sessions, store
+from content import attendance, bookings, certificates, courses, feedback, printing, records, sealed, sessions, store
 from content.attendance import Item, WalkIn
 from content.bookings import KEEP, Place
 from content.certificates import Facts
@@ -278,6 +278,18 @@ def test_a_certificate_proves_itself_and_its_name_is_nowhere(site: Site, clock: 
         assert reply.status_code == 422 and [one["field"] for one in reply.json()["errors"]] == [field], reply.text
     assert site.post(at.replace(session, "nothing"), {}).status_code == 404
 
+    # the page that its QR code opens
+    shown = site.get(f"/k/{number}", headers={"Accept-Language": "zh"})
+    assert shown.status_code == 200 and "'none'" in shown.headers["Content-Security-Policy"]
+    for part in ("证明有效", "亲子沟通", "康巴什区妇联", f"{day.year}年{day.month}月{day.day}日", "2 课时"):
+        assert part in shown.text, part
+    assert not [name for name in NAMES if name in shown.text]
+    assert "This certificate is valid" in site.get(f"/k/{number}?language=en").text
+    refused = site.get(f"/k/{wrong[0]}")
+    assert refused.status_code == 404 and "未能核验" in refused.text and "亲子沟通" not in refused.text
+    drawn = printing.pdf([], title="", at=store.now(), qr=site.settings.public(f"/k/{number}"), frame=True, landscape=True)
+    assert squares(drawn) == squares(first.content) != []
+
     # the booking is erased, and the number still proves what it says
     assert bookings.purge(store.now() + KEEP + timedelta(days=1)) == 2
     site.refresh()
@@ -286,6 +298,13 @@ def test_a_certificate_proves_itself_and_its_name_is_nowhere(site: Site, clock: 
     everything = dump()
     assert not [name for name in NAMES if name.encode() in everything or name in caplog.text]
     assert number.rpartition(".")[2].encode() not in everything
+
+
+def squares(pdf: bytes) -> list[tuple[str, ...]]:
+    """What a QR code is drawn with: where each rectangle begins, and how wide it is."""
+    stream = PdfReader(io.BytesIO(pdf)).pages[0].get_contents()
+    assert stream is not None
+    return re.findall(r"^([\d.]+) [\d.]+ ([\d.]+) -?[\d.]+ re f$", stream.get_data().decode("latin-1"), re.M)
 
 
 def found(words: str) -> str:
@@ -309,6 +328,7 @@ def test_a_session_that_did_not_take_place_proves_nothing(site: Site, clock: Clo
     sessions.cancel_session(session, "ann")
     site.refresh()
     assert site.get(f"/v1/certificates/{number}").json()["valid"] is False
+    assert site.get(f"/k/{number}").status_code == 404
     assert site.post(at).json()["code"] == "no_certificate"
 
 

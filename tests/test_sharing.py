@@ -5,6 +5,8 @@ import hashlib
 import io
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,9 +15,9 @@ import pypdf
 import pytest
 import segno
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
-from content import codes, courses, printing, sessions, store
+from content import attendance, bookings, codes, courses, printing, sessions, store
 from content.published import ANY, Item, release
 from content.records import SYSTEM
 from content.settings import Settings, SettingsError
@@ -115,7 +117,8 @@ def test_a_series_lists_its_coming_sessions(site: Site) -> None:
     page = html(site, "/c/exam-year")
     assert page.index("第一讲") < page.index("第二讲") and "第零讲" not in page and "名额已满" in page
     assert 'href="/s/exam-year-2"' in page and "把考前的日子过得踏实些。" in page
-    assert 'id="form"' not in page
+    assert 'data-post="/v1/courses/exam-year/bookings"' in page and "现在还能报名的 2 场" in page
+    assert "就排那一场的候补" in page and "没有空位，就排候补" not in page
     poster = html(site, "/v1/courses/exam-year/poster")
     assert "第二讲 睡眠" in poster and "<svg" in poster
 
@@ -147,6 +150,44 @@ def test_a_page_closes_by_itself_at_its_moment(site: Site, clock: Clock) -> None
     assert 'id="form"' in html(site)
     clock(61)
     assert 'id="form"' not in html(site)
+
+
+def test_a_series_is_booked_as_a_whole_while_any_of_it_can_be(site: Site, clock: Clock) -> None:
+    asked = {"code": "topic", "text": {"zh-Hans": "最想听什么？"}, "required": True, "options": []}
+    publish(site, {"questions": [asked], "approval": True}, **times(0.5 + 1 / 1440))  # closes in a minute
+    page = html(site, "/c/exam-year")
+    assert 'data-question="topic"' in page and "报名后由主办方确认" in page and "现在还能报名的 1 场" in page
+    clock(61)
+    assert 'id="form"' not in html(site, "/c/exam-year")  # though nothing was published since
+    code = codes.new()
+    publish(site, {"visibility": "invited", "invitation": codes.name(code)}, kind="invited_", id="exam-year-9")
+    store.transaction(lambda tx: release(tx, [Item("series", "exam-year", ANY, None)]))
+    site.refresh()
+    page = html(site, f"/c/exam-year?invitation={code}")
+    assert f'data-invitation="{code}"' in page and 'data-post="/v1/courses/exam-year/bookings"' in page
+    assert 'href="/b"' in page and "/b?course" not in page  # what is by invitation is named nowhere else
+
+
+@pytest.mark.parametrize(
+    ("changes", "said", "unsaid"),
+    [
+        ({}, "万一没有空位，就排候补", "名额已满，请把我排进候补"),
+        ({"seats": "full"}, "名额已满，请把我排进候补", "万一没有空位"),
+        ({"waiting_list": False}, "<button>报名</button>", 'name="wait"'),
+    ],
+)
+def test_the_waiting_list_is_offered_by_what_is_left(site: Site, changes: dict[str, Any], said: str, unsaid: str) -> None:
+    publish(site, **changes)
+    page = html(site)
+    assert said in page and unsaid not in page
+    assert ("<button>排候补</button>" in page) == (changes.get("seats") == "full")
+
+
+def test_where_no_script_runs_a_bookings_page_says_whom_to_ask(site: Site) -> None:
+    publish(site, {"contact": {"zh-Hans": "0477-8500000"}})
+    assert 'href="/b?course=exam-year"' in html(site)
+    assert "康巴什区妇女联合会 0477-8500000" in html(site, "/b?course=exam-year")
+    assert "0477" not in html(site, "/b") and "0477" not in html(site, "/b?course=nothing")
 
 
 def test_a_page_is_alone(site: Site) -> None:
@@ -249,25 +290,41 @@ def test_a_bookings_qr_code_leads_to_its_page_and_keeps_the_code_from_servers(si
     assert "script-src 'self'" in site.get("/b").headers["Content-Security-Policy"]
 
 
-@pytest.mark.slow
-@pytest.mark.chromium
-def test_a_family_books_and_cancels_in_a_browser(site: Site) -> None:
+QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """A browser, where there is one."""
     program = shutil.which("chromium")
     if not program:
         pytest.skip("no chromium on PATH")
-    starts = store.now() + timedelta(days=5)
-    made = courses.create_series(
-        {"texts": {"zh-Hans": {"title": "听孩子说"}}, "format": "salon", "organisation": "", "division": "150603"},
-        SYSTEM,
-        "listen",
-    )
-    courses.publish_series(made.id, SYSTEM, second_person=False)
-    row = {"starts_at": starts, "ends_at": starts + timedelta(hours=1), "zone": "Asia/Shanghai", "place": "school", "capacity": 1}
-    sessions.publish_session(sessions.create_session(made.id, row, SYSTEM, "listen-1").id, SYSTEM)
-    site.refresh()
-    quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=program, args=[*quiet, "--disable-sync"])
+        browser = play.chromium.launch(executable_path=program, args=[*QUIET, "--disable-sync"])
+        yield browser
+        browser.close()
+
+
+def listening(site: Site, *days: float, capacity: int = 4) -> None:
+    """A published series "listen" with a session in so many days each: listen-1, listen-2 …"""
+    texts = {"zh-Hans": {"title": "听孩子说"}}
+    facts = {"texts": texts, "format": "salon", "organisation": "", "division": "150603", "contact": {"zh-Hans": "0477-8500000"}}
+    made = courses.create_series(facts, SYSTEM, "listen")
+    courses.publish_series(made.id, SYSTEM, second_person=False)
+    for n, ahead in enumerate(days, 1):
+        starts = store.now() + timedelta(days=ahead)
+        row = {"starts_at": starts, "ends_at": starts + timedelta(hours=1), "zone": "Asia/Shanghai", "place": "school"}
+        row |= {"capacity": capacity, "venue": {"name": {"zh-Hans": "一楼活动室"}}}
+        made_session = sessions.create_session(made.id, row, SYSTEM, f"listen-{n}")
+        sessions.publish_session(made_session.id, SYSTEM)
+    site.refresh()
+
+
+@pytest.mark.slow
+@pytest.mark.chromium
+def test_a_family_books_and_cancels_in_a_browser(site: Site) -> None:
+    listening(site, 5, capacity=1)
+    with browsing() as browser:
         page, outside = browser.new_page(viewport={"width": 390, "height": 800}, locale="zh-CN"), []
         page.on("request", lambda asked: None if asked.url.startswith(site.base) else outside.append(asked.url))
         page.on("dialog", lambda dialog: dialog.accept())
@@ -278,15 +335,80 @@ def test_a_family_books_and_cancels_in_a_browser(site: Site) -> None:
             page.click("form button")
             page.wait_for_selector(said)
         assert page.is_visible("[data-state=confirmed]") and not page.is_visible("[data-state=waiting]")
+        code = page.inner_text("#code")
+        assert page.get_attribute("#check-in", "src") == f"/v1/bookings/{code}/check-in.svg" and page.is_visible("#check-in")
         page.click("#mine")
         page.wait_for_selector("#places b:text('已报名')")
+        assert page.get_attribute("#check-in", "src") == f"/v1/bookings/{code}/check-in.svg" and page.is_visible("#check-in")
         page.click("#places button")
         page.wait_for_selector("#places b:text('已取消')")
+        assert not page.is_visible("#door") and not page.is_visible("#change-part")
         assert page.context.cookies() == [] and outside == []
         plain = browser.new_context(java_script_enabled=False).new_page()
         plain.goto(f"{site.base}/s/listen-1")
         assert plain.is_visible("#plain") and not plain.is_visible("#form")
-        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.chromium
+def test_a_family_books_a_series_changes_it_and_afterwards_says_how_it_was_in_a_browser(site: Site, clock: Clock) -> None:
+    listening(site, 2, 3, 4)
+    with browsing() as browser:
+        page = browser.new_page(viewport={"width": 390, "height": 800}, locale="zh-CN")
+        page.on("dialog", lambda dialog: dialog.accept())
+        page.goto(f"{site.base}/c/listen")
+        page.fill("[name=family_name]", "王")
+        page.fill("[name=phone]", "13800138000")
+        page.click("form button")
+        page.wait_for_selector("#placed li:nth-child(3):has-text('已报名')")
+        code = page.inner_text("#code")
+        page.click("#mine")
+
+        page.wait_for_selector("#places li:nth-child(3)")
+        page.select_option("#change [name=seats]", "2")
+        page.fill("#change [name=needs]", "轮椅")
+        page.click("#change button")
+        page.wait_for_selector("#told:text('已保存。')")
+        page.select_option("#change [name=seats]", "4")
+        page.click("#change button")
+        page.wait_for_selector("#told:text('已保存。')")
+        assert [row["seats"] for row in site.get(f"/v1/bookings/{code}").json()["places"]] == [4, 4, 4]
+        opened = bookings.contact_of(bookings.opened(code))
+        assert opened["needs"] == "轮椅"  # which no page and no answer shows again
+        page.click("#places li:nth-child(3) button")
+        page.wait_for_selector("#places li:nth-child(3) b:text('已取消')")
+        assert page.inner_text("#places li:nth-child(1) b") == "已报名" and "0477-8500000" in page.inner_text("#whom")
+        assert page.inner_text("#feed").startswith(f"{BASE}/v1/calendars/bookings/")
+        assert (page.get_attribute("#calendar", "href") or "").startswith("webcal://")
+
+        sessions.edit_session("listen-2", {"venue": {"name": {"zh-Hans": "二楼活动室"}}}, SYSTEM, None)
+        site.refresh()
+        page.reload()
+        page.wait_for_selector("#inbox #messages p")
+
+        clock(3 * 86400 + 4 * 3600)  # both are over
+        token = attendance.booking_of(attendance.token(code))
+        for session in ("listen-1", "listen-2"):
+            done = attendance.upload(session, SYSTEM, [attendance.Item(store.new_id(), token, seats=2)])
+            assert done.items[0].outcome == "in"
+        page.clock.set_fixed_time(store.now())
+        page.reload()
+        page.click("#places li:nth-child(1) summary:text('说说这一场怎么样')")
+        page.select_option("#places li:nth-child(1) label:nth-of-type(1) select", "5")
+        page.select_option("#places li:nth-child(1) label:nth-of-type(2) select", "yes")
+        page.click("#places li:nth-child(1) button:text('提交')")
+        page.wait_for_selector("#told:text('谢谢您的反馈')")
+        assert site.get(f"/v1/bookings/{code}").json()["places"][0]["feedback"]["given"]
+        for part in ("#places li:nth-child(1)", "#whole"):
+            page.click(f"{part} summary:has-text('学习证明')")
+            page.fill(f"{part} input", "欧阳沐清")
+            with page.expect_download() as download:
+                page.click(f"{part} button:text('生成 PDF')")
+            words = pypdf.PdfReader(download.value.path()).pages[0].extract_text().replace("\0", "")
+            assert "欧阳沐清" in words
+        page.fill("#whole input", "ᠮᠣᠩᠭᠣᠯ")
+        page.click("#whole button")
+        page.wait_for_selector("#wrong:has-text('无法印出')")
 
 
 def test_pages_are_read_while_the_database_is_away(site: Site) -> None:

@@ -19,7 +19,7 @@
   }
 
   function answered(request) {
-    var reply = {}, texts = [], state;
+    var reply = {}, texts = [], states, state;
     try { reply = JSON.parse(request.responseText); } catch (error) { /* a proxy's page: the general words */ }
     if (request.status !== 201 || !reply.code) {
       (reply.errors || []).forEach(function (one) {
@@ -28,13 +28,26 @@
       });
       return complain(texts.join(" ") || (reply.messages && (reply.messages[language] || reply.messages["zh-Hans"])));
     }
-    state = reply.state || (reply.places && reply.places[0] && reply.places[0].state) || "confirmed";
+    states = reply.places.map(function (one) { return one.state; });
+    state = ["confirmed", "requested", "waiting"].filter(function (one) { return states.indexOf(one) >= 0; })[0];
+    if (reply.whole) reply.places.forEach(function (one) {
+      var row = byId("placed").appendChild(document.createElement("li")), session = one.session;
+      row.textContent = [session.starts_at.slice(0, 16).replace("T", " "), session.title, byId("done").getAttribute("data-" + one.state)].join(" · ");
+    });
     Array.prototype.forEach.call(byId("done").querySelectorAll("[data-state]"), function (one) {
       one.hidden = one.getAttribute("data-state") !== state;
     });
+    if (reply.left_out && reply.left_out.length) {
+      byId("left").textContent = byId("left").getAttribute("data-text").replace("{n}", reply.left_out.length);
+      byId("left").hidden = false;
+    }
     byId("code").textContent = reply.code;
+    if (state === "confirmed") {
+      byId("check-in").src = "/v1/bookings/" + reply.code + "/check-in.svg";
+      byId("door").hidden = false;
+    }
     byId("qr").src = "/v1/bookings/" + reply.code + "/qr.svg";
-    byId("mine").href = "/b?language=" + language + "#" + reply.code;
+    byId("mine").href += "#" + reply.code;
     form.hidden = true;
     byId("done").hidden = false;
     byId("done").scrollIntoView();
