@@ -10,14 +10,86 @@ from typing import Any, NamedTuple
 
 
 class Text(NamedTuple):
-    """One message in both languages; `{name}` places are filled from the failure's parameters."""
+    """One message in both languages; `{name}` places are filled from the failure's parameters. A parameter that has words of its
+    own is a `Text` too (or a `vocabulary.Label`), so that each language is told in itself alone."""
 
     zh: str
     en: str
 
+    def __str__(self) -> str:
+        """Both, for whoever shows a parameter by itself (a log line, a report)."""
+        return f"{self.zh} / {self.en}"
+
     def fill(self, params: dict[str, Any]) -> dict[str, str]:
         """The filled texts by language tag."""
-        return {"zh-Hans": self.zh.format_map(params), "en": self.en.format_map(params)}
+        zh = {name: said(name, value, "zh") for name, value in params.items()}
+        en = {name: said(name, value, "en") for name, value in params.items()}
+        return {"zh-Hans": self.zh.format_map(zh), "en": self.en.format_map(en)}
+
+
+def said(name: str, value: Any, language: str) -> Any:
+    """A parameter as `language` ("zh" or "en") says it: its own words, the Chinese word of a `state` or an `action`, or itself."""
+    if isinstance(value, tuple) and hasattr(value, language):
+        return getattr(value, language)
+    if name in {"state", "action"} and isinstance(value, str):
+        return WORDS.get(value, value) if language == "zh" else value.replace("_", " ")
+    return value
+
+
+# The states and actions that texts name, in Chinese; in English the code is the word.
+WORDS: dict[str, str] = {
+    "draft": "草稿",
+    "submitted": "已送审",
+    "in_review": "审核中",
+    "changes_requested": "待修改",
+    "approved": "已通过",
+    "scheduled": "已排期",
+    "published": "已发布",
+    "finished": "已结束",
+    "withdrawn": "已撤回",
+    "cancelled": "已取消",
+    "expired": "已过期",
+    "archived": "已归档",
+    "open": "开放中",
+    "closed": "已关闭",
+    "answered": "已答复",
+    "resolved": "已处理",
+    "received": "已收到",
+    "requested": "待确认",
+    "confirmed": "已确认",
+    "waiting": "候补中",
+    "offered": "候补名额待确认",
+    "declined": "已放弃",
+    "refused": "未通过",
+    "sending": "发送中",
+    "sent": "已发送",
+    "failed": "失败",
+    "begun": "已开始",
+    "over": "已结束",
+    "free": "空闲",
+    "taken": "已约满",
+    "to come": "还没有开始",
+    "edit": "修改",
+    "submit": "送审",
+    "approve": "批准",
+    "request_changes": "退回修改",
+    "publish": "发布",
+    "schedule": "排期",
+    "withdraw": "撤回",
+    "cancel": "取消",
+    "delete": "删除",
+    "remove": "删除",
+    "close": "关闭",
+    "reopen": "重新开放",
+    "move": "改期",
+    "reply": "回复",
+    "resolve": "标为已处理",
+    "answer": "答复",
+    "second": "附议",
+    "send": "发送",
+    "check in": "签到",
+    "refuse": "婉拒",
+}
 
 
 TEXTS: dict[str, Text] = {
@@ -25,7 +97,7 @@ TEXTS: dict[str, Text] = {
     "not_found": Text("没有找到“{what}”。请核对地址或编号。", "“{what}” was not found. Check the address or the id."),
     "exists": Text("“{what}”已经存在。请换一个，或修改原有的。", "“{what}” exists already. Choose another or edit it."),
     "stale": Text(
-        "内容已被别人修改过。请重新读取后再改，您的改动没有丢失也没有保存。",
+        "内容已被别人修改过，您这次的改动没有保存。请重新读取后再改。",
         "Someone has changed this since you read it. Read it again and repeat the edit; nothing was saved.",
     ),
     "wrong_state": Text("当前状态“{state}”下不能{action}。", "Cannot {action} while the state is “{state}”."),
@@ -108,17 +180,22 @@ TEXTS: dict[str, Text] = {
     "not_acceptable": Text("无法按所要求的格式回答。", "Cannot answer in the form asked for."),
     "internal": Text("服务出错，已记录。请稍后再试。", "Something went wrong here and was recorded. Try again later."),
     # bookings
-    "full": Text("名额已满。", "There are no seats left."),
+    "full": Text(
+        "名额已满，或此号码在本场的名额已到上限。",
+        "There are no seats left, or this telephone has its four seats already.",
+    ),
     "closed": Text("报名已截止。", "Booking has closed."),
     "offer_over": Text(
-        "候补名额的保留时间已过，或已处理。请重新查看您的报名。", "That offer is over or was answered. Look at your booking again."
+        "候补名额的保留时间已过，或已处理。请重新查看您的报名。",
+        "That offer is over or was answered. Look at your booking again.",
     ),
     "too_early": Text(
         "开始前 24 小时以上，候补按先后自动递补，不能人工给位。",
         "Until a day before the start the waiting list moves by itself, in its order; seats are given by hand only after that.",
     ),
     "feedback_given": Text(
-        "您的反馈已经收到，谢谢！每个报名只填一次。", "We have your feedback already, thank you! It is given once for each booking."
+        "您的反馈已经收到，谢谢！每个报名只填一次。",
+        "We have your feedback already, thank you! It is given once for each booking.",
     ),
     "feedback_closed": Text(
         "反馈从开课后填写，到结束后 14 天为止，名额确认的家庭可以填写。",
