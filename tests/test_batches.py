@@ -14,6 +14,7 @@ from content.courses import CourseSession
 from content.failures import Invalid
 from content.published import Counter
 from content.sheets import CSV, XLSX
+from notifications import seasons
 from tests.site import Site
 from tests.test_courses import SERIES, federation
 from tests.test_schedule import DAY
@@ -396,3 +397,13 @@ def test_days_at_the_ends_of_the_calendar(desk: Site, days: str) -> None:
         assert reply.status_code == 422 and reply.json()["errors"][0]["field"] == name
     asked = {"series": desk.ids["series"], name: day}
     assert desk.post("/v1/staff/sessions/publish-batch", asked, by="fed").status_code == 422
+
+
+def test_exam_days_are_told_in_the_file_and_the_batch(desk: Site) -> None:
+    seasons.confirm("150603", "zhongkao", DAY, DAY, "ann")
+    desk.refresh()
+    told = send(desk, book(row(key="a"), row(key="b", date=DAY + timedelta(days=1))))["items"]
+    exam = [[text for text in one["warnings"] if "senior high entrance exam" in text["en"]] for one in told]
+    assert [len(texts) for texts in exam] == [1, 0]
+    seen = desk.post("/v1/staff/sessions/publish-batch", {"series": desk.ids["series"]}, by="fed").json()
+    assert exam[0][0] in seen["items"][0]["warnings"] and exam[0][0] not in seen["items"][1]["warnings"]

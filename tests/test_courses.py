@@ -13,7 +13,21 @@ from typing import Any
 import pytest
 from bson import encode
 
-from content import bookings, courses, records, registrations, sealed, sessions, staff, store, waiting
+from content import (
+    batches,
+    bookings,
+    courses,
+    lessons,
+    media,
+    planning,
+    records,
+    registrations,
+    sealed,
+    sessions,
+    staff,
+    store,
+    waiting,
+)
 from content.failures import Conflict, Failure, Forbidden, Invalid, NotFound, Stale
 from content.published import ANY, Reader
 from content.settings import Settings
@@ -420,3 +434,85 @@ def test_what_staff_read_they_can_send_back(site: Site) -> None:
     assert kept.status_code == 200 and kept.headers["ETag"] == made.headers["ETag"]
     assert site.call("DELETE", path, by="ann", match=made.headers["ETag"]).status_code == 204
     assert site.get(path, by="ann").status_code == 404
+
+
+# --- what a plan may name ------------------------------------------------------------------------------------------------
+
+
+def station(key: str, division: str) -> str:
+    """An organisation that is no organiser here."""
+    return str(records.create(staff.Organisation(id=key, name=f"指导站 {key}", kind="station", division=division), "system").id)
+
+
+def faults_of(verb: Any, *args: Any, **more: Any) -> list[tuple[str, str]]:
+    """(field, code) of what a verb refuses."""
+    with pytest.raises(Invalid) as caught:
+        verb(*args, **more)
+    return [(error.field, error.code) for error in caught.value.errors]
+
+
+def test_a_session_is_held_at_home_or_near_by(ready: None) -> None:
+    near, above, far, beside = (station(*one) for one in (("s1", "150603"), ("s2", "150600"), ("s3", "420100"), ("s4", "150602")))
+    made = courses.create_series(SERIES, "ann")
+    session = sessions.create_session(made.id, session_values(host=near), "ann")
+    for host in (above, "org1", ""):
+        assert (sessions.edit_session(session.id, {"host": host}, "ann").host or "") == host
+    for host in (far, beside):
+        assert faults_of(sessions.create_session, made.id, session_values(host=host), "ann") == [("host", "out_of_range")]
+        assert faults_of(sessions.edit_session, session.id, {"host": host}, "ann") == [("host", "out_of_range")]
+        common = {**session_values(host=host), "place": "online"}
+        days = {"first": f"{datetime.now(UTC).date() + timedelta(9)}T19:00", "minutes": 60, "zone": "Asia/Shanghai"}
+        assert faults_of(planning.plan, made.id, days, common, "ann") == [("host", "out_of_range")]
+    city = courses.create_series({**SERIES, "division": "150600"}, "ann")
+    for host in (near, beside):
+        assert sessions.create_session(city.id, session_values(host=host), "ann").host == host
+    # what stands is not asked again: the station has moved house
+    sessions.edit_session(session.id, {"host": near}, "ann")
+    records.change(staff.Organisation, near, "ann", "edit", lambda now: {"division": "420100"})
+    assert sessions.edit_session(session.id, {"host": near, "capacity": 11}, "ann").capacity == 11
+    assert faults_of(sessions.create_session, made.id, session_values(host=near), "ann") == [("host", "out_of_range")]
+
+
+def test_what_is_handed_out_is_there(ready: None) -> None:
+    facts = {"audiences": ["parent"], "stages": ["junior.9"], "topics": ["emotion"], "kind": "tip"}
+    lessons.create("talk", facts, {"zh-Hans": {"title": "听孩子说", "body": "慢慢听。"}}, "ann")
+    file = media.Media(id="m1", kind="image", content_type="image/png", bytes=1, state="accepted", sha256="a" * 64)
+    records.create(file, "ann")
+    good = ["lesson:talk", f"media:{'a' * 64}"]
+    bad = {"materials": [*good, "lesson:none", f"media:{'b' * 64}"]}
+    made = courses.create_series({**SERIES, "materials": good[1:]}, "ann")
+    missing = [("materials", "unknown_reference")] * 2
+    assert faults_of(courses.create_series, {**SERIES, **bad}, "ann") == missing
+    assert faults_of(courses.edit_series, made.id, bad, "ann") == missing
+    assert faults_of(sessions.create_session, made.id, session_values(**bad), "ann") == missing
+    courses.publish_series(made.id, "ann", second_person=False)
+    draft = sessions.create_session(made.id, session_values(materials=good), "ann")
+    other = sessions.publish_session(sessions.create_session(made.id, session_values(), "ann").id, "ann")
+    courses.edit_series(made.id, {"materials": good}, "ann")
+
+    # a lesson that is still being written may be planned with; families get none
+    closed = [("materials", "incomplete")]
+    assert faults_of(sessions.publish_session, draft.id, "ann") == closed
+    assert faults_of(sessions.edit_session, other.id, {"materials": good}, "ann") == closed
+    assert faults_of(courses.publish_series, made.id, "ann", second_person=False) == closed
+    rows = batches.preview([sessions.session(draft.id)], lambda one: True, despite_clashes=True)
+    assert [(fault.field, fault.code) for fault in rows[0].faults] == closed
+    assert "lesson:talk" in rows[0].faults[0].messages["en"]
+    lessons.Lesson.rows().update_one({"slug": "talk"}, {"$set": {"stands.zh-Hans.version": "v"}})
+    courses.publish_series(made.id, "ann", second_person=False)
+    sessions.publish_session(draft.id, "ann")
+    assert sessions.edit_session(other.id, {"materials": good}, "ann").materials == good
+
+
+def test_one_session_is_published_by_the_rules_of_many(ready: None) -> None:
+    made = courses.create_series(SERIES, "ann")
+    courses.publish_series(made.id, "ann", second_person=False)
+    for values, field in (({"venue": {}}, "venue"), ({"place": "online"}, "online_link")):
+        draft = sessions.create_session(made.id, session_values(**values), "ann")
+        rows = batches.preview([draft], lambda one: True)
+        assert [(fault.field, fault.code) for fault in rows[0].faults] == [(field, "incomplete")]
+        assert faults_of(sessions.publish_session, draft.id, "ann") == [(field, "incomplete")]
+    good = sessions.publish_session(sessions.create_session(made.id, session_values(), "ann").id, "ann")
+    assert faults_of(sessions.edit_session, good.id, {"venue": {}}, "ann") == [("venue", "incomplete")]
+    assert faults_of(sessions.edit_session, good.id, {"place": "online"}, "ann") == [("online_link", "incomplete")]
+    assert sessions.edit_session(good.id, {"venue": {}, "place": "home"}, "ann").place == "home"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from api import clashes
 from content import courses, planning, records, sessions, staff, store, workdays
 from content.courses import CourseSession
-from content.failures import Conflict, Failure, Invalid
+from content.failures import Conflict, Failure, Invalid, Stale
 from notifications import seasons
 from tests.site import Site
 
@@ -362,3 +362,56 @@ def test_clashes_are_told_before_a_session_is_published(site: Site, desk: str) -
             clashes.demand_no_clash(sessions.session(key), despite=False)
     assert refused.value.code == "clash" and "《家长学校》" in refused.value.messages["zh-Hans"]
     assert all(text.count(draft) == 0 for text in refused.value.messages.values())
+
+
+def test_a_published_session_is_not_moved_into_another(site: Site, desk: str) -> None:
+    taken, key = held(desk, evening(8), publish=True), held(desk, evening(9), publish=True)
+    path = f"/v1/staff/sessions/{key}"
+
+    def edit(**values: Any) -> Any:
+        match = site.get(path, by="ann").headers["ETag"]
+        return site.call("PATCH", path, by="ann", match=match, json=values)
+
+    before = sessions.session(key)
+    refused = edit(starts_at=f"{monday(8)}T20:00")
+    assert (refused.status_code, refused.json()["code"]) == (409, "clash") and "《家长学校》" in refused.text
+    assert sessions.session(key).revision == before.revision
+    assert edit(capacity=31).status_code == 200
+    known = edit(starts_at=f"{monday(8)}T20:00", despite_clashes=True)
+    assert known.status_code == 200 and known.json()["starts_at"].startswith(f"{monday(8)}T20:00"), known.text
+    assert edit(capacity=32).status_code == 200  # takes nothing new
+    other = {"name": [{"language": "zh-Hans", "text": "李老师"}]}
+    assert edit(lecturer=other).json()["code"] == "clash"  # still the room
+    assert edit(lecturer=other, venue={"name": [{"language": "zh-Hans", "text": "二楼"}]}).status_code == 200
+    draft = held(desk, evening(9))
+    match = site.get(f"/v1/staff/sessions/{draft}", by="ann").headers["ETag"]
+    moved = {"starts_at": f"{monday(8)}T19:00"}
+    assert site.call("PATCH", f"/v1/staff/sessions/{draft}", by="ann", match=match, json=moved).status_code == 200  # a draft may
+    assert taken
+
+
+def test_a_session_says_what_its_date_is(site: Site, desk: str) -> None:
+    seasons.confirm("150603", "zhongkao", monday(9), monday(9), "ann")
+    site.refresh()
+    values = {name: value for name, value in BODY.items() if name != "duration_minutes"}
+    times = {"starts_at": f"{monday(9)}T19:00", "ends_at": f"{monday(9)}T20:00"}
+    made = site.post("/v1/staff/sessions", {**values, **times, "series": desk}, by="ann").json()
+    assert any("senior high entrance exam" in flag["text"]["en"] for flag in made["flags"] if flag["kind"] == "exam_day")
+    path = f"/v1/staff/sessions/{made['id']}"
+    holiday = date(monday(9).year + 40, 10, 1)
+    moved = {"starts_at": f"{holiday}T19:00"}
+    told = site.call("PATCH", path, by="ann", match='"1"', json=moved).json()["flags"]
+    assert "provisional" in {flag["kind"] for flag in told} and "senior high" not in str(told)
+    assert site.get("/v1/staff/sessions", by="ann").json()["items"][0]["flags"] == told
+    refused = site.call("PATCH", path, by="ann", match='"2"', json={"flags": []})
+    assert refused.status_code == 422 and refused.json()["errors"][0]["code"] == "unknown_field"
+
+
+def test_a_series_that_is_cancelled_meanwhile_gets_no_plan(term: str) -> None:
+    def meanwhile(division: str) -> planning.ExamDays:  # asked after the series was read
+        courses.cancel_series(term, "bob")
+        return planning.no_exams(division)
+
+    with pytest.raises(Stale):
+        planning.plan(term, timing(), COMMON, "ann", exams=meanwhile)
+    assert count() == 0
