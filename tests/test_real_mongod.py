@@ -16,7 +16,8 @@ from pymongo import MongoClient
 from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError, WriteError
 
-from content import courses, lessons, records, registrations, sealed, store
+from content import bookings, courses, lessons, records, registrations, sealed, sessions, store
+from content.bookings import Booking, Place
 from content.failures import Conflict
 from content.lessons import Lesson
 from content.published import ANY, Item, PublishedRow, Reader, release
@@ -41,7 +42,7 @@ def made(request: pytest.FixtureRequest, database: str) -> Iterator[Made]:
         client.drop_database(name)
         client[name].create_collection("lessons", validator=OLDER)
         client[name]["lessons"].insert_one({"_id": "kept", "gone": 1})
-        client[name]["bookings"].create_index("expires_at", name="expires_at_1", expireAfterSeconds=0)
+        client[name]["bookings"].create_index("expires_at", name="expires_at_1", expireAfterSeconds=bookings.DAY)
         store.connect(settings)
         first, second = store.ensure_indexes(), store.ensure_indexes()
         yield settings, first, second
@@ -81,21 +82,21 @@ def test_an_older_database_is_mended_once(made: Made) -> None:
 
 
 def test_bookings_erase_themselves(there: Settings) -> None:
-    found = {index["name"]: index for index in courses.Booking.rows().list_indexes()}
-    assert found["expires_at_1"]["expireAfterSeconds"] == 0
+    found = {index["name"]: index for index in Booking.rows().list_indexes()}
+    assert found["expires_at_1"]["expireAfterSeconds"] == bookings.DAY
 
 
-@pytest.mark.parametrize("bad", [{"seats": "two"}, {"seats": None}, {"extra": 1}, {"state": 5}, {"phone": "13800138000"}])
+@pytest.mark.parametrize("bad", [{"seats": "two"}, {"seats": None}, {"extra": 1}, {"series": 5}, {"contact": "13800138000"}])
 def test_the_validator_refuses(there: Settings, bad: dict[str, Any]) -> None:
     at = store.now()
-    good = {"_id": "b", "session": "s", "seats": 2, "state": "confirmed", "created_at": at, "expires_at": at + timedelta(days=1)}
+    good = {"_id": "b", "series": "s", "seats": 2, "feed": "f", "created_at": at, "seen_at": at, "expires_at": at}
     with pytest.raises(WriteError) as refused:
-        courses.Booking.rows().insert_one({**good, **bad})
+        Booking.rows().insert_one({**good, **bad})
     assert refused.value.code == 121
-    courses.Booking.rows().insert_one(good)
+    Booking.rows().insert_one(good)
     with pytest.raises(WriteError):
-        courses.Booking.rows().update_one({"_id": "b"}, {"$set": bad})
-    assert courses.Booking.rows().find_one({"_id": "b"}) == good
+        Booking.rows().update_one({"_id": "b"}, {"$set": bad})
+    assert Booking.rows().find_one({"_id": "b"}) == good
 
 
 def test_a_taken_slug_is_a_conflict_that_names_it(there: Settings) -> None:
@@ -159,13 +160,14 @@ def test_five_seats_for_twenty_families(there: Settings) -> None:
 
     def book(n: int) -> str:
         try:
-            return registrations.book(session, 1, "王", f"138001380{n:02}").state
+            wish = registrations.Wish(1, "王", f"138001380{n:02}", session)
+            return registrations.book(there, wish).places[0].state
         except Conflict as full:
             return full.code
 
     assert sorted(at_once(20, book)) == ["confirmed"] * 5 + ["full"] * 15
-    assert courses.session(session).seats_taken == 5
-    assert courses.Booking.rows().count_documents({"state": "confirmed"}) == 5
+    assert sessions.session(session).seats_taken == 5
+    assert Place.rows().count_documents({"state": "confirmed"}) == 5
 
 
 def test_of_two_workers_one_has_the_notice(there: Settings) -> None:
@@ -187,10 +189,10 @@ def test_what_is_sealed_opens_and_two_first_uses_make_one_key(there: Settings) -
     assert len(set(blinds)) == store.database()[sealed.VAULT].count_documents({}) == 1
     first, second = sealed.seal("王"), sealed.seal("王")
     assert first != second and "王".encode() not in first
-    courses.Booking.rows().insert_one({
-        "_id": "b", "session": "s", "seats": 1, "state": "confirmed", "phone": blinds[0], "family_name": first,
-        "created_at": store.now(), "expires_at": store.now() + timedelta(days=1),
+    Booking.rows().insert_one({
+        "_id": "b", "series": "s", "seats": 1, "phone_blind": blinds[0], "contact": first, "feed": "f",
+        "created_at": store.now(), "seen_at": store.now(), "expires_at": store.now() + timedelta(days=1),
     })  # fmt: skip
-    row = courses.Booking.rows().find_one({"phone": blinds[0]})
-    assert sealed.unseal(row["family_name"]) == sealed.unseal(second) == "王"
-    assert sealed.unseal(row["phone"]) == "+8613800138000"
+    row = Booking.rows().find_one({"phone_blind": blinds[0]})
+    assert sealed.unseal(row["contact"]) == sealed.unseal(second) == "王"
+    assert sealed.unseal(row["phone_blind"]) == "+8613800138000"
