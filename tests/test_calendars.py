@@ -24,6 +24,7 @@ from icalendar import Calendar
 from content import batches, bookings, calendars, courses, records, recurrence, registrations, sessions, staff, store, waiting
 from content.bookings import Booked
 from content.calendars import Entry, Reading
+from content.courses import CourseSession
 from content.published import ANY, Item, Snapshot, release
 from tests.promises.report import Measured
 from tests.site import Site
@@ -236,7 +237,10 @@ def values(starts: datetime, ends: datetime | None = None, **more: Any) -> dict[
 
 def session(of: str, starts: datetime, ends: datetime | None = None, **more: Any) -> str:
     """Id of a published session."""
+    expert = more.pop("lecturer_id", None)  # whether the library has it is asked elsewhere
     made = sessions.create_session(of, values(starts, ends, **more), "ann")
+    if expert:
+        CourseSession.rows().update_one({"_id": made.id}, {"$set": {"lecturer_id": expert}})
     return str(sessions.publish_session(made.id, "ann").id)
 
 
