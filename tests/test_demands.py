@@ -98,7 +98,7 @@ def a_session(site: Site, publish: bool = True) -> str:
         assert step(site, path, verb, by).status_code == 200
     start = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
     times = {"starts_at": start.isoformat(), "ends_at": (start + timedelta(hours=1)).isoformat()}
-    hall = {"name": [{"language": "zh-Hans", "text": "报告厅"}]}
+    hall = {"name": [{"language": "zh-Hans", "text": f"报告厅 {made.json()['id']}"}]}
     body = {"series": made.json()["id"], **times, "place": "school", "venue": hall, "capacity": 50}
     session = site.post("/v1/staff/sessions", body, by="district")
     assert session.status_code == 201, session.text
@@ -454,3 +454,46 @@ def test_a_text_with_a_number_and_a_wrong_time_are_refused_before_anyone_reads_t
     past = ask(site, publish=False, month="2020-01")
     assert step(site, past, "publish", "school").json()["errors"][0]["field"] == "to"
     assert not [line for line in records.history() if "8001" in str(line.after) or "8123456" in str(line.after)]
+
+
+def test_a_public_task_is_worded_by_who_answers_for_it(people: Site) -> None:
+    enter(people, "school", "district")
+    body = {**OFFERED, "organisation": "school", "division": DISTRICT}
+    path = str(people.post("/v1/staff/tasks", body, by="school").headers["Location"])
+    people.person("dana", "organiser", division=DISTRICT)
+    match = people.get(path, by="school").headers["ETag"]
+    assert people.patch(path, {"what": words("改一改")}, by="school", match=match).status_code == 200
+    assert step(people, path, "publish", "school").status_code == 403
+    assert step(people, path, "publish", "dana").status_code == 200
+    match = people.get(path, by="school").headers["ETag"]
+    assert people.patch(path, {"what": words("区妇联说：免费")}, by="school", match=match).status_code == 403
+    assert people.patch(path, {"what": words("百场讲座")}, by="dana", match=match).status_code == 200
+    assert step(people, path, "withdraw", "school", {}).status_code == 200
+    assert step(people, path, "reopen", "school", {"note": "还要办"}).status_code == 403
+    assert step(people, path, "reopen", "dana", {"note": "还要办"}).status_code == 200
+
+
+def test_a_withdrawn_demand_is_read_by_nobody_through_its_seconds(people: Site) -> None:
+    enter(people, "school", "community")
+    path = ask(people)
+    assert step(people, path, "withdraw", "school", {}).status_code == 200
+    reply = people.call("DELETE", f"{path}/seconds", json={"organisation": "community"}, by="community")
+    assert reply.status_code == 404
+    assert people.post(f"{path}/seconds", {"organisation": "community"}, by="community").status_code == 404
+
+
+def test_suggestions_of_one_address_and_day_are_few_and_go_together(people: Site, settings: Any) -> None:
+    enter(people, "school")
+    people.person("dana", "organiser", division=DISTRICT)
+    body = {"division": DISTRICT, "topic": "gaming"}
+    replies = [people.post("/v1/demands/suggestions", {**body, "nonce": nonce(n)}) for n in range(21)]
+    assert [reply.status_code for reply in replies] == [201] * 20 + [429]
+    today = nonce(0)[:8]
+    day = f"{today[:4]}-{today[4:6]}-{today[6:]}"
+    suggestions.suggest(settings, nonce(99), {**body, "division": COUNTRY_SIDE})
+    query = f"/v1/staff/suggestions?day={day}&division="
+    assert people.call("DELETE", query + DISTRICT, by="school").status_code == 403
+    assert people.call("DELETE", query + COUNTRY_SIDE, by="dana").status_code == 403
+    assert people.call("DELETE", query + DISTRICT, by="dana").json() == {"dropped": 20}
+    assert people.call("DELETE", query + DISTRICT, by="dana").json() == {"dropped": 0}
+    assert suggestions.Suggestion.rows().count_documents({}) == 1
