@@ -162,6 +162,7 @@ WORDS: Mapping[str, Label] = {
     "is_waiting": Label("候补中", "On the waiting list"),
     "is_offered": Label("有名额了，请回复", "Seats are offered to you: please answer"),
     "is_cancelled": Label("已取消", "Cancelled"),
+    "is_off": Label("主办方已取消这一场", "Called off by the organiser"),
     "is_declined": Label("您已让出名额", "You left the seats to others"),
     "is_expired": Label("没有及时回复，名额已给下一家", "There was no answer in time, and the seats went on"),
     "is_refused": Label("主办方未能安排", "The organiser could not arrange it"),

@@ -155,7 +155,7 @@ def test_feedback_is_told_by_fives_and_to_nobody_who_said_what(
     assert summed(site, session)["feedback"] == last
     # no row has an answer beside a place, booking or time
     assert {name for row in Place.rows().find() for name in row} == {
-        "_id", "booking", "session", "seats", "number", "state", "history", "told", "expires_at", "feedback"
+        "_id", "booking", "session", "series", "seats", "number", "state", "history", "told", "expires_at", "feedback"
     }  # fmt: skip
     assert set(feedback.Feedback.rows().find_one()) == {"_id", "counts"}
     waiting = feedback.Waiting.rows().find_one()

@@ -150,7 +150,7 @@
     booking.places.forEach(function (one) {
       var row = add(places, "li"), session = one.session, path = "/places/" + encodeURIComponent(session.id), held, link, past;
       past = Date.parse(session.ends_at) <= Date.now();
-      add(row, "b", word(one.state));
+      add(row, "b", word(session.state === "cancelled" ? "off" : one.state));
       add(row, "div", session.title);
       add(row, "div", clock(session.starts_at) + "–" + session.ends_at.slice(11, 16) + " · " + filled("people", one.seats));
       if (session.venue) add(row, "div", [session.venue.name, session.venue.address].filter(Boolean).join(" "));
