@@ -5,26 +5,30 @@ hex digits in capitals: compare it with `token` in the list. Of a booking code t
 SHA-256, in hex digits, of its letters and digits in capitals (O is 0, I and L are 1). Let people in by the list, note each with a
 fresh random nonce, and send the notes to `…/check-ins` when there is a network, in any order, again whenever an answer was lost:
 a nonce counts once. A note made by mistake goes into `undo`, whether or not it was sent before. `in`, `already_in` and `undone`
-are final; with any other outcome the same note may be sent again once things have changed.
+are final; with any other outcome the same note may be sent again once things have changed. A note that is not written as it
+should be is `malformed` and keeps no other back.
+
+The host of a session has the door too: the list with family names, check-ins, corrections and the headcount, and no telephone.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import marshmallow as ma
 from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
+from api.auth import actor, allowed
 from api.guard import Blueprint, if_match, tagged
 from api.posters import square
 from api.sessions import STATES as SESSION_STATES
-from api.sessions import WorkingSession, own_session, session_out, working_copy
+from api.sessions import WorkingSession, own, session_out, working_copy
 from api.shapes import Moment, Regexp, reader, text
-from content import attendance, bookings, codes, courses
+from content import attendance, bookings, codes, courses, sessions
+from content import staff as people
 from content.attendance import Item, Result, WalkIn
 from content.bookings import STATES
-from content.failures import FieldError, Invalid
+from content.failures import NotFound
 from content.registrations import PER_PHONE
 from content.sessions import MOST_SEATS
 
@@ -44,6 +48,18 @@ def check_in_qr(code: str) -> Response:
     """
     bookings.opened(code)
     return Response(square(attendance.token(code)), content_type="image/svg+xml")
+
+
+def at_door(session_id: str, permission: str) -> None:
+    """Let pass who may do this at the session's door: the organiser's people, and those of its host. Raises `NotFound`,
+    `Forbidden`."""
+    session = sessions.session(session_id)
+    try:
+        host = people.organisation(session.host) if session.host else None
+    except NotFound:
+        host = None
+    if host is None or not actor().may(permission, host.id, host.division):
+        own(session, permission)
 
 
 # --- the list --------------------------------------------------------------------------------------------------------
@@ -81,7 +97,7 @@ def door(session_id: str) -> Response:
     Family names and no telephones; each reading leaves a line in the trail. Places that are cancelled, expired or waiting are in
     it, so that they can be told from unknown ones.
     """
-    own_session(session_id, "booking.read")
+    at_door(session_id, "booking.read")
     found = attendance.door(session_id, actor().id)
     session = found.session
     moments = {"starts_at": session.starts_at, "ends_at": session.ends_at}
@@ -102,9 +118,38 @@ def door(session_id: str) -> Response:
 AT = {"description": "by the device's clock, 2027-05-15T18:40+08:00; left out: now. It is judged and not kept"}
 
 
+class Malformed(NamedTuple):
+    """A note that is none."""
+
+    nonce: str
+    """As it was sent; "" when there was none."""
+    fields: list[str]
+    """What is wrong in it."""
+
+
+class Notes(ma.fields.List[Any]):
+    """A list in which each note stands for itself: one that is none becomes `Malformed`, and keeps no other back."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise self.make_error("invalid")
+        return [self._one(one, **kwargs) for one in value]
+
+    def _one(self, one: Any, **kwargs: Any) -> Any:
+        try:
+            return self.inner.deserialize(one, **kwargs)
+        except ma.ValidationError as failure:
+            nonce = one.get("nonce") if isinstance(one, dict) else one
+            faults = failure.messages if isinstance(failure.messages, dict) and isinstance(one, dict) else {"nonce": ""}
+            return Malformed(nonce[:64] if isinstance(nonce, str) else "", sorted(str(name)[:40] for name in faults)[:5])
+
+
 class ItemIn(ma.Schema):
     nonce = ma.fields.String(required=True, validate=NONCE, metadata={"description": "made by the device at random"})
-    token = ma.fields.String(validate=validate.Length(1, 200), metadata={"description": "what was read from a QR code"})
+    token = ma.fields.String(
+        validate=validate.Length(1, 200),
+        metadata={"description": "what was read from a QR code: of the family's check-in, of its booking, or its bare code"},
+    )
     place = ma.fields.String(validate=validate.Length(1, 64), metadata={"description": "or chosen from the list"})
     code = ma.fields.String(validate=validate.Length(1, 40), metadata={"description": "or a booking code that was read out"})
     seats = ma.fields.Integer(
@@ -112,6 +157,12 @@ class ItemIn(ma.Schema):
         metadata={"description": "how many came; left out: all. More than are booked count as those booked"},
     )  # fmt: skip
     at = Moment(load_default=None, allow_none=True, metadata=AT)
+
+    @ma.validates_schema
+    def one_way(self, data: dict[str, Any], **_: Any) -> None:
+        """Each names one booking, in one way."""
+        if len({"token", "place", "code"} & data.keys()) != 1:
+            raise ma.ValidationError("token, place, code 选其一 just one of them", "token, place, code")
 
 
 class WalkInIn(ma.Schema):
@@ -121,12 +172,12 @@ class WalkInIn(ma.Schema):
 
 
 class CheckInsIn(ma.Schema):
-    undo = ma.fields.List(
+    undo = Notes(
         ma.fields.String(validate=NONCE), load_default=list, validate=MOST,
         metadata={"description": "nonces whose check-ins or walk-ins were a mistake; looked at first"},
     )  # fmt: skip
-    items = ma.fields.List(ma.fields.Nested(ItemIn), load_default=list, validate=MOST)
-    walk_ins = ma.fields.List(ma.fields.Nested(WalkInIn), load_default=list, validate=MOST)
+    items = Notes(ma.fields.Nested(ItemIn), load_default=list, validate=MOST)
+    walk_ins = Notes(ma.fields.Nested(WalkInIn), load_default=list, validate=MOST)
 
 
 class ElsewhereOut(ma.Schema):
@@ -151,18 +202,23 @@ class ResultOut(AttendanceOut):
     )
 
 
+class TotalsOut(ma.Schema):
+    attended = ma.fields.Integer(metadata={"description": "seats checked in"})
+    walk_ins = ma.fields.Integer(metadata={"description": "people without a booking"})
+    came = ma.fields.Integer(metadata={"description": "both"})
+
+
 class CheckInsOut(ma.Schema):
     undo = ma.fields.List(ma.fields.Nested(ResultOut))
     items = ma.fields.List(ma.fields.Nested(ResultOut), metadata={"description": "in the order sent, as the others"})
     walk_ins = ma.fields.List(ma.fields.Nested(ResultOut))
-    attended = ma.fields.Integer(metadata={"description": "seats checked in, of the whole session"})
-    people = ma.fields.Integer(metadata={"description": "walk-ins of the whole session"})
+    totals = ma.fields.Nested(TotalsOut, metadata={"description": "of the whole session, as they now are"})
 
 
-def _attended(result: Result) -> dict[str, Any]:
+def _attended(result: Result, **params: str) -> dict[str, Any]:
     return {
         "outcome": result.outcome,
-        "text": text(attendance.OUTCOMES[result.outcome].fill({}), front.wanted()),
+        "text": text(attendance.OUTCOMES[result.outcome].fill(params), front.wanted()),
         "place": result.place or None,
         "seats": result.seats,
         "people": result.people,
@@ -172,28 +228,23 @@ def _attended(result: Result) -> dict[str, Any]:
 
 def _result(result: Result) -> dict[str, Any]:
     there = result.elsewhere
+    if there is not None and not allowed("booking.read", there.organisation, [there.division]):
+        there = None  # the host knows of the organiser's other sessions what families know
     if there is not None:
         shown = session_out(reader().current, courses.session_item(there).content or {}, front.wanted())
     elsewhere = {name: shown[name] for name in ("id", "title", "starts_at")} if there is not None else None
     return {"nonce": result.nonce, **_attended(result), "elsewhere": elsewhere}
 
 
-def _items(rows: list[dict[str, Any]]) -> list[Item]:
-    """Each names one booking, in one way. Raises `Invalid`."""
-    errors, items = [], []
-    for n, row in enumerate(rows):
-        ways = [name for name in ("token", "place", "code") if name in row]
-        if len(ways) != 1:
-            reason = {"reason": "token, place, code 选其一 just one of them"}
-            field = f"items.{n}.token"
-            errors.append(FieldError(field, "bad_format", reason) if ways else FieldError(field, "required"))
-            continue
-        code = row.get("code")
-        booking = codes.name(code) if code else attendance.booking_of(row.get("token", ""))
-        items.append(Item(row["nonce"], booking, row.get("place", ""), row["seats"], row["at"]))
-    if errors:
-        raise Invalid(errors)
-    return items
+def _malformed(one: Malformed) -> dict[str, Any]:
+    result = Result(one.nonce, "malformed")
+    return {"nonce": one.nonce, **_attended(result, fields=", ".join(one.fields)), "elsewhere": None}
+
+
+def _item(row: dict[str, Any]) -> Item:
+    code = row.get("code")
+    booking = codes.name(code) if code else attendance.booking_of(row.get("token", ""))
+    return Item(row["nonce"], booking, row.get("place", ""), row["seats"], row["at"])
 
 
 @staff.post("/sessions/<string:session_id>/check-ins")
@@ -205,12 +256,15 @@ def check_in(payload: dict[str, Any], session_id: str) -> Response:
     Up to 500 of each kind at once. Each gets an outcome of its own; sent again, it counts once and gets the same. What was noted
     without a network is taken until seven days after the end.
     """
-    own_session(session_id, "booking.write")
-    walk_ins = [WalkIn(**row) for row in payload["walk_ins"]]
-    done = attendance.upload(session_id, actor().id, _items(payload["items"]), walk_ins, payload["undo"])
-    lists = {"undo": done.undo, "items": done.items, "walk_ins": done.walk_ins}
-    told = {name: [_result(one) for one in rows] for name, rows in lists.items()}
-    return jsonify({**told, "attended": done.attended, "people": done.people})
+    at_door(session_id, "booking.write")
+    good = {name: [row for row in rows if not isinstance(row, Malformed)] for name, rows in payload.items()}
+    walk_ins = [WalkIn(**row) for row in good["walk_ins"]]
+    done = attendance.upload(session_id, actor().id, [_item(row) for row in good["items"]], walk_ins, good["undo"])
+    told = {}
+    for name, judged in (("undo", iter(done.undo)), ("items", iter(done.items)), ("walk_ins", iter(done.walk_ins))):
+        told[name] = [_malformed(row) if isinstance(row, Malformed) else _result(next(judged)) for row in payload[name]]
+    sums = {"attended": done.attended, "walk_ins": done.people, "came": done.attended + done.people}
+    return jsonify({**told, "totals": sums})
 
 
 # --- corrections -----------------------------------------------------------------------------------------------------
@@ -230,7 +284,7 @@ def attend(payload: dict[str, Any], session_id: str, place_id: str) -> Response:
 
     For those of a family who come later, and to put a mistake right; a second call changes nothing.
     """
-    own_session(session_id, "booking.write")
+    at_door(session_id, "booking.write")
     return jsonify(_attended(attendance.attend(session_id, place_id, payload["seats"], actor().id)))
 
 
@@ -250,6 +304,6 @@ def headcount(payload: dict[str, Any], session_id: str) -> Response:
     It then stands for those checked in and the walk-ins. From the start until seven days after the end. Needs If-Match.
     """
     revision = if_match()
-    own_session(session_id, "booking.write")
+    at_door(session_id, "booking.write")
     record = attendance.put_headcount(session_id, payload["headcount"], actor().id, revision)
     return tagged(working_copy(record), record.revision)

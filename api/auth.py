@@ -245,7 +245,7 @@ POLICY: dict[str, Rule] = {
     "staff_bookings.refuse": staff("booking.write", replay=False),
     "staff_bookings.give": staff("booking.write", replay=False),
     "staff_bookings.calls": staff("booking.read"),
-    "staff_bookings.called": staff("booking.write"),
+    "staff_bookings.called": staff("booking.write", replay=False),
     # at the door; a nonce, or what is set, repeats by itself
     "attendance.check_in_qr": public(store=True),
     "staff_attendance.door": staff("booking.read"),

@@ -58,6 +58,9 @@ OUTCOMES: Mapping[str, Text] = {
         "这个 nonce 已用于另一次签到。请换一个重发。", "This nonce was used for another check-in. Send this again with a new one."
     ),
     "undone": Text("已撤销。", "Undone."),
+    "malformed": Text(
+        "这一条写得不对，没有计入：{fields}。", "This one is not written as it should be and is not counted: {fields}."
+    ),
     "unknown": Text("没有这个报名。请核对，或计入现场人数。", "No such booking. Look again, or count them as walk-ins."),
 }
 """What becomes of one item; in, already_in and undone are kept under their nonce, the others are judged anew when sent again."""
@@ -132,14 +135,15 @@ class Result(NamedTuple):
 
 
 class Uploaded(NamedTuple):
-    """An upload's outcomes, in its order, and the sums as they now are."""
+    """An upload's outcomes, in its order, and the sums of the whole session as they now are."""
 
     items: list[Result]
     walk_ins: list[Result]
     undo: list[Result]
     attended: int
+    """Seats checked in."""
     people: int
-    """Walk-ins of the session in all."""
+    """Walk-ins."""
 
 
 # --- tokens ----------------------------------------------------------------------------------------------------------
@@ -156,9 +160,13 @@ def token_of(booking: str) -> str:
 
 
 def booking_of(text: str) -> str:
-    """The booking's id that a token names; "" for any other text."""
+    """The booking's id that a QR code of the family leads to: its token, or the booking's code, bare or after the `#` of an
+    address; "" for any other text."""
     found = _TOKEN.fullmatch(text.strip().upper())
-    return found[1].lower() if found else ""
+    if found:
+        return found[1].lower()
+    code = codes.bare(text.rpartition("#")[2].strip())
+    return codes.name(code) if code else ""
 
 
 # --- the list that a device takes along ------------------------------------------------------------------------------
@@ -204,7 +212,12 @@ def door(session_id: str, by: str) -> Door:
         rows = list(Place.rows().find({"session": session_id}, session=tx).sort("number", 1))
         owners = {raw["_id"]: raw for raw in bookings.of_session({"_id": session.id, "series": session.series}, tx)}
         records.trail(tx, CourseSession, session_id, by, "read_door", {}, {}, note=f"{len(rows)} places")
-        return Door(session, opens_at(session), closes_at(session), [_guest(row, owners.get(row["booking"]) if row["state"] in ACTIVE else None) for row in rows])
+        return Door(
+            session,
+            opens_at(session),
+            closes_at(session),
+            [_guest(row, owners.get(row["booking"]) if row["state"] in ACTIVE else None) for row in rows],
+        )
 
     return store.transaction(work)
 
@@ -219,7 +232,7 @@ def _session(tx: ClientSession, key: str) -> CourseSession:
     if raw is None:
         raise NotFound(what=key)
     if raw["state"] == "draft":
-        raise Conflict("wrong_state", state="draft", action="签到 check in")
+        raise Conflict("wrong_state", state="draft", action="check in")
     return CourseSession.of(raw)
 
 
@@ -471,10 +484,10 @@ def attend(session_id: str, place_id: str, seats: int, by: str) -> Result:
             raise NotFound(what=place_id)
         now = store.now()
         if session.state == "cancelled" or place["state"] != "confirmed":
-            state = "session cancelled" if session.state == "cancelled" else place["state"]
-            raise Conflict("wrong_state", state=state, action="签到 check in")
+            state = Text("本场已取消", "the session is cancelled") if session.state == "cancelled" else place["state"]
+            raise Conflict("wrong_state", state=state, action="check in")
         if not opens_at(session) <= now <= closes_at(session):
-            raise Conflict("wrong_state", state="未开放 not open", action="签到 check in")
+            raise Conflict("wrong_state", state=Text("签到未开放", "check-in is not open"), action="check in")
         if not 0 <= seats <= place["seats"]:
             raise invalid("seats", "out_of_range", reason=f"0-{place['seats']}")
         before, people = place.get("attended"), seats or None
@@ -496,13 +509,19 @@ def put_headcount(session_id: str, headcount: int | None, by: str, revision: int
     """Set the organiser's own count, which then stands for those checked in and the walk-ins; None: theirs hold again. From the
     start until seven days after the end. Raises `NotFound`, `Stale`, `Invalid`, `Conflict` outside that, or once cancelled."""
     if headcount is not None and not 0 <= headcount <= MOST_SEATS:
-        raise invalid("headcount", "out_of_range", reason=f"0-{MOST_SEATS}")
+        raise invalid(
+            "headcount", "out_of_range", reason=Text(f"请填 0–{MOST_SEATS} 的整数", f"a whole number from 0 to {MOST_SEATS}")
+        )
 
     def decide(present: CourseSession) -> dict[str, Any]:
         begun = present.starts_at <= store.now() <= closes_at(present)
         if present.state not in {"published", "finished"} or not begun:
-            state = "未开始或已满 7 天 not begun, or a week over" if present.state in {"published", "finished"} else present.state
-            raise Conflict("wrong_state", state=state, action="填写到场人数 set the headcount")
+            state = (
+                Text("未开始或已满 7 天", "not begun, or a week over")
+                if present.state in {"published", "finished"}
+                else present.state
+            )
+            raise Conflict("wrong_state", state=state, action=Text("填写到场人数", "set the headcount"))
         return {} if headcount == present.headcount else {"headcount": headcount}
 
     return records.change(CourseSession, session_id, by, "headcount", decide, revision=revision)

@@ -9,10 +9,11 @@ import re
 import secrets
 
 from content import sealed
-from content.failures import invalid
+from content.failures import Text, invalid
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford's base 32: no I, L, O, U
 READ_AS = str.maketrans({"O": "0", "I": "1", "L": "1", "-": None, " ": None})
+_CODE = re.compile(f"[{ALPHABET}]{{15}}")
 _KEY = re.compile(r"[\x21-\x7e]{16,200}")
 
 
@@ -32,6 +33,12 @@ def name(code: str) -> str:
     return hashlib.sha256(code.upper().translate(READ_AS).encode("utf-8", "replace")).hexdigest()
 
 
+def bare(text: str) -> str:
+    """The letters and digits of a code as they are counted, however it is written; "" of what is no code."""
+    digits = text.upper().translate(READ_AS)
+    return digits if _CODE.fullmatch(digits) else ""
+
+
 def following(purpose: str, *parts: str) -> str:
     """The code that follows from these parts under the data key: the same each time, and nothing without the key."""
     # deterministic AEAD is a keyed function of its text: its tag is an HMAC under the data key
@@ -45,5 +52,9 @@ def repeatable(purpose: str, key: str | None, *parts: str) -> str:
     if key is None:
         return new()
     if not _KEY.fullmatch(key):
-        raise invalid("Idempotency-Key", "bad_format", reason="16-200 ASCII，例 e.g. UUID")
+        raise invalid(
+            "Idempotency-Key",
+            "bad_format",
+            reason=Text("16–200 个 ASCII 字符，例如一个 UUID", "16 to 200 ASCII characters, a UUID for example"),
+        )
     return following(purpose, *parts, key)

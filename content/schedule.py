@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from content import languages, lecturers, planning, records, sessions, sheets, staff, store
 from content.checking import Check, file_bytes
 from content.courses import CourseSession, Series
-from content.failures import FieldError, Invalid, Text, invalid
+from content.failures import WORDS, FieldError, Invalid, Text, invalid
 from content.planning import ExamsOf, no_exams
 from content.sessions import MOST_SEATS, SESSION_FIELDS
 from content.settings import Settings
@@ -60,8 +60,16 @@ PLACE_CODES, STEP_CODES = _spellings(PLACES), _spellings(STEPS)
 YES_NO = dict.fromkeys(("是", "有", "yes", "y", "true", "1"), True) | dict.fromkeys(("否", "无", "no", "n", "false", "0"), False)
 _DATE = re.compile(r"(2[01]\d\d)[-/年](\d\d?)[-/月](\d\d?)日?", re.ASCII)
 _TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d))?", re.ASCII)
+_TITLE = re.compile(r" *(老师|教授|医生|主任|女士|先生)$")
+NEARLY = 0.8  # of difflib: 王秀 英 for 王秀英; of three characters no other one
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
+NEAR = Text(
+    "专家库中没有“{name}”，只有“{near}”。如是同一位，请改成一样的姓名，才会关联。",
+    "The expert library has no “{name}”, but “{near}”. If that is who is meant, write the name alike: only then are they tied.",
+)
+EXAMPLE = {"venue": "示例社区活动室", "lecturer": "示例讲师"}
+"""What the template's example row says, by which it is known again."""
 OVERLAP = Text("“{what}”与第 {line} 行的时间重叠。", "“{what}” is taken at an overlapping time in line {line}.")
 
 T = TypeVar("T")
@@ -116,6 +124,7 @@ class There:
         self.meant: dict[tuple[str, int], list[str]] = {}
         self.sessions = functools.cache(self._sessions)
         self.hosts = functools.cache(self._hosts)
+        self.near = functools.cache(self._near)
 
     def _sessions(self, series: str) -> dict[str, CourseSession]:
         return {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"series": series})}
@@ -149,11 +158,24 @@ class There:
     @functools.cached_property
     def experts(self) -> dict[str, str]:
         """Name -> id of the one published lecturer who has it."""
+        return {name: min(ids) for name, ids in self.lecturers.items() if len(ids) == 1}
+
+    @functools.cached_property
+    def lecturers(self) -> dict[str, set[str]]:
+        """Name -> ids of the published lecturers who have it."""
         found: dict[str, set[str]] = {}
         for raw in lecturers.Lecturer.rows().find({"state": "published"}, {"name": 1}):
             for name in raw["name"].values():
                 found.setdefault(languages.clean(name), set()).add(raw["_id"])
-        return {name: min(ids) for name, ids in found.items() if len(ids) == 1}
+        return found
+
+    def _near(self, name: str) -> str:
+        """The one known lecturer's name that is nearly this one, a title aside; "" for none, several, or this very name."""
+        if name in self.lecturers:
+            return ""
+        known = {_TITLE.sub("", one): one for one in self.lecturers}
+        found = difflib.get_close_matches(_TITLE.sub("", name), known, 2, NEARLY)
+        return known[found[0]] if len(found) == 1 else ""
 
 
 # --- import ----------------------------------------------------------------------------------------------------------
@@ -196,7 +218,9 @@ def import_table(
         try:
             plan = _plan(head, line, there)
             if (first := lines.setdefault(plan.key, line.number)) != line.number:
-                reason = f"与第 {first} 行重复；同时开两场请各填编号 as in line {first}; give each a key"
+                reason = Text(
+                    f"与第 {first} 行重复；同时开两场请各填编号", f"the same as line {first}; give each a key of its own"
+                )
                 raise invalid(head["key"], "bad_format", reason=reason)
         except Invalid as failure:
             row["faults"] = failure.errors
@@ -222,13 +246,17 @@ def _table(data: bytes, name: str) -> tuple[dict[str, str], list[Line]]:
     names = [NAMES.get(header.lower(), "") for header in headers]
     for header, column in zip(headers, names, strict=True):
         if header and (not column or column in head):
-            check.fail(header[:60], "bad_format" if column else "unknown_field", reason="这一列写了两次 it stands twice")
+            check.fail(
+                header[:60],
+                "bad_format" if column else "unknown_field",
+                reason=Text("这一列写了两次，请只留一列", "the column stands twice; keep one"),
+            )
         head[column] = header
     for column in NEEDED:
         if column not in names:
             check.fail(COLUMNS[column], "required")
     if len(rows) == 1:
-        check.fail(name, "incomplete", missing="课程安排 rows")
+        check.fail(name, "incomplete", missing=Text("课程安排（表头下面的行）", "rows below the headers"))
     check.done()
 
     def line(row: sheets.Row) -> Line:
@@ -249,6 +277,9 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     unread = {error.field for error in line.faults}
     check.fields({cell.strip(): None for cell in line.cells if cell not in COLUMNS}, ())
     cells = {name: cell if name in FREE else unicodedata.normalize("NFKC", cell).strip() for name, cell in line.cells.items()}
+    if all(cells.get(name) == text for name, text in EXAMPLE.items()):
+        reason = Text("这是模板的示例行，请删除这一行", "this is the template's example row: delete it")
+        raise invalid(head["lecturer"], "bad_format", reason=reason)
     for name in NEEDED:
         if not cells[name] and head[name] not in unread:
             check.fail(head[name], "required")
@@ -259,7 +290,7 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     starts = datetime.combine(day, start, ZoneInfo(zone)) if day and start else None
     ends = _moment(check, head["end"], cells["end"], day, zone)
     if starts and ends and ends <= starts:
-        check.fail(head["end"], "out_of_range", reason=f"晚于 later than {start:%H:%M}")
+        check.fail(head["end"], "out_of_range", reason=Text(f"要晚于 {start:%H:%M}", f"it has to be later than {start:%H:%M}"))
     place = _one_of(check, head["place"], cells["place"], PLACE_CODES, PLACES)
     capacity = check.whole(head["capacity"], _number(cells["capacity"]), 1, MOST_SEATS)
     lead = cells.get(LEAD, "")
@@ -273,7 +304,7 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     if "waiting_list" in cells:
         waits = cells["waiting_list"].lower()
         if waits not in YES_NO and waits:
-            check.fail(head["waiting_list"], "not_one_of", choices="是 yes, 否 no")
+            check.fail(head["waiting_list"], "not_one_of", choices=Text("是、否", "yes, no"))
         values["waiting_list"] = YES_NO.get(waits, True)
     if "online_link" in cells:
         values["online_link"] = cells["online_link"] or None
@@ -284,7 +315,11 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     if parent and key not in known:
         key = key.removeprefix(f"{parent.id}~")
     if key not in known and key and not _KEY.fullmatch(key):
-        check.fail(head["key"], "bad_format", reason="A-Z a-z 0-9 . _ -，≤ 40")
+        check.fail(
+            head["key"],
+            "bad_format",
+            reason=Text("只用 A-Z、a-z、0-9 和 . _ -，最多 40 个", "A-Z, a-z, 0-9 and . _ - only, at most 40"),
+        )
     if parent and starts and key not in known:
         key = f"{parent.id}~{key or f'{starts:%Y%m%d-%H%M}'}"
         if len(key) > 64:
@@ -317,16 +352,23 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
     if present and checked == before:
         return Planned(key, parent, present, "unchanged")
     if parent.state == "cancelled":
-        raise invalid(head["series"], "bad_format", reason="此课程已取消 the series is cancelled")
+        raise invalid(
+            head["series"], "bad_format", reason=Text("此课程已取消，请换一门", "the series is cancelled; choose another")
+        )
     if not there.may("course.write", parent.organisation, parent.division):
         raise invalid(head["series"], "bad_format", reason=NOT_YOURS)
     if present and present.state != "draft":
-        reason = f"场次已是 the session is {present.state}；请直接修改该场次 edit the session itself"
+        state = WORDS.get(present.state, present.state)
+        reason = Text(f"场次{state}；请直接修改该场次", f"the session is {present.state}; edit the session itself")
         raise invalid(head["date"], "bad_format", reason=reason)
     if starts <= store.now():
-        raise invalid(head["date"], "out_of_range", reason="已过去 in the past")
+        raise invalid(
+            head["date"], "out_of_range", reason=Text("已经过去，请填以后的日期", "it is in the past; give a day to come")
+        )
     made = sessions.draft(parent, values, key)
     warnings = [flag.text for flag in planning.day_flags(day, there.exams(parent.division))]
+    if lecturer and not checked["lecturer_id"] and (near := there.near(lecturer)):
+        warnings.append(NEAR.fill({"name": lecturer, "near": near}))
     if present is None:
         return Planned(key, parent, made, "new", warnings=warnings)
     changes = {name: value for name, value in checked.items() if value != before[name]}
@@ -334,7 +376,10 @@ def _plan(head: Mapping[str, str], line: Line, there: There) -> Planned:
 
 
 VENUE = (("name", "venue"), ("address", "address"), ("access", "access"))
-NOT_YOURS = "您不能为该机构或区域排课 your role may not plan for this organisation or division"
+NOT_YOURS = Text(
+    "您不能为该机构或区域排课，请与其管理者联系",
+    "your role may not plan for this organisation or division; ask whoever manages it",
+)
 
 
 def _headed(field: str, head: Mapping[str, str]) -> str:
@@ -378,7 +423,7 @@ def _one_of(check: Check, field: str, text: str, spellings: Mapping[str, str], t
     """The code that a text means; "" for none."""
     code = spellings.get(text.lower(), "")
     if text and not code:
-        check.fail(field, "not_one_of", choices=", ".join(f"{label.zh} {code}" for code, label in table.items()))
+        check.fail(field, "not_one_of", choices=Text("、".join(label.zh for label in table.values()), ", ".join(table)))
     return code
 
 
@@ -390,7 +435,7 @@ def _read(check: Check, field: str, text: str, pattern: re.Pattern[str], make: C
     except ValueError:  # 30 February
         pass
     if text:
-        check.fail(field, "bad_format", reason=f"例 e.g. {example}")
+        check.fail(field, "bad_format", reason=Text(f"例：{example}", f"e.g. {example}"))
     return None
 
 

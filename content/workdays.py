@@ -1,6 +1,7 @@
 """Public holidays of mainland China and the working days made up for them, as what is said of a date when planning.
 
 The State Council tells a year's holidays in the November before; past the years that chinesecalendar holds a date is provisional.
+What is off in every year whatever is arranged is a holiday there too (ALWAYS); the lunar ones are known with the arrangement.
 """
 
 from datetime import date
@@ -27,13 +28,26 @@ TEXTS = {
 }
 
 
+ALWAYS = {
+    (1, 1): ("元旦", "New Year's Day"),
+    **dict.fromkeys(((5, 1), (5, 2)), ("劳动节", "Labour Day")),
+    **dict.fromkeys(((10, 1), (10, 2), (10, 3)), ("国庆节", "National Day")),
+}
+"""(month, day) -> names. Regulation on Public Holidays for National Annual Festivals and Memorial Days, article 2, as the State
+Council revised it in November 2024 (decree 795)."""
+
+
 def flags(day: date) -> list[Flag]:
     """`holiday` on a public holiday, `workday` on a weekend day worked in its place, `provisional` in a year whose holidays are
-    not known; none on other days."""
+    not known (after `holiday` on a day that is one in every year); none on other days."""
     try:
         off, name = chinese_calendar.get_holiday_detail(day)
     except NotImplementedError:
-        return [Flag("provisional", TEXTS["provisional"].fill({"year": day.year}))]
+        found = []
+        if (day.month, day.day) in ALWAYS:
+            zh, name = ALWAYS[day.month, day.day]
+            found = [Flag("holiday", TEXTS["holiday"].fill({"date": day, "zh": zh, "name": name}))]
+        return [*found, Flag("provisional", TEXTS["provisional"].fill({"year": day.year}))]
     if name is None:  # an ordinary weekend or working day
         return []
     kind = "holiday" if off else "workday"

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from content import courses, records, schedule, scheduleout, sessions, sheets, store
+from content import courses, lecturers, records, schedule, scheduleout, sessions, sheets, store
 from content.courses import CourseSession
 from content.failures import Stale
 from content.settings import Settings
@@ -87,10 +87,28 @@ def test_a_schedule_as_spreadsheets_save_it(term: Any, series: str, encoding: st
 def test_the_template_is_a_schedule_of_the_starter_library(term: Any, clean: None, settings: Settings) -> None:
     sessions.load_library(LIBRARY, settings)
     today = date.today()  # noqa: DTZ011  (any day will do)
-    assert outcomes(term(data=sheets.to_csv(scheduleout.template(today + timedelta(days=1))))) == ["new"]
+    template = scheduleout.template(today + timedelta(days=1))
+    [row] = term(data=sheets.to_csv(template))
+    assert row["outcome"] == "refused" and "delete it" in reasons(row) and "删除" in row["messages"][0]["zh-Hans"]
+    filled = ["王老师" if cell == "示例讲师" else cell for cell in template[1]]
+    assert outcomes(term(data=sheets.to_csv([template[0], filled]))) == ["new"]
     english = [name.upper() for name in scheduleout.FILLED_IN]
-    example = scheduleout.template(today + timedelta(days=8))[1]
-    assert outcomes(term(data=sheets.to_csv([english, example]))) == ["new"]
+    filled = ["王老师" if cell == "示例讲师" else cell for cell in scheduleout.template(today + timedelta(days=8))[1]]
+    assert outcomes(term(data=sheets.to_csv([english, filled]))) == ["new"]
+
+
+def test_a_lecturers_name_that_is_nearly_one_of_the_library_is_told(term: Any, series: str) -> None:
+    for name in ("欧阳明月教授", "张伟", "张玮", "Bat-Erdene"):
+        about = {"kind": "university", "organisation": "org1", "division": "150603", "state": "published"}
+        records.create(lecturers.Lecturer(name={"zh-Hans": name}, **about), "ann")
+
+    def told(name: str) -> str:
+        [row] = term(f"家长学校,,{DAY},19:00,20:30,进社区,活动室,,{name},,30,", dry_run=True)
+        return " ".join(text["en"] for text in row["messages"] if "expert library" in text["en"])
+
+    assert "“欧阳明月教授”" in told("欧阳明月") and "“欧阳明月教授”" in told("欧阳 明月") and "“张伟”" in told("张伟老师")
+    assert "“Bat-Erdene”" in told("Bat Erdene")
+    assert [told(name) for name in ("张伟", "张 三", "欧阳", "赵敏", "")] == [""] * 5
 
 
 def test_one_bad_row_keeps_all_out_and_every_fault_is_named(term: Any, series: str) -> None:

@@ -391,6 +391,9 @@ def test_over_http_a_family_waits_is_offered_and_accepts(site: Site) -> None:
     mine = f"/v1/bookings/{second['code']}"
     (call,) = site.get(f"/v1/staff/sessions/{session}/calls", by="ann").json()["items"]
     assert (call["why"], call["phone"]) == ("offered", "+8613800138001")
+    called = f"/v1/staff/sessions/{session}/calls/{call['place']}"
+    after = site.post(called, {"outcome": "no_answer"}, by="ann")
+    assert after.status_code == 200 and [one["calls"][-1]["outcome"] for one in after.json()["items"]] == ["no_answer"]
     offered = site.get(mine).json()
     assert offered["places"][0]["offered_until"].endswith("+08:00") and [m["kind"] for m in offered["messages"]] == ["offered"]
     assert site.get(mine, headers={"Accept-Language": "en"}).json()["messages"][0]["text"].startswith("Seats are free")
