@@ -180,10 +180,9 @@ def create(payload: dict[str, Any], session_id: str) -> Response:
 
     The answer's `code` opens the booking; write it down, it is kept nowhere here. With an `Idempotency-Key` (16 characters or
     more) a repeat gets the same booking and code. What you send is encrypted, seen by the organiser only (at the door the
-    family name by the host too), and erased on
-    cancelling or within 30 days after the session. With `wait` you go on the waiting list where there is no seat: what comes free
-    is offered in the order of arrival, for twelve waking hours. Who asks for very many seats from one address gets places that wait
-    for the organiser's word.
+    family name by the host too), and erased on cancelling or within 30 days after the session. With `wait` you go on the
+    waiting list where there is no seat: what comes free is offered in the order of arrival, for twelve waking hours. Who asks
+    for very many seats from one address gets places that wait for the organiser's word.
     """
     return _book(payload, session=session_id)
 

@@ -81,8 +81,8 @@ WORDS: Mapping[str, Label] = {
     "send_full": Label("排候补", "Join the waiting list"),
     "privacy": Label(
         "姓和电话加密保存，只有主办方能看到（签到时承办单位也能看到姓），课程结束后 30 天内删除。",
-        "Name and telephone are kept encrypted, seen by the organiser only (at the door the name by the host too), and erased within "
-        "30 days after the course.",
+        "Name and telephone are kept encrypted, seen by the organiser only (at the door the name by the host too), and erased "
+        "within 30 days after the course.",
     ),
     "failed": Label("没有连上，请再试一次。", "There was no connection. Please try again."),
     "confirmed": Label("报名成功，到时见！", "You are booked. See you there!"),
