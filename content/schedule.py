@@ -129,7 +129,7 @@ class There:
     def _sessions(self, series: str) -> dict[str, CourseSession]:
         return {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"series": series})}
 
-    def near(self, text: str, names: Collection[str], most: int) -> list[str]:
+    def nearest(self, text: str, names: Collection[str], most: int) -> list[str]:
         """Those of `names` (the same object each time) that a text may have meant, best first; of few names all. Each text is
         compared once, at up to 20 ms; none longer than LONGEST_MEANT, and no more than MOST_MEANT of them."""
         few, key = len(names) <= most, (text, id(names))
@@ -171,6 +171,8 @@ class There:
 
     def _near(self, name: str) -> str:
         """The one known lecturer's name that is nearly this one, a title aside; "" for none, several, or this very name."""
+        if len(name) > LONGEST_MEANT or self.near.cache_info().currsize >= MOST_MEANT:
+            return ""
         if name in self.lecturers:
             return ""
         known = {_TITLE.sub("", one): one for one in self.lecturers}
@@ -398,7 +400,7 @@ def _series(check: Check, field: str, text: str, there: There) -> Series | None:
     if len(ids) == 1:
         return there.series[ids[0]]
     if text:
-        near = sorted(ids) or there.near(text, there.open_titles, 12)
+        near = sorted(ids) or there.nearest(text, there.open_titles, 12)
         more = ["…"] if not ids and len(there.open_titles) > len(near) else []
         check.fail(field, "not_one_of", choices=", ".join([*near, *more]))
     return None
@@ -414,7 +416,7 @@ def _host(check: Check, field: str, text: str, parent: Series, there: There) -> 
         return ids[0]
     if not ids and any(text in some for some in known.values()):
         return text
-    near = sorted(ids) or there.near(text, known, 5)
+    near = sorted(ids) or there.nearest(text, known, 5)
     check.fail(field, "not_one_of", choices=", ".join([*near, *(["…"] if not ids and len(known) > len(near) else [])]) or "-")
     return None
 

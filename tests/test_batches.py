@@ -386,7 +386,7 @@ def test_rows_that_name_nothing_are_compared_a_hundred_times_at_most(desk: Site)
     told = [one["errors"][0]["messages"]["en"] for one in send(desk, book(*rows))["items"]]
     assert "亲子阅读1班" in told[1] == told[4] and told[3].endswith("one of: ….")
     for number in range(300):
-        there.near(f"亲子{number}", there.open_titles, 12)
+        there.nearest(f"亲子{number}", there.open_titles, 12)
     assert len(there.meant) == schedule.MOST_MEANT
 
 
