@@ -255,8 +255,9 @@ def _venue(one: CourseSession, other: CourseSession) -> str:
     name = _shared(mine.get("name"), theirs.get("name"))
     addresses = mine.get("address"), theirs.get("address")
     # without a host the organiser's own rooms are meant, unless two addresses say that they are two
-    at_home = not one.host and not other.host and one.organisation == other.organisation and not all(addresses)
-    same = at_home or (one.host and one.host == other.host) or _shared(*addresses)
+    at_home = (one.host or one.organisation) == (other.host or other.organisation)
+    apart = all(addresses) and not (one.host and other.host)
+    same = _shared(*addresses) if apart or not at_home else True
     return name if same else ""
 
 

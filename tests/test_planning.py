@@ -247,6 +247,8 @@ def test_ids_and_hosts_say_more_than_names(term: str) -> None:
     assert kinds({"lecturer_id": "a", "lecturer": name}, {"lecturer_id": "a"}) == ["lecturer"]
     assert kinds({"host": "org2", "venue": room}, {"host": "org2", "venue": room}) == ["venue"]
     assert kinds({"host": "org1", "venue": room}, {"host": "org2", "venue": room}) == []
+    assert kinds({"host": "org2", "venue": room}, {"venue": room}) == ["venue"]  # org2's own
+    assert kinds({"host": "org1", "venue": room}, {"venue": room}) == []
     assert kinds({}, {}) == []
     mine = evening(next(weeks))  # of one organiser a name says enough, in a table too, where host and address stay empty
     for n in range(2):
