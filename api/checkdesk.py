@@ -383,7 +383,7 @@ def put_questionnaire(query: dict[str, Any], slug: str) -> Response:
     What decides a score is read or refused with its path; what is merely missing is told in `messages`.
     """
     if request.mimetype not in ("application/fhir+json", "application/json"):
-        raise UnsupportedMediaType()
+        raise UnsupportedMediaType("application/fhir+json, application/json")
     checking.slug(slug)
     there = Check.rows().find_one({"slug": slug}, {"_id": 1})
     revision = None

@@ -30,7 +30,7 @@ from werkzeug.exceptions import HTTPException
 from api import front, guard
 from api.auth import POLICY
 from content import failures, store
-from content.failures import Failure, FieldError, Invalid
+from content.failures import Failure, FieldError, Invalid, Text
 
 log = logging.getLogger("xinqiao.api")
 MOST_ERRORS = 50  # in one answer; nobody mends more at once, and a body can be wrong in 20,000 places
@@ -142,44 +142,88 @@ PATTERNS: list[tuple[re.Pattern[str], str, str]] = [
     (re.compile(r"((?:Must be|Longer|Shorter|Length|Number|Greater|Less).*)", re.S), "out_of_range", "reason"),
 ]
 
+TYPES = {
+    "integer": Text("请填整数", "write a whole number"),
+    "number": Text("请填数字", "write a number"),
+    "string": Text("请填文字", "write a text"),
+    "boolean": Text("请填 true 或 false", "write true or false"),
+    "list": Text("请填列表", "send a list"),
+    "mapping type": Text("请填对象", "send an object"),
+    "date": Text("请填日期，例：2026-11-21", "write a date, e.g. 2026-11-21"),
+    "datetime": Text("请填时间，例：2026-11-21T19:00:00+08:00", "write a moment, e.g. 2026-11-21T19:00:00+08:00"),
+    "aware datetime": Text(
+        "请填带时区的时间，例：2026-11-21T19:00:00+08:00", "write a moment with its zone, e.g. 2026-11-21T19:00:00+08:00"
+    ),
+    "URL": Text("请填网址，例：https://example.org", "write an address, e.g. https://example.org"),
+    "Invalid input type.": Text("请填对象", "send an object"),
+}
+NUMBER = re.compile(r"-?[0-9][0-9:T.+-]*[0-9]|[0-9]")
+MEMBER = re.compile(r"[0-9]+")
+CLOCKED = re.compile(r"[0-9]{4}-[0-9]{2}|[0-9]{2}:[0-9]{2}")  # of a date or time a reader wants the form, not the length
 
-TYPES = {"integer": "整数 a whole number", "number": "数字 a number", "string": "文字 text", "boolean": "true 或 or false",
-         "list": "列表 a list", "date": "日期 a date, 2026-11-21", "datetime": "时间 a moment, 2026-11-21T19:00:00+08:00",
-         "aware datetime": "带时区的时间 a moment with its zone", "URL": "网址 an address"}  # fmt: skip
+
+def limits(message: str, many: bool) -> Text | None:
+    """marshmallow's English sentence about a length (of `many` entries, or of characters) or a range; None for another one."""
+    numbers = NUMBER.findall(message)
+    length = message.startswith(("Longer", "Shorter", "Length"))
+    if not (length or message.startswith(("Must be greater", "Must be less"))) or not 0 < len(numbers) <= 2:
+        return None
+    zh, en = (" 项", " entries") if length and many else (" 个字符", " characters") if length else ("", "")
+    if len(numbers) == 2:
+        return Text(f"请填 {numbers[0]}–{numbers[1]}{zh}", f"{numbers[0]} to {numbers[1]}{en}")
+    if message.startswith("Length must be"):
+        return Text(f"请填 {numbers[0]}{zh}", f"exactly {numbers[0]}{en}")
+    if message.startswith(("Must be greater", "Shorter")):
+        return Text(f"至少 {numbers[0]}{zh}", f"at least {numbers[0]}{en}")
+    return Text(f"最多 {numbers[0]}{zh}", f"at most {numbers[0]}{en}")
 
 
-def short(message: str) -> str:
-    """marshmallow's English sentence about a limit as figures, which read in any language."""
-    numbers = re.findall(r"-?[0-9][0-9:T.+-]*[0-9]|[0-9]", message)
-    if message.startswith(("Must be greater", "Must be less", "Longer", "Shorter", "Length")) and 0 < len(numbers) <= 2:
-        letters = " 个 characters or entries" if message.startswith(("Longer", "Shorter", "Length")) else ""
-        low = message.startswith(("Must be greater", "Shorter"))
-        figures = f"{numbers[0]} – {numbers[1]}" if len(numbers) == 2 else f"{'≥' if low else '≤'} {numbers[0]}"
-        return f"Must be {figures}{letters}"
+def declared(schema: Any, path: tuple[str, ...]) -> ma.fields.Field[Any] | None:
+    """The field of a schema that a path of names and list places means; None where it leads nowhere."""
+    found: Any = schema
+    for name in path:
+        if isinstance(found, ma.fields.Nested):
+            found = found.schema
+        if isinstance(found, ma.fields.List) and MEMBER.fullmatch(name):
+            found = found.inner
+        elif isinstance(found, ma.Schema):
+            if not (getattr(found, "many", False) and MEMBER.fullmatch(name)):
+                of = found.fields
+                found = of.get(name) or next((field for field in of.values() if field.data_key == name), None)
+        else:
+            return None
+    return found if isinstance(found, ma.fields.Field) else None
+
+
+def of_message(message: str, of: ma.fields.Field[Any] | None) -> tuple[str, dict[str, Any]]:
+    """(code, parameters) of one of marshmallow's messages about a field that is declared so."""
+    example = (of.metadata if of else {}).get("example")
+    shown = Text(f"例：{example}", f"e.g. {example}") if isinstance(example, str | int | float) else None
     if message == "String does not match expected pattern.":
-        return "格式不符 not in the form described"
-    return message
+        return "bad_format", {"reason": shown or Text("请核对写法", "check how it is written")}
+    if shown and CLOCKED.match(str(example)) and message.startswith(("Longer", "Shorter", "Length")):
+        return "bad_format", {"reason": shown}
+    if told := limits(message, isinstance(of, ma.fields.List | ma.fields.Nested | ma.fields.Dict)):
+        return "out_of_range", {"reason": Text(f"{told.zh}，{shown.zh}", f"{told.en}, {shown.en}") if shown else told}
+    for pattern, code, place in PATTERNS:
+        if found := pattern.fullmatch(message):
+            reason = found[1] if pattern.groups and found[1] else message
+            return code, {place: TYPES.get(reason, reason)} if place else {}
+    return "bad_format", {"reason": message}
 
 
-def field_errors(messages: Any, path: tuple[str, ...] = ()) -> Iterator[FieldError]:
+def field_errors(messages: Any, schema: Any = None, path: tuple[str, ...] = ()) -> Iterator[FieldError]:
     """Field errors from marshmallow's nested messages; the outermost key (json, query, path) is dropped by the caller."""
     if isinstance(messages, dict):
         for key, below in messages.items():
-            yield from field_errors(below, path if key == "_schema" else (*path, str(key)[:80]))
+            yield from field_errors(below, schema, path if key == "_schema" else (*path, str(key)[:80]))
         return
     field = ".".join(path) or "body"
     for message in messages if isinstance(messages, list) else [messages]:
         if isinstance(message, FieldError):
             yield message._replace(field=field)
-            continue
-        message = short(str(message))
-        for pattern, code, place in PATTERNS:
-            if found := pattern.fullmatch(str(message)):
-                reason = (found[1] if pattern.groups and found[1] else message).removeprefix("Must be ")
-                yield FieldError(field, code, {place: TYPES.get(reason, reason)} if place else {})
-                break
         else:
-            yield FieldError(field, "bad_format", {"reason": str(message)})
+            yield FieldError(field, *of_message(str(message), declared(schema, path)))
 
 
 def of_http(error: HTTPException) -> Response:
@@ -193,14 +237,15 @@ def of_http(error: HTTPException) -> Response:
     params = {
         "what": request.path[:120],
         "allow": headers.get("Allow", ""),
-        "expected": "application/json",
+        # a route that takes other types names them where it raises
+        "expected": error.description if error.description != type(error).description else "application/json",
         "retry_after": headers.get("Retry-After", "5"),
         "limit": f"{(request.max_content_length or guard.MAX_BODY) // 1024} KiB",
     }
     if status in (429, 503):
         headers.setdefault("Retry-After", "5")
     told = data.get("messages", {}).values() if status == 422 else ()
-    found = (e for part in told for e in field_errors(part))
+    found = (e for part in told for e in field_errors(part, data.get("schema")))
     return problem(status, code, failures.TEXTS[code].fill(params), found, headers)
 
 

@@ -76,7 +76,7 @@ def score(query: dict[str, Any], slug: str) -> Response:
     A total in it is never taken: it is compared with what the answers amount to (`claims`). Free text in it is dropped.
     """
     if request.mimetype not in (MEDIA, "application/json"):
-        raise UnsupportedMediaType()
+        raise UnsupportedMediaType(f"{MEDIA}, application/json")
     resource = strict_json(request.get_data(cache=True))
     if not isinstance(resource, dict):
         raise invalid("body", "wrong_type", reason="QuestionnaireResponse")

@@ -33,7 +33,7 @@ from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import UnsupportedMediaType
 
 from content import sealed, store
-from content.failures import Conflict, Failure, TooMany, invalid
+from content.failures import Conflict, Failure, Text, TooMany, invalid
 from content.staff import Actor
 
 T = TypeVar("T")
@@ -80,9 +80,11 @@ def strict_json(data: bytes) -> Any:
             data.decode("utf-8"), parse_int=_int, parse_float=_float, parse_constant=_constant, object_pairs_hook=_object
         )
     except RecursionError:
-        raise Failure("bad_json", reason=f"嵌套超过 {MAX_DEPTH} 层 nested too deep") from None
+        raise Failure(
+            "bad_json", reason=Text(f"括号套得太深，最多 {MAX_DEPTH} 层", f"nested too deep, {MAX_DEPTH} levels at most")
+        ) from None
     except UnicodeDecodeError:
-        raise Failure("bad_json", reason="不是 UTF-8 not UTF-8") from None
+        raise Failure("bad_json", reason=Text("不是 UTF-8，请另存为 UTF-8", "it is not UTF-8; save it as UTF-8")) from None
     except json.JSONDecodeError as error:
         raise Failure("bad_json", reason=f"{error.msg}, line {error.lineno} column {error.colno}") from None
     except ValueError as error:
@@ -92,11 +94,17 @@ def strict_json(data: bytes) -> Any:
     for _ in range(MAX_DEPTH):
         parts += len(layer)
         if parts > MAX_PARTS:
-            raise Failure("bad_json", reason=f"超过 {MAX_PARTS} 项 more than {MAX_PARTS} keys and values")
+            raise Failure(
+                "bad_json",
+                reason=Text(f"超过 {MAX_PARTS} 项，请分开发送", f"more than {MAX_PARTS} keys and values; send it in parts"),
+            )
         below: list[Any] = []
         for part in layer:
             if isinstance(part, str) and SURROGATE.search(part):
-                raise Failure("bad_json", reason="含有 NUL 或不成对的代理字符 holds NUL or a lone surrogate")
+                raise Failure(
+                    "bad_json",
+                    reason=Text("含有无法保存的字符（NUL 或半个字符），请删去", "it holds NUL or half a character; take it out"),
+                )
             if isinstance(part, dict):
                 below += part.keys()
                 below += part.values()
@@ -105,7 +113,7 @@ def strict_json(data: bytes) -> Any:
         if not below:
             return value
         layer = below
-    raise Failure("bad_json", reason=f"嵌套超过 {MAX_DEPTH} 层 nested too deep")
+    raise Failure("bad_json", reason=Text(f"括号套得太深，最多 {MAX_DEPTH} 层", f"nested too deep, {MAX_DEPTH} levels at most"))
 
 
 def overlong(schema: ma.Schema, value: Any) -> dict[str | int, Any]:
@@ -333,6 +341,12 @@ def beyond(name: str, who: str, cost: int, most: int) -> bool:
     item = RateLimitItemPerDay(max(1, most // current_app.extensions["settings"].workers))
     key = hmac.new(SALT, who.encode(), hashlib.sha256).hexdigest()[:16]
     return not _limiter.hit(item, name, key, cost=min(cost, item.amount))
+
+
+def tried(invitation: str) -> None:
+    """Count a try of an invitation, before it is looked whether there is such a thing: the headers then tell nothing of that."""
+    if invitation:
+        limit("sharing.invitation", request.remote_addr or "")
 
 
 def daily(name: str, who: str, most: int) -> None:

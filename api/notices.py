@@ -17,7 +17,7 @@ from api.auth import actor, allowed
 from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
 from api.shapes import Paging, Regexp, Tag, codes, reader, settings
 from content import catalogue, divisions, languages, store
-from content.failures import Forbidden, NotFound, invalid
+from content.failures import Forbidden, NotFound, Text, invalid
 from content.vocabulary import AUDIENCES, SEASONS, Stage
 from notifications import notices, seasons, topics
 from notifications.notices import Notice
@@ -223,7 +223,7 @@ def fields_of(payload: dict[str, Any]) -> dict[str, Any]:
     if "texts" in fields:
         tags = [text["language"] for text in fields["texts"]]
         if len(set(tags)) < len(tags):
-            raise invalid("texts", "bad_format", reason="每种语言只写一次 each language once")
+            raise invalid("texts", "bad_format", reason=Text("每种语言只写一次", "write each language once"))
         fields["texts"] = {text["language"]: {"title": text["title"], "body": text["body"]} for text in fields["texts"]}
     return fields
 

@@ -11,7 +11,7 @@ from flask import current_app
 from marshmallow import validate
 
 from content import checking, divisions, languages
-from content.failures import Invalid, invalid
+from content.failures import Invalid, Text, invalid
 from content.published import Reader
 from content.publishing import STATES
 from content.settings import Settings
@@ -109,7 +109,8 @@ class Moment(ma.fields.DateTime):
                 raise ValueError
             found: date = datetime.fromisoformat(value) if "T" in value else date.fromisoformat(value)
         except ValueError:
-            reason = f"“{str(value)[:40]}”；例 e.g. 2026-12-01T08:00, 2026-12-01"
+            given = str(value)[:40]
+            reason = Text(f"“{given}”；例：2026-12-01T08:00, 2026-12-01", f"“{given}”; e.g. 2026-12-01T08:00, 2026-12-01")
             raise ma.ValidationError(list(invalid(name, "bad_format", reason=reason).errors)) from None
         if not self.YEARS[0] <= found.year <= self.YEARS[1]:
             raise ma.ValidationError(list(invalid(name, "out_of_range", reason="2000 – 2200").errors))
@@ -133,8 +134,13 @@ def in_zone(clock: date, zone: ZoneInfo, field: str = "at") -> datetime:
         exact = [clock.replace(tzinfo=timezone(offset)) for offset in offsets]
         skipped = offsets[0] < offsets[1]
         means = [one.astimezone(zone) if skipped else one for one in exact]
-        why = "当地时钟跳过了这一时刻 the clocks skip this time" if skipped else "这一时刻出现两次 this time comes twice"
-        raise invalid(field, "bad_format", reason=f"{why}: {' / '.join(one.isoformat() for one in means)}")
+        why = (
+            Text("当地时钟跳过了这一时刻", "the clocks skip this time")
+            if skipped
+            else Text("这一时刻出现两次", "this time comes twice")
+        )
+        told = " / ".join(one.isoformat() for one in means)
+        raise invalid(field, "bad_format", reason=Text(f"{why.zh}：{told}", f"{why.en}: {told}"))
     return found[0].astimezone(UTC)
 
 

@@ -38,7 +38,7 @@ from content.coveragetargets import CoverageTarget
 from content.definition import KINDS, Definition, to_json
 from content.demands import Demand, Listed
 from content.directory import Service
-from content.failures import Invalid, invalid
+from content.failures import Invalid, Text, invalid
 from content.inspection import TYPES
 from content.lecturers import Lecturer
 from content.lessons import Lesson, LessonText
@@ -63,7 +63,7 @@ def _same(given: Mapping[str, Any], made: Mapping[str, Any]) -> None:
         if not (one in EMPTY and other in EMPTY) and json.dumps(one, sort_keys=True, default=str) != json.dumps(
             other, sort_keys=True, default=str
         ):
-            raise invalid(name[:60], "wrong_type", reason="不是本项目所写 not as this release writes it")
+            raise invalid(name[:60], "wrong_type", reason=Text("不是本项目所写的样子", "it is not as this release writes it"))
 
 
 def _need(values: Mapping[str, Any], *names: str) -> None:
@@ -154,7 +154,7 @@ def lesson_text(text: Mapping[str, Any]) -> None:
     check.fields(text, LessonText._fields)
     for name in ("title", "summary", "body", "try_this", "licence", "made_from", "made_from_version"):
         if not isinstance(text.get(name), str | None):
-            check.fail(name, "wrong_type", reason="文字 text")
+            check.fail(name, "wrong_type", reason=Text("请填文字", "write a text"))
     check.whole("minutes", text.get("minutes"), 0, 10**6)
     check.done()
     _same(text, lessons.text_values(text))
@@ -213,7 +213,7 @@ def self_check(record: SelfCheck) -> None:
         or not all(item.kind in KINDS for item in definition.index.values())
         or not all(clause.operator in OPERATORS and clause.question in definition.index for clause in clauses)
     ):
-        raise invalid("definition", "wrong_type", reason="不是本项目所写 not as this release writes it")
+        raise invalid("definition", "wrong_type", reason=Text("不是本项目所写的样子", "it is not as this release writes it"))
 
 
 def _typed(value: Any, hint: Any) -> bool:

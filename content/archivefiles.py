@@ -30,7 +30,7 @@ from bson.errors import BSONError
 from bson.int64 import Int64
 from bson.json_util import JSONMode, JSONOptions
 
-from content.failures import Conflict, Invalid, invalid
+from content.failures import Conflict, Invalid, Text, invalid
 from content.published import canonical
 
 FORMAT = "xinqiao-archive"
@@ -272,9 +272,13 @@ def may_replace(target: Path) -> None:
         if not os.path.lexists(target) or (target.is_dir() and not any(target.iterdir())):
             return
         if not target.is_dir():
-            raise Conflict("archive_folder", what=str(target), reason="不是文件夹 not a folder")
+            raise Conflict("archive_folder", what=str(target), reason=Text("不是文件夹", "it is not a folder"))
         if strange := names(target) - {MANIFEST} - manifest(target).files.keys():
-            raise Conflict("archive_folder", what=str(target), reason=f"清单里没有 not in its manifest: {min(strange)}")
+            raise Conflict(
+                "archive_folder",
+                what=str(target),
+                reason=Text(f"清单里没有 {min(strange)}", f"{min(strange)} is not in its manifest"),
+            )
     except Invalid as refused:
         raise Conflict("archive_folder", what=str(target), reason=f"{refused.errors[0].field}") from None
 
@@ -309,6 +313,8 @@ def beside(target: Path) -> Iterator[Path]:
             raise
         shutil.rmtree(old, ignore_errors=True)
     except BlockingIOError:
-        raise Conflict("archive_folder", what=str(target), reason="另一次导出正在写 another export writes there") from None
+        raise Conflict(
+            "archive_folder", what=str(target), reason=Text("另一次导出正在写", "another export is writing there")
+        ) from None
     finally:
         os.close(handle)

@@ -15,7 +15,7 @@ from pymongo.client_session import ClientSession
 
 from content import courses, materials, planning, records, sessions, store
 from content.courses import CourseSession, Series
-from content.failures import Conflict, FieldError, invalid
+from content.failures import Conflict, FieldError, Text, invalid
 from content.planning import ExamsOf, no_exams
 from content.published import canonical, release
 
@@ -97,7 +97,7 @@ def publish_many(rows: Sequence[Row], by: str) -> int:
     Raises `Conflict` when one of them is refused, `Stale` when a session was changed since it was looked at, `Conflict` when a
     series is not published any more; nothing is published then."""
     if any(row.outcome == "refused" for row in rows):
-        raise Conflict("nothing_to_do", action="发布：有场次未通过 publish while some are refused")
+        raise Conflict("nothing_to_do", action=Text("发布（有场次未通过）", "publish while some are refused"))
     wanted = [row.session for row in rows if row.outcome == "publish"]
     if not wanted:
         return 0

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 from content import bookings, codes, languages, printing, sealed
 from content.bookings import Booked, Held
 from content.courses import CourseSession
-from content.failures import Conflict, NotFound, invalid
+from content.failures import Conflict, NotFound, Text, invalid
 from content.settings import Settings
 
 LONGEST = 40  # characters of a name
@@ -116,24 +116,39 @@ def _made(settings: Settings, kind: str, key: str, holder: str, held: Sequence[H
         if one.attended and one.state == "confirmed" and one.session.state != "cancelled" and one.session.ends_at <= now
     ]
     if not over:
-        raise Conflict("no_certificate")
+        raise Conflict("no_certificate", reason=_why_none(held, now))
     if not 1 <= seat <= (most := max(one.attended or 0 for one in over)):
-        raise invalid("seat", "out_of_range", reason=f"1-{most}")
+        raise invalid("seat", "out_of_range", reason=Text(f"请填 1–{most}", f"1 to {most}"))
     there = [one.session for one in over if (one.attended or 0) >= seat]
     days = [one.starts_at.astimezone(ZoneInfo(one.zone)).date() for one in there]
     facts = Facts(kind, key, sum(one.class_hours for one in there), len(there), min(days), max(days))
     return Certificate(number_of(settings, facts, holder, seat), facts, there)
 
 
+def _why_none(held: Sequence[Held], now: datetime) -> Text:
+    """Which reason holds, said of the place that is nearest to a certificate."""
+    standing = [one for one in held if one.session.state != "cancelled"]
+    kept = [one for one in standing if one.state == "confirmed"]
+    if not standing:
+        return Text("课程已取消", "the session was cancelled")
+    if not kept:
+        return Text("这次报名没有确认的名额", "this booking has no confirmed seat")
+    if all(one.session.ends_at > now for one in kept):
+        return Text("课程还没有结束，请结束后再来", "the session is not over; come back when it is")
+    return Text(
+        "没有签到记录。如已到场，请在结束后 7 天内联系主办方补签",
+        "you were not checked in. If you were there, ask the organiser within seven days of the end",
+    )
+
+
 def checked_name(name: str) -> str:
     """A name as it is printed; "" leaves a line to write it by hand. Raises `Invalid`, also for characters that cannot be
     printed (a traditional Mongolian name is written by hand)."""
-    name = " ".join(languages.clean(name).split())
+    name = " ".join(languages.one_line(name).split())
     if len(name) > LONGEST:
-        raise invalid("name", "out_of_range", reason=f"≤ {LONGEST}")
+        raise invalid("name", "out_of_range", reason=Text(f"最多 {LONGEST} 个字符", f"{LONGEST} characters at most"))
     if lacking := printing.missing(name):
         which = "".join(sorted(lacking))[:10]
-        raise invalid(
-            "name", "bad_format", reason=f"无法印出“{which}”，请留空后手写 cannot be printed: leave it empty, write it by hand"
-        )
+        why = Text(f"印不出“{which}”，请留空后手写", f"“{which}” cannot be printed: leave it empty and write it by hand")
+        raise invalid("name", "bad_format", reason=why)
     return name

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from content import divisions, languages
-from content.failures import FieldError, Invalid, invalid
+from content.failures import FieldError, Invalid, Text, invalid
 from content.vocabulary import Stage
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -51,7 +51,9 @@ class Check:
                 self.fail(field, "required")
             return None
         if not isinstance(value, str) or len(value) > longest:
-            self.fail(field, "out_of_range", reason=f"文字 text ≤ {longest}")
+            self.fail(
+                field, "out_of_range", reason=Text(f"请填文字，最多 {longest} 个字符", f"a text of at most {longest} characters")
+            )
             return None
         return languages.clean(value) or None
 
@@ -68,7 +70,7 @@ class Check:
         if isinstance(value, str):
             value = {"zh-Hans": value}
         if not isinstance(value, Mapping | None):
-            self.fail(field, "wrong_type", reason="{语言 language: 文字 text}")
+            self.fail(field, "wrong_type", reason=Text("{语言: 文字}", "{language: text}"))
             value = None
         result = {}
         for key, text in (value or {}).items():
@@ -82,7 +84,7 @@ class Check:
     def rows(self, field: str, value: Any, most: int = 50) -> list[Any]:
         """A list of at most `most`."""
         if not isinstance(value, list | tuple | None) or len(value or ()) > most:
-            self.fail(field, "wrong_type", reason=f"列表 list ≤ {most}")
+            self.fail(field, "wrong_type", reason=Text(f"请填列表，最多 {most} 项", f"a list of at most {most} entries"))
             return []
         return list(value or ())
 
@@ -112,7 +114,11 @@ class Check:
         if value is None or value == "":
             return None
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            self.fail(field, "out_of_range", reason=f"{low}-{high}")
+            self.fail(
+                field,
+                "out_of_range",
+                reason=Text(f"请用数字填写 {low}–{high} 的整数", f"write in digits a whole number from {low} to {high}"),
+            )
             return None
         return value
 
@@ -130,7 +136,7 @@ class Check:
         try:
             ZoneInfo(name)
         except (ValueError, OSError, KeyError):
-            self.fail(field, "bad_format", reason="例 e.g. Asia/Shanghai")
+            self.fail(field, "bad_format", reason=Text("例：Asia/Shanghai", "e.g. Asia/Shanghai"))
             return "Asia/Shanghai"
         return name
 
@@ -144,14 +150,18 @@ class Check:
                 raise ValueError
             return (found if found.tzinfo else found.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC).replace(microsecond=0)
         except (ValueError, OverflowError):
-            self.fail(field, "bad_format", reason="例 e.g. 2027-05-15T14:00+08:00")
+            self.fail(field, "bad_format", reason=Text("例：2027-05-15T14:00+08:00", "e.g. 2027-05-15T14:00+08:00"))
             return None
 
 
 def slug(text: str, field: str = "slug") -> str:
     """The name of a record in addresses and of its files. Raises `Invalid` naming `field`."""
     if len(text) > SLUG_LIMIT or not SLUG.fullmatch(text):
-        raise invalid(field, "bad_format", reason=f"a-z 0-9 -, ≤ {SLUG_LIMIT}")
+        raise invalid(
+            field,
+            "bad_format",
+            reason=Text(f"只用 a-z、0-9 和 -，最多 {SLUG_LIMIT} 个", f"a-z, 0-9 and - only, at most {SLUG_LIMIT}"),
+        )
     return text
 
 
@@ -161,12 +171,19 @@ def file_bytes(path: Path, limit: int) -> bytes:
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise invalid(path.name, "bad_format", reason="不是普通文件 not an ordinary file")
+                raise invalid(path.name, "bad_format", reason=Text("不是普通文件", "it is not an ordinary file"))
             data = file.read(limit + 1)
     except OSError as error:
-        raise invalid(path.name, "bad_format", reason=f"无法读取 cannot be read: {error.strerror}") from None
+        raise invalid(
+            path.name,
+            "bad_format",
+            reason=Text(
+                f"读不了（{error.strerror}），请检查文件和权限",
+                f"it cannot be read ({error.strerror}); check it and its permissions",
+            ),
+        ) from None
     if len(data) > limit:
-        raise invalid(path.name, "out_of_range", reason=f"≤ {limit} bytes")
+        raise invalid(path.name, "out_of_range", reason=Text(f"最多 {limit} 字节", f"{limit} bytes at most"))
     return data
 
 
@@ -191,15 +208,17 @@ def yaml_mapping(path: Path, limit: int) -> dict[str, Any]:
     depth = 0
     try:
         for event in yaml.parse(raw, yaml.SafeLoader):
-            wrong = "不接受别名 aliases are not accepted" if isinstance(event, yaml.AliasEvent) else ""
+            wrong = Text("不接受别名", "aliases are not accepted") if isinstance(event, yaml.AliasEvent) else None
             if isinstance(event, yaml.CollectionStartEvent | yaml.CollectionEndEvent):
                 depth += 1 if isinstance(event, yaml.CollectionStartEvent) else -1
-                wrong = f"嵌套超过 {YAML_DEPTH} 层 nested too deep" if depth > YAML_DEPTH else ""
+                wrong = Text(f"嵌套超过 {YAML_DEPTH} 层", "nested too deep") if depth > YAML_DEPTH else None
             elif isinstance(event, yaml.ScalarEvent) and re.search("[\x00\ud800-\udfff]", event.value):
-                wrong = "NUL, lone surrogate"
+                wrong = Text("含有 NUL 或半个字符", "it holds NUL or half a character")
             if wrong:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise invalid(path.name, "bad_format", reason=f"YAML, line {line}: {wrong}")
+                raise invalid(
+                    path.name, "bad_format", reason=Text(f"YAML 第 {line} 行：{wrong.zh}", f"YAML, line {line}: {wrong.en}")
+                )
         value = yaml.load(raw, _Strict)  # noqa: S506  (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)

@@ -19,7 +19,7 @@ from content import checking, languages, publishing, records, rules
 from content.checking import Check as Checking
 from content.definition import ANSWERED, OLDEST, TOTAL, Band, Definition, Scale, from_json, to_json
 from content.definition import Item as Line
-from content.failures import FieldError, Invalid, NotFound
+from content.failures import FieldError, Invalid, NotFound, Text
 from content.published import ANY, Item, Snapshot, canonical
 from content.publishing import Publishable, Stand
 from content.vocabulary import AUDIENCES, Label, Stage
@@ -164,7 +164,7 @@ def checked(values: Mapping[str, Any]) -> dict[str, Any]:
             check.fail("lessons", "bad_format", reason="a-z 0-9 -")
     ages = [check.whole("ages", age, 0, OLDEST) for age in check.rows("ages", values.get("ages"), 2)]
     if ages and (len(ages) != 2 or None in ages or sorted(ages, key=lambda age: age or 0) != ages):
-        check.fail("ages", "out_of_range", reason=f"[min, max] 0-{OLDEST} 个月 months")
+        check.fail("ages", "out_of_range", reason=Text(f"[最小, 最大]，0–{OLDEST} 个月", f"[min, max] in months, 0 to {OLDEST}"))
     result = {
         "name": check.texts("name", values.get("name"), NAME_LIMIT),
         "source": check.text("source", values.get("source")),

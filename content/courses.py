@@ -24,7 +24,7 @@ from pymongo.client_session import ClientSession
 
 from content import codes, materials, records, staff, store
 from content.checking import SLUG, Check
-from content.failures import Conflict, Forbidden, Invalid, NotFound
+from content.failures import Conflict, Forbidden, Invalid, NotFound, Text
 from content.published import ANY, Item, PublishedRow, release
 from content.vocabulary import AUDIENCES, FORMATS, TOPICS
 from content.workdays import provisional
@@ -230,13 +230,13 @@ def _asked(check: Check, at: str, row: Any, longest: int) -> dict[str, Any]:
     row = row if isinstance(row, Mapping) else {}
     code = row.get("code")
     if not isinstance(code, str) or not _QUESTION.fullmatch(code):
-        check.fail(f"{at}.code", "bad_format", reason="a-z 0-9 _，≤ 32")
+        check.fail(f"{at}.code", "bad_format", reason=Text("只用 a-z、0-9 和 _，最多 32 个", "a-z, 0-9 and _ only, at most 32"))
     return {"code": code, "text": check.texts(f"{at}.text", row.get("text"), longest, required=True)}
 
 
 def _once(check: Check, field: str, rows: list[dict[str, Any]]) -> None:
     if len({str(row["code"]) for row in rows}) < len(rows):
-        check.fail(field, "bad_format", reason="编号重复 a code stands twice")
+        check.fail(field, "bad_format", reason=Text("编号重复，每个编号只写一次", "a code stands twice; write each once"))
 
 
 def parts(check: Check, field: str, value: Any, *names: str) -> dict[str, dict[str, str]]:
@@ -280,12 +280,12 @@ def edit_series(key: str, values: Mapping[str, Any], by: str, revision: int | No
 
     def decide(present: Series) -> dict[str, Any]:
         if present.state == "cancelled":
-            raise Conflict("wrong_state", state=present.state, action="修改 edit")
+            raise Conflict("wrong_state", state=present.state, action="edit")
         before = records.values_of(present, SERIES_FIELDS)
         fields = {k: v for k, v in checked_series({**before, **values}).items() if v != before[k]}
         _known({**fields, "materials": set(fields.get("materials", ())) - set(before["materials"])})
         if present.state != "draft" and fields.keys() & {"organisation", "division", "visibility"}:
-            raise Conflict("wrong_state", state=present.state, action="更换机构、区域或可见范围 change whose it is")
+            raise Conflict("wrong_state", state=present.state, action=Text("更换机构、区域或可见范围", "change whose it is"))
         if "visibility" in fields:
             fields["invitation"] = codes.new() if fields["visibility"] == "invited" else None
         return fields and {**fields, "editors": sorted({*present.editors, by}), "approved_by": None}
@@ -307,7 +307,7 @@ def approve_series(key: str, by: str, revision: int | None = None) -> Series:
 
     def decide(present: Series) -> dict[str, Any]:
         if not present.editors or present.state == "cancelled":
-            raise Conflict("nothing_to_do", action="批准 approve")
+            raise Conflict("nothing_to_do", action="approve")
         if not staff.second(present.editors, by):
             raise Forbidden("second_person")
         return {"approved_by": by}
@@ -325,7 +325,7 @@ def publish_series(key: str, by: str, *, second_person: bool, revision: int | No
 
     def decide(present: Series) -> dict[str, Any]:
         if present.state == "cancelled":
-            raise Conflict("wrong_state", state=present.state, action="发布 publish")
+            raise Conflict("wrong_state", state=present.state, action="publish")
         if present.published_revision == present.revision:
             return {}
         if second_person and not present.approved_by and not staff.second(present.editors, by):
@@ -344,16 +344,16 @@ def publish_series(key: str, by: str, *, second_person: bool, revision: int | No
 
 
 def cancel_series(key: str, by: str, revision: int | None = None) -> Series:
-    """Cancel a series all of whose sessions are drafts, over or cancelled; else `Conflict("in_use")`: each session with
+    """Cancel a series all of whose sessions are drafts, over or cancelled; else `Conflict("sessions_coming")`: each session with
     families in it is cancelled on its own. Readers who see it see it cancelled. A second call raises `Conflict`."""
 
     def decide(present: Series) -> dict[str, Any]:
         if present.state == "cancelled":
-            raise Conflict("wrong_state", state=present.state, action="取消 cancel")
+            raise Conflict("wrong_state", state=present.state, action="cancel")
         coming = {"series": key, "state": "published", "ends_at": {"$gt": store.now()}}
         found = CourseSession.rows().find_one(coming, {"_id": 1})
         if found:
-            raise Conflict("in_use", what=key, used_in=found["_id"])
+            raise Conflict("sessions_coming", session=found["_id"])
         return {"state": "cancelled"}
 
     def also(tx: ClientSession, changed: Series) -> None:
@@ -368,7 +368,7 @@ def remove_series(key: str, by: str, revision: int | None = None) -> None:
 
     def check(present: Series) -> None:
         if present.state != "draft":
-            raise Conflict("wrong_state", state=present.state, action="删除 delete")
+            raise Conflict("wrong_state", state=present.state, action="delete")
         if found := CourseSession.rows().find_one({"series": key}, {"_id": 1}):
             raise Conflict("in_use", what=key, used_in=found["_id"])
 

@@ -10,7 +10,7 @@ import mongoengine as me
 
 from content import divisions, records
 from content.checking import Check
-from content.failures import NotFound, invalid
+from content.failures import NotFound, Text, invalid
 
 YEARS = (2000, 2100)
 TERMS = ("spring", "autumn")
@@ -111,12 +111,16 @@ def checked_target(values: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError
             date.fromisoformat(f"2001-{found[name]}")  # no leap year: 02-29 is not there every year
         except ValueError:
-            check.fail(name, "bad_format", reason="例 e.g. 09-01")
+            check.fail(name, "bad_format", reason=Text("例：09-01", "e.g. 09-01"))
     check.done()
     if found["spring_last"] < found["spring_first"]:  # it would run on into the next year's
         check.fail("spring_last", "out_of_range", reason="≥ spring_first")
     if found["spring_first"] <= found["autumn_last"] < found["autumn_first"]:
-        check.fail("autumn_last", "out_of_range", reason="≥ autumn_first, < spring_first (次年 next year)")
+        check.fail(
+            "autumn_last",
+            "out_of_range",
+            reason=Text("要在 autumn_first 之后、次年 spring_first 之前", "after autumn_first and before the next spring_first"),
+        )
     if found["autumn_first"] <= found["spring_last"]:
         check.fail("autumn_first", "out_of_range", reason="> spring_last")
     check.done()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from content.failures import invalid
+from content.failures import Text, invalid
 from content.published import canonical
 
 Number = int | float
@@ -381,7 +381,7 @@ def from_json(value: Mapping[str, Any]) -> Definition:
     older release wrote, which had other scales: nothing here guesses what they meant."""
     if "scales" not in value:
         slug = str(value.get("slug", ""))[:80]
-        reason = f"“{slug}” 由旧版本写下，请用空的 XINQIAO_VAR 启动 written by an older release: start with an empty XINQIAO_VAR"
+        reason = Text("由旧版本写下，请用空的 XINQIAO_VAR 启动", "An older release wrote it: start with an empty XINQIAO_VAR")
         raise invalid("definition", "unsupported", what=slug, where="definition", reason=reason)
 
     def when(raw: Mapping[str, Any]) -> EnableWhen:

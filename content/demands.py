@@ -30,7 +30,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError
 
 from content import counting, divisions, records, staff, store
-from content.failures import Conflict, NotFound, invalid
+from content.failures import Conflict, NotFound, Text, invalid
 from content.publicwords import Check
 from content.published import ANY, Item, PublishedRow, release
 from content.settings import Settings
@@ -223,13 +223,15 @@ def edit(cls: type[L], key: str, values: Mapping[str, Any], by: str, revision: i
 
     def decide(present: L) -> dict[str, Any]:
         if present.state not in {"draft", "open", "published"}:
-            raise Conflict("wrong_state", state=present.state, action="修改 edit")
+            raise Conflict("wrong_state", state=present.state, action="edit")
         before = records.values_of(present, FIELDS[cls])
         kept = {name: value for name, value in before.items() if name not in {"first", "last"} or not values.get("month")}
         fields = checked(cls, {**kept, **values})
         changed = {name: value for name, value in fields.items() if value != before[name]}
         if present.state != "draft" and changed.keys() & FIXED:
-            raise Conflict("wrong_state", state=present.state, action="更换主题、对象或区域 change topic, audience or division")
+            raise Conflict(
+                "wrong_state", state=present.state, action=Text("更换主题、对象或区域", "change topic, audience or division")
+            )
         return changed and {**changed, **_named(fields)}
 
     return records.change(cls, key, by, "edit", decide, revision=revision, also=_release)
@@ -247,7 +249,7 @@ def move(cls: type[L], key: str, verb: str, by: str, settings: Settings, revisio
         if present.state not in begins:
             raise Conflict("wrong_state", state=present.state, action=verb)
         if verb == "publish" and present.last and present.last < today:
-            raise invalid("to", "out_of_range", reason="已过去 in the past")
+            raise invalid("to", "out_of_range", reason=Text("已经过去，请填以后的日期", "it is in the past; give a day to come"))
         fields: dict[str, Any] = {"state": leads, "listed_on": present.listed_on or today}
         return {**fields, "answer": None} if isinstance(present, Demand) and verb == "reopen" else fields
 
@@ -259,7 +261,7 @@ def remove(cls: type[L], key: str, by: str, revision: int | None = None) -> None
 
     def check(present: L) -> None:
         if present.state != "draft":
-            raise Conflict("wrong_state", state=present.state, action="删除 delete")
+            raise Conflict("wrong_state", state=present.state, action="delete")
 
     records.remove(cls, key, by, check, revision=revision)
 
@@ -305,20 +307,20 @@ def _release(tx: ClientSession, changed: Listed) -> None:
 
 def second(key: str, organisation: str, by: str, *, back: bool = False) -> Demand:
     """Put an organisation behind an open demand, or with `back` take it away. A second call changes nothing. Raises `NotFound`
-    (of a draft too), `Invalid` for the asker itself, `Conflict` when it is not open."""
+    (of a draft and of a withdrawn one too), `Invalid` for the asker itself, `Conflict` when it is not open."""
     name = staff.must_exist(organisation, "organisation")
 
     def decide(present: Demand) -> dict[str, Any]:
-        if present.state == "draft":
+        if present.state in {"draft", "withdrawn"}:
             raise NotFound(what=key)
         rows = [dict(row) for row in present.seconds]
         there = [row for row in rows if row["organisation"] == organisation]
         if bool(there) != back:
             return {}
         if present.state != "open" or len(rows) >= MOST_SECONDS + back:
-            raise Conflict("wrong_state", state=present.state, action="附议 second")
+            raise Conflict("wrong_state", state=present.state, action="second")
         if organisation == present.organisation:
-            raise invalid("organisation", "exists", what=name)
+            raise invalid("organisation", "own_demand")
         return {
             "seconds": [row for row in rows if row not in there]
             if back
@@ -344,7 +346,7 @@ def second_as_family(settings: Settings, key: str, nonce: str) -> bool:
             present = Demand.rows().find_one({"_id": key}, {"state": 1}, session=tx)
             if present is None or present["state"] in {"draft", "withdrawn"}:
                 raise NotFound(what=key)
-            raise Conflict("wrong_state", state=present["state"], action="附议 second")
+            raise Conflict("wrong_state", state=present["state"], action="second")
         if step(raw["families"]) != step(raw["families"] - 1):
             _release(tx, Demand.of(raw))
 
@@ -387,7 +389,7 @@ def answer(key: str, values: Mapping[str, Any], by: str, settings: Settings, rev
 
     def decide(present: Demand) -> dict[str, Any]:
         if present.state != "open":
-            raise Conflict("wrong_state", state=present.state, action="答复 answer")
+            raise Conflict("wrong_state", state=present.state, action="answer")
         content = offered(fields["session"], fields["series"], present.division)
         provider = fields["provider"] or (content or {}).get("organisation", "")
         name = staff.must_exist(provider, "provider")

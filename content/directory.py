@@ -25,7 +25,7 @@ from pymongo.client_session import ClientSession
 
 from content import divisions, languages, records, staff
 from content.checking import Check
-from content.failures import Conflict, Failure, Forbidden, NotFound
+from content.failures import Conflict, Failure, Forbidden, NotFound, Text
 from content.published import ANY, Item, Snapshot, release
 
 log = logging.getLogger("xinqiao.directory")
@@ -102,7 +102,11 @@ _CLOCK = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]|24:00")
 def _phone(check: Check, at: str, raw: Any) -> dict[str, Any] | None:
     row = {"number": raw} if isinstance(raw, str) else raw
     if not isinstance(row, Mapping) or not _NUMBER.fullmatch(str(row.get("number", ""))):
-        check.fail(at, "bad_format", reason="例 e.g. {number: 12356, languages: [zh-Hans]}")
+        check.fail(
+            at,
+            "bad_format",
+            reason=Text("例：{number: 12356, languages: [zh-Hans]}", "e.g. {number: 12356, languages: [zh-Hans]}"),
+        )
         return None
     tags = [check.language(f"{at}.languages", tag) for tag in check.rows(f"{at}.languages", row.get("languages"))]
     return {"number": str(row["number"]), "languages": tags}
@@ -134,7 +138,7 @@ def _ages(check: Check, raw: Any) -> dict[str, int]:
     if not raw:
         return {}
     if not isinstance(raw, Mapping):
-        check.fail("ages", "bad_format", reason='例 e.g. {"min": 6, "max": 18}')
+        check.fail("ages", "bad_format", reason=Text('例：{"min": 6, "max": 18}', 'e.g. {"min": 6, "max": 18}'))
         return {}
     pair = {name: check.whole(f"ages.{name}", raw.get(name), 0, 150) for name in ("min", "max")}
     return {name: value for name, value in pair.items() if value is not None}
@@ -155,7 +159,9 @@ def checked(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     check.fields(values, {"id", *FIELDS})
     key = str(values.get("id", ""))
     if not _ID.fullmatch(key):
-        check.fail("id", "bad_format", reason="a-z 0-9 -，例 e.g. hotline-12356")
+        check.fail(
+            "id", "bad_format", reason=Text("只用 a-z、0-9 和 -，例：hotline-12356", "a-z, 0-9 and - only, e.g. hotline-12356")
+        )
     codes = [check.division("divisions", code) for code in check.rows("divisions", values.get("divisions"), 400)]
     assured = check.text("assured_date", values.get("assured_date"), 10)
     if assured:
@@ -264,7 +270,7 @@ def withdraw(key: str, by: str, revision: int | None = None) -> Service:
 
     def decide(service: Service) -> dict[str, Any]:
         if service.published_revision is None:
-            raise Conflict("wrong_state", state="draft", action="撤回 withdraw")
+            raise Conflict("wrong_state", state="draft", action="withdraw")
         return {"published_revision": None}
 
     def also(session: ClientSession, service: Service) -> None:

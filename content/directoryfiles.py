@@ -15,7 +15,7 @@ from typing import Any
 from content import records
 from content.checking import file_bytes
 from content.directory import TEXTS, checked, outcome, publish, put
-from content.failures import Conflict, Failure, Invalid, invalid
+from content.failures import Conflict, Failure, Invalid, Text, invalid
 from content.settings import Settings
 
 FILE_LIMIT = 16 * 1024 * 1024  # bytes
@@ -167,7 +167,7 @@ def _csv(path: Path) -> Iterator[tuple[int, dict[str, Any] | Failure]]:
         if None in row or None in row.values():
             yield (
                 reader.line_num,
-                invalid("CSV", "bad_format", reason="格数与表头不同 not as many cells as headers"),
+                invalid("CSV", "bad_format", reason=Text("格数与表头不同", "not as many cells as headers")),
             )
             continue
         if any(cell.strip() for cell in row.values()):

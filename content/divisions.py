@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from content.failures import NotFound, invalid
+from content.failures import NotFound, Text, invalid
 
 DATA = Path(__file__).parent / "data"
 COUNTRY = "000000"
@@ -113,5 +113,5 @@ def check(code: str, field: str) -> str:
         raise invalid(field, "unknown_reference", value=code)
     row = get(current(code))
     if row.retired:
-        raise invalid(field, "unknown_reference", value=f"{code} {row.name}（已撤销 retired）")
+        raise invalid(field, "unknown_reference", value=Text(f"{code} {row.name}（已撤销）", f"{code} {row.name} (retired)"))
     return row.code

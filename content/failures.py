@@ -185,6 +185,12 @@ TEXTS: dict[str, Text] = {
         "There are no seats left, or this telephone has its four seats already.",
     ),
     "closed": Text("报名已截止。", "Booking has closed."),
+    "slot_taken": Text("这个时间刚被约走，请另选一个。", "Somebody has just taken this time. Please choose another."),
+    "sessions_coming": Text(
+        "课程还有没上的场次（{session}）。请先取消这些场次。",
+        "The series has sessions to come ({session}). Cancel these sessions first.",
+    ),
+    "own_demand": Text("这是您自己提的需求，不用附议。", "This is your own demand; it needs no second from you."),
     "offer_over": Text(
         "候补名额的保留时间已过，或已处理。请重新查看您的报名。",
         "That offer is over or was answered. Look at your booking again.",
@@ -202,9 +208,7 @@ TEXTS: dict[str, Text] = {
         "Feedback is open to families with confirmed seats, from the start until fourteen days after the end.",
     ),
     "no_certificate": Text(
-        "还不能开具证明：要等课程结束，并且有签到记录。如已到场而没有签到，请在结束后 7 天内联系主办方补签。",
-        "There is no certificate yet: the session has to be over, and you checked in. If you were there and were not checked in, "
-        "ask the organiser within seven days.",
+        "不能开具证明：{reason}。", "There is no certificate: {reason}."
     ),
     "too_late": Text(
         "离开始不到一小时，已不能在这里取消。来不了也没关系，请打电话跟对方说一声；您留下的信息之后会自动删除。",

@@ -31,7 +31,7 @@ from content.definition import (
     Texts,
     number,
 )
-from content.failures import FieldError, Invalid, invalid
+from content.failures import FieldError, Invalid, Text, invalid
 from content.fhirextensions import RULES, notice
 from content.fhirjson import LINK_ID, OPTIONS, SCORES, Json, Reader, last, names
 from content.fhirjson import MAX_DEPTH as MAX_DEPTH
@@ -302,7 +302,9 @@ class _Page(Reader):
         if reference := self.string(node, "answerValueSet", path):
             if "answerOption" in node:
                 self.error(
-                    f"{path}.answerOption", "bad_format", reason="answerValueSet 与 answerOption 只能有一个 only one of both"
+                    f"{path}.answerOption",
+                    "bad_format",
+                    reason=Text("与 answerValueSet 只能有一个", "give it or answerValueSet, not both"),
                 )
             for c in self.sets.concepts(reference, f"{path}.answerValueSet"):
                 coding = {"code": c.code, **({"system": c.system} if c.system else {})}
@@ -342,7 +344,7 @@ class _Page(Reader):
             system, code = self.string(coding, "system", where), self.string(coding, "code", where, required=True)
             inner = self.sets.score(coding, where)
             if score is not None and inner is not None and score != inner:
-                self.error(where, "bad_format", reason=f"两处分值不同 two scores: {score}, {inner}")
+                self.error(where, "bad_format", reason=Text(f"两处分值不同：{score}、{inner}", f"two scores: {score}, {inner}"))
             concept = Concept(system, code, self.texts(coding, "display", where), inner if score is None else score)
             return concept, {"valueCoding": {k: coding[k] for k in ("system", "code") if k in coding}}
         if "valueString" in node:
@@ -448,7 +450,7 @@ class _Page(Reader):
         """The definition with its scales: of its expressions where it has some, else the plain sum where there are scores."""
         scored = tuple(item.link_id for item in definition.index.values() if item.scored)
         if (self.totals or scored) and TOTAL in self.kept:
-            reason = "总分用这个名称，请给题目换一个 linkId the total has this name: give the question another linkId"
+            reason = Text("总分用这个名称，请给题目换一个 linkId", "the total has this name: give the question another linkId")
             self.refuse(f"{self.paths[TOTAL]}.linkId", TOTAL, reason)
             return definition
         if not self.totals:

@@ -10,7 +10,7 @@ from typing import Any
 
 from content import languages
 from content.definition import LARGEST, Number, number
-from content.failures import FieldError, Invalid, invalid
+from content.failures import FieldError, Invalid, Text, invalid
 
 Json = dict[str, Any]
 MAX_BYTES = 4 * 1024 * 1024
@@ -64,13 +64,17 @@ def parse(raw: bytes | str) -> Json:
         value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1 if isinstance(raw, bytes) else 1
-        raise invalid(f"line {line}", "bad_format", reason="不是 UTF-8 not UTF-8") from None
+        raise invalid(
+            f"line {line}", "bad_format", reason=Text("不是 UTF-8，请另存为 UTF-8", "it is not UTF-8; save it as UTF-8")
+        ) from None
     except json.JSONDecodeError as error:
         raise invalid(
-            f"line {error.lineno}", "bad_format", reason=f"不是 JSON not JSON: {error.msg}, column {error.colno}"
+            f"line {error.lineno}",
+            "bad_format",
+            reason=Text(f"不是 JSON（第 {error.colno} 列：{error.msg}）", f"not JSON: {error.msg}, column {error.colno}"),
         ) from None
     except RecursionError:
-        raise _flaw(text) or invalid("line 1", "bad_format", reason="嵌套太深 nested too deep") from None
+        raise _flaw(text) or invalid("line 1", "bad_format", reason=Text("嵌套太深", "nested too deep")) from None
     except ValueError as error:
         raise invalid("file", "bad_format", reason=str(error)[:120]) from None
     if (twice or _deep(value)) and (flaw := _flaw(text)):
@@ -105,14 +109,22 @@ def _flaw(text: str) -> Invalid | None:
         elif sign in "{[":
             stack.append(set() if sign == "{" else None)
             if len(stack) > MAX_DEPTH:
-                return invalid(f"line {line}", "bad_format", reason=f"嵌套超过 {MAX_DEPTH} 层 nested too deep")
+                return invalid(
+                    f"line {line}",
+                    "bad_format",
+                    reason=Text(f"括号套得太深，最多 {MAX_DEPTH} 层", f"nested too deep, {MAX_DEPTH} levels at most"),
+                )
         elif sign in "}]":
             if stack:
                 stack.pop()
         elif sign == ":" and stack and (keys := stack[-1]) is not None:
             key = str(json.loads(last or '""'))
             if key in keys:
-                return invalid(f"line {line}", "bad_format", reason=f"键“{key[:60]}”出现两次 stands twice in one object")
+                return invalid(
+                    f"line {line}",
+                    "bad_format",
+                    reason=Text(f"键“{key[:60]}”出现两次", f"the key “{key[:60]}” stands twice in one object"),
+                )
             keys.add(key)
         last = sign if sign.startswith('"') else last
     return None
@@ -145,7 +157,7 @@ class Notes:
         if len(self.errors) >= MOST:
             raise Invalid(self.errors)
 
-    def refuse(self, path: str, what: str, reason: str) -> None:
+    def refuse(self, path: str, what: str, reason: str | Text) -> None:
         self.error(path, "unsupported", what=what[:200], where=self.spot(path), reason=reason)
 
     def warn(self, path: str, reason: str) -> None:
@@ -157,17 +169,21 @@ class Notes:
         """An error for a link id or a code that no answer could name: too long, or with what nobody sees. `words`: it is a text,
         in which some scripts need joiners."""
         if len(value) > longest:
-            self.error(path, "out_of_range", reason=f"≤ {longest} 字符 characters")
+            self.error(path, "out_of_range", reason=Text(f"最多 {longest} 个字符", f"{longest} characters at most"))
         elif value == "__proto__":  # no key that JavaScript keeps
             self.error(path, "bad_format", reason="__proto__")
         elif UNSEEN.search(value) or (not words and JOINERS.search(value)):
-            self.error(path, "bad_format", reason="零宽或控制字符 zero-width or control characters")
+            self.error(
+                path,
+                "bad_format",
+                reason=Text("含有零宽或控制字符，请删去", "it holds zero-width or control characters; take them out"),
+            )
 
     def many(self, count: int, kind: str, path: str) -> None:
         """An error for more options than an answer can name."""
         most = TICKED if kind == "multiple" else OPTIONS
         if count > most:
-            self.error(path, "out_of_range", reason=f"≤ {most} 个选项 options")
+            self.error(path, "out_of_range", reason=Text(f"最多 {most} 个选项", f"{most} options at most"))
 
     def stop(self) -> None:
         if self.errors:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from content.definition import Number
+from content.failures import Text
 from content.fhirextensions import notice
 from content.fhirjson import SCORES, Json, Reader, last
 
@@ -52,7 +53,7 @@ class Sets:
                 value = reader.real(row.get(kind), f"{where}.{kind}")
                 scores |= {value} if value is not None else set()
         if len(scores) > 1:
-            reader.error(path, "bad_format", reason=f"分值不一 different scores: {sorted(scores)}")
+            reader.error(path, "bad_format", reason=Text(f"分值不一：{sorted(scores)}", f"different scores: {sorted(scores)}"))
         return min(scores, default=None)
 
     def concepts(self, reference: str, path: str) -> list[Concept]:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Sequence
 import langcodes
 from langcodes import language_distance
 
-from content.failures import Invalid, invalid
+from content.failures import Invalid, Text, invalid
 from content.vocabulary import VOICES
 
 # What a reader of this language can most likely read when it is missing; then the service's own language, then any.
@@ -53,6 +53,8 @@ LABELS = {  # zh-Hans and en, for a word to the reader
 NEAR, FAR = 10, 20  # CLDR distances: en-GB and en, pt-BR and pt-PT; languages that many readers of the other can read
 PLAIN = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?")  # language, script, region: no variants
 SPACES = " \t\r\n"
+BREAKS = re.compile("[\t\n\x0b\x0c\x85\u2028\u2029]+")
+HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def tag(text: str, field: str = "language") -> str:
@@ -70,7 +72,11 @@ def tag(text: str, field: str = "language") -> str:
         if not language.is_valid() or language.language in {"und", "mul", "zxx", "mis", None}:
             raise ValueError
     except (ValueError, LookupError):
-        raise invalid(field, "bad_format", reason=f"“{text[:40]}”；例 e.g. zh-Hans, mn-Mong, en") from None
+        raise invalid(
+            field,
+            "bad_format",
+            reason=Text(f"“{text[:40]}”；例：zh-Hans, mn-Mong, en", f"“{text[:40]}”; e.g. zh-Hans, mn-Mong, en"),
+        ) from None
     if language.language == "cmn":
         language = langcodes.Language.get(f"zh{text[3:]}")
     if language.language in {"zh", "mn"}:
@@ -157,3 +163,9 @@ def written(language: str) -> dict[str, str]:
 def clean(text: str) -> str:
     """NFC, one kind of line end, no blanks at the ends; joiners and narrow spaces inside are kept."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip(SPACES)
+
+
+def one_line(text: str) -> str:
+    """`clean`, and in one line: line breaks are a space; what is not seen and turns or hides what is (control characters, and
+    U+202A-E and U+2066-9, which order text) goes."""
+    return HIDDEN.sub("", BREAKS.sub(" ", clean(text))).strip(SPACES)

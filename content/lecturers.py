@@ -18,7 +18,7 @@ from pymongo.client_session import ClientSession
 
 from content import records, sealed, staff, store
 from content.checking import Check
-from content.failures import Conflict, Forbidden, NotFound
+from content.failures import Conflict, Forbidden, NotFound, Text
 from content.published import ANY, Item, PublishedRow, release
 from content.vocabulary import LECTURERS, TOPICS
 
@@ -130,7 +130,7 @@ def edit(key: str, values: Mapping[str, Any], by: str, revision: int | None = No
         _known(wanted)
         fields = {k: v for k, v in wanted.items() if v != before[k]}
         if present.state != "draft" and fields.keys() & {"organisation", "division"}:
-            raise Conflict("wrong_state", state=present.state, action="更换机构或区域 change organisation or division")
+            raise Conflict("wrong_state", state=present.state, action=Text("更换机构或区域", "change organisation or division"))
         authors = [] if present.published_revision == present.revision else present.authors
         return fields and {**fields, "authors": sorted({*authors, by}), "approved_by": None}
 
@@ -175,7 +175,7 @@ def approve(key: str, by: str, revision: int | None = None) -> Lecturer:
 
     def decide(present: Lecturer) -> dict[str, Any]:
         if present.published_revision == present.revision:
-            raise Conflict("nothing_to_do", action="批准 approve")
+            raise Conflict("nothing_to_do", action="approve")
         if not staff.second(present.authors, by):
             raise Forbidden("second_person")
         return {} if present.approved_by else {"approved_by": by}
@@ -214,7 +214,7 @@ def withdraw(key: str, by: str, revision: int | None = None, note: str = "") -> 
 
     def decide(present: Lecturer) -> dict[str, Any]:
         if present.state != "published":
-            raise Conflict("wrong_state", state=present.state, action="撤回 withdraw")
+            raise Conflict("wrong_state", state=present.state, action="withdraw")
         return {"state": "withdrawn", "published_revision": None, "approved_by": None}
 
     def also(tx: ClientSession, changed: Lecturer) -> None:
@@ -229,7 +229,7 @@ def remove(key: str, by: str, revision: int | None = None) -> None:
 
     def check(present: Lecturer) -> None:
         if present.state == "published":
-            raise Conflict("wrong_state", state=present.state, action="删除 delete")
+            raise Conflict("wrong_state", state=present.state, action="delete")
 
     records.remove(Lecturer, key, by, check, revision=revision)
 

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from content import checking, languages, lessons
-from content.failures import FieldError, Invalid, invalid
+from content.failures import FieldError, Invalid, Text, invalid
 from content.languages import SPACES
 from content.lessonfiles import LISTS, Place, Read, bad_character, finish, name_of, refusal, slug_of, text_of, warn
 
@@ -172,10 +172,10 @@ def _stated(values: dict[str, Any], foreign: set[str]) -> tuple[dict[str, Any], 
                 if not isinstance(value, dict) or set(value) - set(lessons.CHECK_IN):
                     raise invalid(name, "wrong_type", reason=f"{{{', '.join(lessons.CHECK_IN)}}}")
                 if not all(isinstance(one, str) for one in value.values()):
-                    raise invalid(name, "wrong_type", reason="文字 text")
+                    raise invalid(name, "wrong_type", reason=Text("请填文字", "write a text"))
                 text[name] = value
             elif not isinstance(value, str):
-                raise invalid(name, "wrong_type", reason="文字 text")
+                raise invalid(name, "wrong_type", reason=Text("请填文字", "write a text"))
             elif name in {"language", "made_from"}:
                 stated[name] = languages.edition(value, name)
             elif name in {"help", "needs_translator"}:

@@ -22,7 +22,7 @@ from content import checking, checks, divisions, languages, lessons, publishing,
 from content.catalogue import choose, matching, order, shown
 from content.checking import Check as Checking
 from content.checking import yaml_mapping
-from content.failures import Failure, FieldError, Invalid, NotFound
+from content.failures import Failure, FieldError, Invalid, NotFound, Text
 from content.lessons import Lesson
 from content.published import Item, Snapshot
 from content.publishing import Publishable, Stand
@@ -229,7 +229,10 @@ def faults(pace: Mapping[str, str], steps: Sequence[Mapping[str, Any]]) -> list[
         if not low <= step["at"] <= high:
             found.append(FieldError(f"steps.{number}.at", "out_of_range", {"reason": f"{low} … {high} ({pace['unit']})"}))
         if number and step["at"] <= steps[number - 1]["at"]:
-            reason = f"{step['at']} ≤ {steps[number - 1]['at']}；须递增 must ascend"
+            reason = Text(
+                f"{step['at']} ≤ {steps[number - 1]['at']}；要一个比一个大",
+                f"{step['at']} ≤ {steps[number - 1]['at']}; each has to be more than the one before",
+            )
             found.append(FieldError(f"steps.{number}.at", "out_of_range", {"reason": reason}))
         if step["lesson"] in seen:
             found.append(FieldError(f"steps.{number}.lesson", "exists", {"what": step["lesson"]}))

@@ -2,7 +2,7 @@
 
 import phonenumbers
 
-from content.failures import invalid
+from content.failures import Text, invalid
 
 
 def number(text: str) -> str:
@@ -13,4 +13,8 @@ def number(text: str) -> str:
             return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
     except phonenumbers.NumberParseException:
         pass
-    raise invalid("phone", "bad_format", reason="请填写能接通的号码，例 e.g. 138 0013 8000")
+    raise invalid(
+        "phone",
+        "bad_format",
+        reason=Text("请填能接通的号码，例：138 0013 8000", "give a number that can be reached, e.g. 138 0013 8000"),
+    )

@@ -11,20 +11,21 @@ from datetime import date, timedelta
 from typing import Any
 
 from content import checking
+from content.failures import Text
 
 LONGEST = 400  # days of a wanted time: a school year and its holidays
 _SAID = str.maketrans("〇零一二三四五六七八九幺", "001234567891")
 _DATE = re.compile(r"(?<!\d)(?:19|20)\d{2}[-./年]?(?:0?[1-9]|1[0-2])[-./月]?(?:[12]\d|3[01]|0?[1-9])(?!\d)")
 _NUMBERS = (
-    ("身份证号 an identity number", re.compile(r"(?<!\d)\d(?:[\s-]*\d){16}[\s-]*[\dXx](?![\dXx])")),
-    ("手机号 a telephone number", re.compile(r"(?<!\d)1[\s.-]*[3-9](?:[\s.-]*\d){9}(?!\d)")),
-    ("电话号码 a telephone number", re.compile(r"(?<!\d)0\d{2,3}[\s)-]*\d{3,4}[\s-]*\d{4}(?!\d)")),
-    ("电子邮箱 an e-mail address", re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")),
+    (Text("身份证号", "an identity number"), re.compile(r"(?<!\d)\d(?:[\s-]*\d){16}[\s-]*[\dXx](?![\dXx])")),
+    (Text("手机号", "a telephone number"), re.compile(r"(?<!\d)1[\s.-]*[3-9](?:[\s.-]*\d){9}(?!\d)")),
+    (Text("电话号码", "a telephone number"), re.compile(r"(?<!\d)0\d{2,3}[\s)-]*\d{3,4}[\s-]*\d{4}(?!\d)")),
+    (Text("电子邮箱", "an e-mail address"), re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")),
 )
-_LONG = ("一长串数字 a long number", re.compile(r"\d{7,}"))
+_LONG = (Text("一长串数字", "a long number"), re.compile(r"\d{7,}"))
 
 
-def number_in(text: str) -> tuple[str, str] | None:
+def number_in(text: str) -> tuple[Text, str] | None:
     """(what it looks like, its first characters) of the first telephone or identity number, e-mail address or run of seven
     digits in a text; None without. Full-width digits and digits in Chinese words count, dates and short public numbers (12356)
     do not."""
@@ -55,7 +56,7 @@ class Check(checking.Check):
         """{"first", "last"}: local dates, from `month` ("2027-05") or as given, one of them meaning both; empty for none."""
         first, last, month = (values.get(name) or "" for name in ("first", "last", "month"))
         if month and (first or last):
-            self.fail("month", "unknown_field")
+            self.fail("month", "bad_format", reason=Text("请只填 month，或只填 from 和 to", "give either month or from and to"))
         try:
             if month:
                 opens = date.fromisoformat(f"{month}-01")
@@ -65,8 +66,14 @@ class Check(checking.Check):
             else:
                 return {"first": "", "last": ""}
         except ValueError:
-            self.fail("month" if month else "from", "bad_format", reason="例 e.g. 2027-05, 2027-05-15")
+            self.fail(
+                "month" if month else "from", "bad_format", reason=Text("例：2027-05, 2027-05-15", "e.g. 2027-05, 2027-05-15")
+            )
             return {"first": "", "last": ""}
         if not days[0] <= days[1] <= days[0] + timedelta(days=LONGEST) or not 2000 <= days[0].year <= 2200:
-            self.fail("to", "out_of_range", reason=f"from ≤ to ≤ from + {LONGEST} d")
+            self.fail(
+                "to",
+                "out_of_range",
+                reason=Text(f"要在 from 之后，最多 {LONGEST} 天", f"not before from, and at most {LONGEST} days after it"),
+            )
         return {"first": days[0].isoformat(), "last": days[1].isoformat()}

@@ -26,7 +26,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 
 from content import languages, published, records, staff, store
-from content.failures import Conflict, Failure, Forbidden, NotFound, Stale, invalid
+from content.failures import Conflict, Failure, Forbidden, NotFound, Stale, Text, invalid
 from content.published import Item, canonical
 from content.records import SYSTEM, Record
 
@@ -311,7 +311,7 @@ def publish(
         stand = _stand(record, language)
         _require(stand, "发布 publish", "approved")
         if stand.digest != version_name(record, language):
-            raise Conflict("wrong_state", state="draft", action="发布 publish")
+            raise Conflict("wrong_state", state="draft", action="publish")
         if missing := record.missing(language):
             raise Conflict("incomplete", missing=", ".join(missing))
         if at and at > now:
@@ -347,7 +347,7 @@ def withdraw(
     def decide(record: P) -> dict[str, Any]:
         stand = _stand(record, language)
         if not stand.version:
-            raise Conflict("wrong_state", state=stand.state, action="撤回 withdraw")
+            raise Conflict("wrong_state", state=stand.state, action="withdraw")
         state = "withdrawn" if stand.state == "published" else stand.state
         authors = sorted({*stand.authors, *stand.published_authors})
         waits = {} if expired else WAITS_NOT
@@ -370,7 +370,7 @@ def roll_back(cls: type[P], key: str, language: str, version: str, by: str, revi
             raise Conflict(
                 "wrong_state",
                 state="withdrawn",
-                action="恢复旧版（请重新送审、批准、发布） roll back (submit, approve and publish it instead)",
+                action=Text("恢复旧版（请重新送审、批准、发布）", "roll back (submit, approve and publish it instead)"),
             )
         raw = Version.rows().find_one({"_id": version, "kind": cls.NAME, "key": record.key, "language": language})
         if raw is None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from content.checking import Check
+from content.failures import Text
 
 MOST = 200  # occurrences; a school year of one every day has 200
 YEARS = 2
@@ -224,7 +225,7 @@ def _move(
 def parse(check: Check, text: str) -> Rule | None:
     """An RRULE's value as numbers; None for "". Notes in `check` every fault, by part: "rule.BYDAY"."""
     if not isinstance(text, str) or len(text) > 500:
-        check.fail("rule", "out_of_range", reason="文字 text ≤ 500")
+        check.fail("rule", "out_of_range", reason=Text("请填文字，最多 500 个字符", "a text of at most 500 characters"))
         return None
     text = text.strip().upper().removeprefix("RRULE:").strip().removesuffix(";")
     if not text:

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError, PyMongoError
 
-from content import codes, courses, languages, phones, sealed, store
+from content import codes, courses, languages, phones, publicwords, sealed, store
 from content.bookings import ACTIVE, KEEP, Booked, Booking, Desk, Place, booked_of, contact_of, feed_of
 from content.checking import Check
 from content.courses import CourseSession
-from content.failures import Conflict, Failure, FieldError, Invalid, NotFound, Unavailable, invalid
+from content.failures import Conflict, Failure, FieldError, Invalid, NotFound, Text, Unavailable, invalid
 from content.groups import Groups, Part
 from content.settings import Settings
 
@@ -56,16 +56,27 @@ class Wish(NamedTuple):
 
 def _contact(wish: Wish) -> dict[str, Any]:
     """The checked contact. Raises `Invalid`."""
-    name = languages.clean(wish.family_name)
+    name = languages.one_line(wish.family_name)
     if not 0 < len(name) <= 40:
-        raise invalid("family_name", "out_of_range", reason="1-40")
+        raise invalid("family_name", "out_of_range", reason=Text("长度 1–40 个字符", "1 to 40 characters"))
     if not 1 <= wish.seats <= PER_PHONE:
-        raise invalid("seats", "out_of_range", reason=f"1-{PER_PHONE}")
-    needs = languages.clean(wish.needs)
-    if len(needs) > 200:
-        raise invalid("needs", "out_of_range", reason="≤ 200")
-    answers = {code: languages.clean(text)[:500] for code, text in wish.answers.items()}
+        raise invalid("seats", "out_of_range", reason=Text(f"请填 1–{PER_PHONE}", f"1 to {PER_PHONE}"))
+    needs = checked_needs(wish.needs)
+    check = publicwords.Check()
+    check.numberless("family_name", name)
+    check.done()
+    answers = {code: languages.one_line(text)[:500] for code, text in wish.answers.items()}
     return {"phone": phones.number(wish.phone), "family_name": name, "needs": needs, "answers": answers}
+
+
+def checked_needs(text: str) -> str:
+    """What staff read before a family comes, in one line, without a telephone or identity number. Raises `Invalid`."""
+    needs, check = languages.one_line(text), publicwords.Check()
+    if len(needs) > 200:
+        raise invalid("needs", "out_of_range", reason=Text("最多 200 个字符", "200 characters at most"))
+    check.numberless("needs", needs)
+    check.done()
+    return needs
 
 
 def _answered(questions: Sequence[Mapping[str, Any]], answers: Mapping[str, str]) -> list[FieldError]:

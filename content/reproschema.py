@@ -19,7 +19,7 @@ from typing import Any
 from content import jsexpression, languages
 from content.checking import file_bytes
 from content.definition import TOTAL, Definition, EnableWhen, Item, Number, Option, Scale, number
-from content.failures import Invalid
+from content.failures import Invalid, Text
 from content.fhir import MAX_ITEMS, parse
 from content.fhirjson import LINK_ID, Notes, written
 from content.jsexpression import NotRead
@@ -120,7 +120,7 @@ class _Reader(Notes):
             return None
         sound = 0 < len(reference) <= 500 and reference == written(reference) and not {"\\", "\0"} & set(reference)
         if not sound or reference.startswith("/"):
-            self.error(path, "bad_format", reason="相对路径 a relative path")
+            self.error(path, "bad_format", reason=Text("请写相对路径", "write a relative path"))
             return None
         plain = os.path.normpath(start.parent / reference)
         for name in (plain, f"{plain}.json", f"{plain}.jsonld"):

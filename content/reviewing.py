@@ -17,7 +17,7 @@ import mongoengine as me
 from pymongo.client_session import ClientSession
 
 from content import languages, records, staff, store
-from content.failures import Conflict, NotFound, invalid
+from content.failures import Conflict, NotFound, Text, invalid
 from content.publishing import Publishable, Version
 from content.records import Record
 from content.staff import Actor
@@ -77,7 +77,7 @@ def comment(
     if reply_to:
         first = find(record, reply_to)
         if first.resolved_at:
-            raise Conflict("wrong_state", state="resolved", action="回复 reply")
+            raise Conflict("wrong_state", state="resolved", action="reply")
         said.reply_to, said.language = first.reply_to or first.id, first.language
         return records.create(said, by)
     if language not in record.stands:
@@ -120,13 +120,13 @@ def resolve(record: Publishable, comment_id: str, by: str, *, reopen: bool = Fal
     """Close a thread, or open it again. Raises `NotFound`, `Conflict` for a reply and for one that is already so."""
     find(record, comment_id)
     verb = "reopen" if reopen else "resolve"
-    action = "重新打开 reopen" if reopen else "解决 resolve"
+    action = Text("重新打开", "reopen") if reopen else "resolve"
 
     def decide(found: Comment) -> dict[str, Any]:
         if found.reply_to:
-            raise Conflict("wrong_state", state="reply", action=action)
+            raise Conflict("wrong_state", state=Text("回复", "reply"), action=action)
         if bool(found.resolved_at) != reopen:
-            raise Conflict("wrong_state", state="resolved" if found.resolved_at else "open", action=action)
+            raise Conflict("wrong_state", state="resolved" if found.resolved_at else Text("未处理", "open"), action=action)
         return {"resolved_by": None if reopen else by, "resolved_at": None if reopen else store.now()}
 
     return records.change(Comment, comment_id, by, verb, decide, note=record.key)

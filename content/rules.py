@@ -43,7 +43,7 @@ from content.definition import (
     Validity,
     number,
 )
-from content.failures import FieldError, Invalid
+from content.failures import FieldError, Invalid, Text
 
 NAMES = ("total", "bands", "norms", "subscales", "critical", "validity", "items")
 CODE = re.compile(r"[a-z][a-z0-9_]{0,39}")
@@ -127,7 +127,7 @@ def kept(definition: Definition, old: Definition) -> Definition:
 
 def _moved(field: str, code: str) -> FieldError:
     """A scale that is of other items now."""
-    reason = "题目变了，请在 NAME.yaml 写明 the items have changed: say it in NAME.yaml"
+    reason = Text("题目变了，请在 NAME.yaml 写明", "the items have changed: say it in NAME.yaml")
     return FieldError(field, "unsupported", {"what": code, "where": field, "reason": reason})
 
 
@@ -174,7 +174,9 @@ def _subscales(check: Check, rows: Any, before: Definition) -> list[Scale]:
             continue
         code = str(row.get("code", ""))
         if not CODE.fullmatch(code) or code == TOTAL or code in {scale.code for scale in made}:
-            check.fail(f"{field}.code", "bad_format", reason="a-z 0-9 _, 各不相同 each its own")
+            check.fail(
+                f"{field}.code", "bad_format", reason=Text("只用 a-z、0-9 和 _，各不相同", "a-z, 0-9 and _ only, each its own")
+            )
         known = {"code", "name", "of", "method", "reverse", "bands", "norms"}
         shown = before.scale[code].link_id if code in before.scale else ""
         scale = _scale(check, field, row, Scale(code, (), link_id=shown), known)
@@ -214,7 +216,9 @@ def _ages(check: Check, field: str, low: Any, high: Any) -> tuple[int, int]:
     """A range of ages in months, both needed."""
     found = [check.whole(field, end, 0, OLDEST) for end in (low, high)]
     if None in (low, high) or (found[0] or 0) > (found[1] or 0):
-        check.fail(field, "out_of_range", reason=f"min ≤ max, 0-{OLDEST} 个月 months")
+        check.fail(
+            field, "out_of_range", reason=Text(f"0–{OLDEST} 个月，min 不大于 max", f"0 to {OLDEST} months, min not above max")
+        )
     return found[0] or 0, found[1] or 0
 
 
@@ -236,7 +240,9 @@ def _bands(check: Check, field: str, rows: Any) -> tuple[Band, ...]:
                 steps[check.language(f"{at}.next_steps", tag)] = said
         code = str(row.get("code", ""))
         if not CODE.fullmatch(code) or code == "none" or code in {band.code for band in made}:
-            check.fail(f"{at}.code", "bad_format", reason="a-z 0-9 _, 各不相同 each its own")
+            check.fail(
+                f"{at}.code", "bad_format", reason=Text("只用 a-z、0-9 和 _，各不相同", "a-z, 0-9 and _ only, each its own")
+            )
         made.append(Band(code, low, high, check.texts(f"{at}.text", row.get("text"), 1000, required=True), steps))
     return tuple(made)
 
@@ -259,7 +265,11 @@ def _norms(check: Check, field: str, rows: Any) -> tuple[Norm, ...]:
         sex = check.coded(f"{at}.sex", row["sex"], SEXES) if row.get("sex") else None
         mean, sd = (_real(check, f"{at}.{name}", row.get(name)) for name in ("mean", "sd"))
         if (mean is None) != (sd is None) or (sd is not None and sd <= 0):
-            check.fail(f"{at}.sd", "out_of_range", reason="mean 与 sd 同时给出 both or none, sd > 0")
+            check.fail(
+                f"{at}.sd",
+                "out_of_range",
+                reason=Text("mean 与 sd 要同时给出，sd 大于 0", "give both mean and sd or neither; sd is above 0"),
+            )
         made.append(Norm(low, high, sex, mean, sd, cuts))
     return tuple(made)
 
@@ -354,12 +364,15 @@ def faults(definition: Definition) -> list[FieldError]:
     found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in set(codes) if codes.count(c) > 1]
     found += [FieldError(f"subscales.{c}", "exists", {"what": c}) for c in codes if c in definition.index and c != TOTAL]
     if TOTAL in codes and TOTAL in definition.index:
-        reason = "有道题叫这个名称，请给它换一个 a question has this name: give it another"
+        reason = Text("有道题叫这个名称，请给它换一个", "a question has this name: give it another")
         found.append(FieldError(TOTAL, "unsupported", {"what": TOTAL, "where": f"items.{TOTAL}", "reason": reason}))
     circular, depth = _nested(definition)
     found += [FieldError(f"subscales.{code}.of", "circular") for code in sorted(circular)]
     if depth > DEPTH:
-        return [*found, FieldError("subscales", "out_of_range", {"reason": f"嵌套 nested ≤ {DEPTH}"})]
+        return [
+            *found,
+            FieldError("subscales", "out_of_range", {"reason": Text(f"最多套 {DEPTH} 层", f"{DEPTH} levels at most")}),
+        ]
     for scale in definition.scales:
         at = "" if scale.code == TOTAL else f"subscales.{scale.code}."
         found += _members(definition, scale, at)
@@ -410,7 +423,7 @@ def _members(definition: Definition, scale: Scale, at: str) -> Iterable[FieldErr
         if item is None and name not in definition.scale:
             yield FieldError(f"{at}of", "unknown_reference", {"value": name})
         elif item is not None and not item.countable:
-            reason = "没有分值 no score; a number needs both bounds"
+            reason = Text("没有分值；数字题要有上下限", "there is no score; a number needs both bounds")
             yield FieldError(f"{at}of", "unsupported", {"what": item.kind, "where": name, "reason": reason})
     for name in scale.reverse:
         item = definition.index.get(name)

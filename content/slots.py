@@ -20,7 +20,7 @@ from pymongo.client_session import ClientSession
 from content import directory, records, recurrence, store
 from content.checking import Check
 from content.courses import local
-from content.failures import Conflict, NotFound, invalid
+from content.failures import Conflict, NotFound, Text, invalid
 from content.published import ANY, Item, release
 
 MODES = ("phone", "online", "in_person")
@@ -93,7 +93,7 @@ def slot(key: str, tx: ClientSession | None = None) -> Slot:
 def _minute(check: Check, field: str, value: Any) -> int:
     """Minutes of the day of "14:00"."""
     if not isinstance(value, str) or not _CLOCK.fullmatch(value):
-        check.fail(field, "bad_format", reason="14:00")
+        check.fail(field, "bad_format", reason=Text("例：14:00", "e.g. 14:00"))
         return 0
     return int(value[:2]) * 60 + int(value[3:])
 
@@ -125,7 +125,11 @@ def _lay(service: directory.Service, values: Mapping[str, Any]) -> tuple[list[Sl
     if mode == "in_person" and not place:
         check.fail("place", "required")
     if minutes and not check.errors and opens + minutes > closes:
-        check.fail("closes_at", "out_of_range", reason=f"≥ opens_at + {minutes} min")
+        check.fail(
+            "closes_at",
+            "out_of_range",
+            reason=Text(f"要比 opens_at 晚 {minutes} 分钟以上", f"at least {minutes} minutes after opens_at"),
+        )
     check.done()
     assert minutes
     zone = ZoneInfo(zone_name)
@@ -162,7 +166,7 @@ def _lay(service: directory.Service, values: Mapping[str, Any]) -> tuple[list[Sl
                 )
             )
             if max(len(made), len(left_out)) > MOST:
-                raise invalid("rule", "out_of_range", reason=f"一次最多 at once ≤ {MOST}")
+                raise invalid("rule", "out_of_range", reason=Text(f"一次最多 {MOST} 个时段", f"at most {MOST} times at once"))
     return made, left_out
 
 
@@ -176,7 +180,7 @@ def lay_out(service_id: str, values: Mapping[str, Any], by: str, *, dry_run: boo
     `Conflict("nothing_to_do")` when the rule gives none."""
     wanted, left_out = _lay(directory.get(service_id), values)
     if not wanted:
-        raise Conflict("nothing_to_do", action="开放 open")
+        raise Conflict("nothing_to_do", action=Text("开放", "open"))
 
     def work(tx: ClientSession) -> Laid:
         span = {"starts_at": {"$lt": wanted[-1].ends_at}, "ends_at": {"$gt": wanted[0].starts_at}}
@@ -190,7 +194,11 @@ def lay_out(service_id: str, values: Mapping[str, Any], by: str, *, dry_run: boo
                     raise Conflict("exists", what=other.id)
         ahead = {"service": service_id, "state": "open", "ends_at": {"$gt": store.now()}}
         if Slot.rows().count_documents(ahead, session=tx) + len(new) > MOST_AHEAD:
-            raise invalid("rule", "out_of_range", reason=f"一个服务最多 of one service ≤ {MOST_AHEAD}")
+            raise invalid(
+                "rule",
+                "out_of_range",
+                reason=Text(f"一个服务最多 {MOST_AHEAD} 个以后的时段", f"one service has at most {MOST_AHEAD} times to come"),
+            )
         if new and not dry_run:
             records.create_many(tx, new, by)
             show(tx, service_id)

@@ -31,7 +31,7 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError
 
 from content import divisions, records, sealed, store
-from content.failures import FieldError, Forbidden, Invalid, NotFound, NotSignedIn, TooMany, Unavailable, invalid
+from content.failures import FieldError, Forbidden, Invalid, NotFound, NotSignedIn, Text, TooMany, Unavailable, invalid
 from content.records import SYSTEM
 from content.vocabulary import ORGANISATIONS
 
@@ -245,7 +245,7 @@ def check_password(password: str, name: str, field: str = "password") -> None:
     """Raise `Invalid` on `field` unless it has 10 to 256 characters, is not the login name and is not one everybody tries."""
     low, high = PASSWORD
     if not low <= len(password) <= high:
-        raise invalid(field, "out_of_range", reason=f"{low}–{high} 个字符 characters")
+        raise invalid(field, "out_of_range", reason=Text(f"长度 {low}–{high} 个字符", f"{low} to {high} characters"))
     plain = password.casefold().strip()
     if plain in COMMON.split() or len(set(plain)) < 4 or plain == name or plain.strip("0123456789!.@#") == name:
         raise invalid(field, "weak_password")
@@ -429,7 +429,11 @@ def confirm_totp(account_id: str, code: str) -> None:
     account = get(account_id)
     pending = account.totp_pending
     if pending is None or not _spend(account, bytes(pending), code):
-        raise invalid("code", "bad_format", reason="验证码不对或已过期 not the present code")
+        raise invalid(
+            "code",
+            "bad_format",
+            reason=Text("验证码不对或已过期，请用现在显示的", "it is not the present code; use the one shown now"),
+        )
     put = {"totp_secret": bytes(pending), "totp_pending": None}
     records.change(Account, account_id, account_id, "confirm_totp", lambda _: put)
 
@@ -534,7 +538,11 @@ def create_account(
     name, `Forbidden` for grants that `by` cannot give.
     """
     if not NAME.fullmatch(name):
-        raise invalid("name", "bad_format", reason="3–32: a-z 0-9 . _ -，以字母开头 beginning with a letter")
+        raise invalid(
+            "name",
+            "bad_format",
+            reason=Text("3–32 个字符：a-z、0-9 和 . _ -，以字母开头", "3 to 32 of a-z, 0-9 and . _ -, beginning with a letter"),
+        )
     check_password(password, name)
     asker = _asker(by)
     if asker is not None and not asker.may("staff.write"):

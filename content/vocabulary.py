@@ -8,7 +8,7 @@ import functools
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
-from content.failures import invalid
+from content.failures import Text, invalid
 
 
 class Label(NamedTuple):
@@ -231,5 +231,11 @@ def _stage(text: str, field: str) -> Stage:
         elif len(part) <= 2 and part.isascii() and part.isdigit() and grade is None and int(part) in GRADES.get(name, range(0)):
             grade = int(part)
         else:
-            raise invalid(field, "bad_format", reason=f"“{text}”；例 e.g. junior, junior.9, junior.9.final, senior.entering")
+            raise invalid(
+                field,
+                "bad_format",
+                reason=Text(
+                    f"“{text}”；例：junior, junior.9, junior.9.final", f"“{text}”; e.g. junior, junior.9, junior.9.final"
+                ),
+            )
     return Stage(name, grade, flags["entering"], flags["final"])

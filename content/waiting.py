@@ -21,11 +21,11 @@ from typing import Any
 from pymongo.client_session import ClientSession
 from pymongo.errors import PyMongoError
 
-from content import bookings, courses, languages, records, sealed, store, waking
+from content import bookings, courses, records, sealed, store, waking
 from content.bookings import ACTIVE, HELD, Booked, Booking, Desk, Place
 from content.courses import CourseSession
-from content.failures import Conflict, Failure, NotFound, invalid
-from content.registrations import PER_PHONE
+from content.failures import Conflict, Failure, NotFound, Text, invalid
+from content.registrations import PER_PHONE, checked_needs
 
 Move = Callable[[Desk, dict[str, Any]], None]
 log = logging.getLogger("xinqiao.waiting")
@@ -152,7 +152,7 @@ def leave(code: str, session: str) -> Booked:
 
 def _begun(desk: Desk, place: Mapping[str, Any]) -> None:
     if desk.before.state != "cancelled" and (desk.before.starts_at <= desk.now or place.get("attended")):
-        raise Conflict("wrong_state", state="begun", action="取消报名 cancel the booking")
+        raise Conflict("wrong_state", state="begun", action=Text("取消报名", "cancel the booking"))
 
 
 def cancel(code: str) -> Booked:
@@ -199,9 +199,9 @@ def change(
     `Conflict("wrong_state")` when nothing of it is to come.
     """
     if seats is not None and not 1 <= seats <= PER_PHONE:
-        raise invalid("seats", "out_of_range", reason=f"1-{PER_PHONE}")
-    if needs is not None and len(needs := languages.clean(needs)) > 200:
-        raise invalid("needs", "out_of_range", reason="≤ 200")
+        raise invalid("seats", "out_of_range", reason=Text(f"请填 1–{PER_PHONE}", f"1 to {PER_PHONE}"))
+    if needs is not None:
+        needs = checked_needs(needs)
 
     def work(tx: ClientSession) -> Booked:
         raw = bookings.opened(code, tx)
@@ -209,7 +209,7 @@ def change(
         desks = {row["session"]: Desk.open(tx, row["session"]) for row in rows}
         coming = [row for row in rows if desks[row["session"]].before.state == "published" and _ahead(desks[row["session"]], row)]
         if not coming or not raw.get("contact"):
-            raise Conflict("wrong_state", state="over", action="修改报名 change the booking")
+            raise Conflict("wrong_state", state="over", action=Text("修改报名", "change the booking"))
         put: dict[str, Any] = {}
         contact = bookings.contact_of(raw)
         if needs is not None and needs != contact["needs"]:
@@ -278,7 +278,7 @@ def approve(session: str, place: str, by: str) -> None:
 
     def work(desk: Desk, row: dict[str, Any]) -> None:
         if row["state"] != "requested":
-            raise Conflict("wrong_state", state=row["state"], action="同意 approve")
+            raise Conflict("wrong_state", state=row["state"], action=Text("同意", "approve"))
         _put(desk.tx, row, "confirmed", desk.now)
 
     _by_staff(session, place, by, "approve_place", work)
@@ -290,7 +290,7 @@ def refuse(session: str, place: str, by: str, note: str = "") -> None:
 
     def work(desk: Desk, row: dict[str, Any]) -> None:
         if row["state"] not in ACTIVE or not _ahead(desk, row):
-            raise Conflict("wrong_state", state=row["state"], action="婉拒 refuse")
+            raise Conflict("wrong_state", state=row["state"], action="refuse")
         _leave(desk, row, "refused")
         _promote(desk)
         _forget(desk.tx, row["booking"], desk.now, told=False)
@@ -305,7 +305,7 @@ def give(session: str, place: str, by: str) -> None:
 
     def work(desk: Desk, row: dict[str, Any]) -> None:
         if desk.before.state != "published" or row["state"] not in {"waiting", "offered"}:
-            raise Conflict("wrong_state", state=row["state"], action="给位 give the seats")
+            raise Conflict("wrong_state", state=row["state"], action=Text("给位", "give the seats"))
         if row["state"] == "waiting":
             if desk.before.starts_at - desk.now >= BY_HAND:
                 raise Conflict("too_early")

@@ -21,7 +21,7 @@ from pymongo.client_session import ClientSession
 
 import content
 from content import divisions, published, records
-from content.failures import Failure, NotFound, invalid
+from content.failures import Failure, NotFound, Text, invalid
 from content.published import Item, Snapshot
 from content.vocabulary import Stage
 
@@ -261,7 +261,7 @@ def _check(code: str, first: date, last: date) -> None:
     if code not in calendar().seasons:
         raise invalid("code", "unknown_reference", value=code)
     if not 0 <= (last - first).days <= 100:
-        raise invalid("last", "out_of_range", reason="0-100 天 days after first")
+        raise invalid("last", "out_of_range", reason=Text("要在 first 之后 0–100 天", "0 to 100 days after first"))
 
 
 def _publish(session: ClientSession, record: SeasonDate) -> None:
