@@ -12,6 +12,7 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front, papers
+from api.auth import allowed
 from api.guard import Blueprint
 from api.sessions import own_session
 from api.shapes import reader, settings, text
@@ -273,12 +274,21 @@ def summary_out(found: summaries.Summary, reading: Reading) -> dict[str, Any]:
     }
 
 
+def summed(session_id: str) -> summaries.Summary:
+    """What a session came to, as closely as the asker may know it."""
+    session = own_session(session_id, "course.read")
+    closely = allowed("booking.read", session.organisation, [session.division])
+    return summaries.summary(session_id, store.now(), closely=closely)
+
+
 @staff.get("/sessions/<string:session_id>/summary")
 @staff.alt_response(200, schema=SummaryOut)
 def summary(session_id: str) -> Response:
-    """What a session came to: sums, no names and no telephones"""
-    own_session(session_id, "course.read")
-    return jsonify(summary_out(summaries.summary(session_id, store.now()), reading_of("")))
+    """What a session came to: sums, no names and no telephones
+
+    Comments, and what families answered when they booked (from the session's start on), are for who may read bookings.
+    """
+    return jsonify(summary_out(summed(session_id), reading_of("")))
 
 
 class PageQuery(ma.Schema):
@@ -290,7 +300,5 @@ class PageQuery(ma.Schema):
 @staff.alt_response(200, **PDF, description="A4")
 def summary_pdf(query: dict[str, Any], session_id: str) -> Response:
     """The summary on paper, for the lecturer"""
-    own_session(session_id, "course.read")
-    now = store.now()
-    made = papers.summary(summaries.summary(session_id, now), reading_of(query["language"]), now)
+    made = papers.summary(summed(session_id), reading_of(query["language"]), store.now())
     return Response(made, content_type="application/pdf")

@@ -120,6 +120,9 @@ class WhoOut(ma.Schema):
     state = ma.fields.String(validate=validate.OneOf(["booked", "called_off"]))
     slot = ma.fields.Nested(StaffSlot)
     to_tell = ma.fields.String(metadata={"description": "what its holder does not know yet: changed, cancelled; else empty"})
+    same_phone = ma.fields.Integer(
+        metadata={"description": "how many are to come of this telephone with this service, this one among them"}
+    )
     name = ma.fields.String(metadata={"description": "what they want to be called by; empty once erased, as the next two"})
     phone = ma.fields.String()
     note = ma.fields.String()

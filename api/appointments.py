@@ -16,7 +16,7 @@ import marshmallow as ma
 from flask import Response, jsonify, request
 from marshmallow import validate
 
-from api import beside, front
+from api import beside, front, guard
 from api.guard import Blueprint, page
 from api.sessions import in_utc
 from api.shapes import Paging, reader, settings, text
@@ -31,6 +31,7 @@ from content.slots import MODES
 blp = Blueprint("appointments", __name__, url_prefix="/v1", description="Appointments with a help service, without an account")
 
 SHOWN = timedelta(days=28)  # when nobody says until when
+MOST_A_DAY = 3  # taken by one address with one service
 # what happens now, for whoever holds it: short, nothing to decide, nothing that a person beside them may not read
 WORDS: Mapping[str, Mapping[str, str]] = {
     "phone": {
@@ -206,9 +207,13 @@ def create(payload: dict[str, Any], slot_id: str) -> Response:
 
     The answer's `code` opens the appointment; write it down, it is kept nowhere here. With an `Idempotency-Key` (16 characters or
     more) a repeat gets the same appointment and code. What you send is encrypted, seen by the service only, and erased on
-    cancelling or within 30 days after the slot. One telephone has two appointments to come with a service at most.
+    cancelling or within 30 days after the slot. One address books three with a service in a day at most.
     """
-    held = appointments.book(slot_id, **payload, key=request.headers.get("Idempotency-Key"))
+
+    def taking(service: str) -> None:
+        guard.daily("appointments.create", f"{request.remote_addr} {service}", MOST_A_DAY)
+
+    held = appointments.book(slot_id, **payload, key=request.headers.get("Idempotency-Key"), taking=taking)
     response = jsonify({"code": held.code, **appointment_out(held)})
     response.status_code = 201
     return response

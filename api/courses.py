@@ -10,7 +10,7 @@ import marshmallow as ma
 from flask import Response, jsonify
 from marshmallow import validate
 
-from api import front
+from api import front, guard
 from api.auth import actor, allowed
 from api.guard import Blueprint, created, if_match, page, tagged
 from api.sessions import (
@@ -153,6 +153,7 @@ class CourseDetail(Course):
 def show(query: dict[str, Any], course_id: str) -> Response:
     """One series with its sessions that are not over, in order of time (at most 100)"""
     snapshot, wanted = reader().current, front.wanted()
+    guard.tried(query["invitation"])
     content = published_series(snapshot, course_id, query["invitation"])
     now = store.now().isoformat()
     if content["visibility"] == "all":

@@ -242,10 +242,17 @@ def put(cls: type[Demand] | type[Task], key: str, payload: dict[str, Any]) -> Re
     """Change a record of the own organisation; a public one needs the permission to publish."""
     revision, present = if_match(), demands.find(cls, key)
     own(present, "course.write" if present.state == "draft" else "course.publish")
+    names_an_office(present)
     where = payload.get("organisation", present.organisation), payload.get("division", present.division)
     if not actor().may("course.write", *where):
         raise Forbidden()
     return told(demands.edit(cls, key, stored(payload), actor().id, revision))
+
+
+def names_an_office(present: Listed) -> None:
+    """Raises `Forbidden` for a task that is public and not the asker's to word: it stands there in the name of who answers."""
+    if isinstance(present, Task) and present.state != "draft" and not answers(present.division):
+        raise Forbidden()
 
 
 def discard(cls: type[Demand] | type[Task], key: str) -> None:
@@ -262,6 +269,8 @@ def step(cls: type[Demand] | type[Task], key: str, verb: str, note: str = "") ->
         isinstance(present, Demand) and verb in {"finish", "reopen"} and present.state != "draft" and answers(present.division)
     ):
         own(present, "course.publish")
+    if verb == "reopen":
+        names_an_office(present)
     return told(demands.move(cls, key, verb, actor().id, settings(), revision, note))
 
 
@@ -408,6 +417,25 @@ def take(payload: dict[str, Any], suggestion_id: str) -> Response:
     return created(working_copy(made), made.revision, f"/v1/staff/demands/{made.id}")
 
 
+class DayOf(ma.Schema):
+    day = ma.fields.Date(format="iso", required=True, metadata={"description": "local date on which they came"})
+    division = ma.fields.String(required=True, validate=DIVISION, metadata={"description": "exactly this one"})
+
+
+class Dropped(ma.Schema):
+    dropped = ma.fields.Integer(metadata={"description": "how many"})
+
+
+@staff.delete("/suggestions")
+@staff.arguments(DayOf, location="query")
+@staff.alt_response(200, schema=Dropped)
+def drop_day(query: dict[str, Any]) -> Response:
+    """Erase all suggestions of one day and division, such as a machine's"""
+    if not answers(query["division"]):
+        raise Forbidden()
+    return jsonify({"dropped": suggestions.drop_day(query["day"], query["division"], actor().id)})
+
+
 @staff.delete("/suggestions/<string:suggestion_id>")
 @staff.response(204)
 def drop(suggestion_id: str) -> None:
@@ -443,7 +471,7 @@ def show_task(task_id: str) -> Response:
 @staff.arguments(TaskIn)
 @staff.alt_response(200, schema=TaskWork, description="The changed task")
 def edit_task(payload: dict[str, Any], task_id: str) -> Response:
-    """Change a task; a published one at once. Needs If-Match"""
+    """Change a task; a published one at once, by who answers for the division. Needs If-Match"""
     return put(Task, task_id, payload)
 
 
@@ -483,5 +511,5 @@ def withdraw_task(payload: dict[str, Any], task_id: str) -> Response:
 @staff.arguments(NoteIn)
 @staff.alt_response(200, schema=TaskWork, description="Published again")
 def reopen_task(payload: dict[str, Any], task_id: str) -> Response:
-    """Put it on the list again; `note` says why. Needs If-Match"""
+    """Put it on the list again: who answers for the division; `note` says why. Needs If-Match"""
     return step(Task, task_id, "reopen", payload["note"])

@@ -8,10 +8,10 @@ from datetime import date
 from typing import Any
 
 import marshmallow as ma
-from flask import Response, jsonify, make_response
+from flask import Response, jsonify, make_response, request
 from marshmallow import validate
 
-from api import front
+from api import front, guard
 from api.guard import Blueprint, page
 from api.shapes import Paging, Regexp, StageField, near, reader, settings, text
 from content import demands, suggestions
@@ -249,6 +249,9 @@ class SecondIn(ma.Schema):
     nonce = ma.fields.String(required=True, validate=validate.Length(1, 80), metadata=NONCE)
 
 
+MOST_A_DAY = 20  # suggestions of one address
+
+
 class SuggestionIn(SecondIn):
     division = ma.fields.String(required=True, validate=DIVISION, metadata={"example": "150603"})
     topic = ma.fields.String(required=True, validate=validate.OneOf(list(TOPICS)))
@@ -285,8 +288,9 @@ def suggest(payload: dict[str, Any]) -> Response:
     """Say what you would like to have, without saying who you are
 
     Staff of the district read it and may ask for it in their own words; it is never published, and erased after 180 days. A
-    text with a telephone or identity number in it is refused.
+    text with a telephone or identity number in it is refused. One address sends twenty a day at most.
     """
+    guard.daily("demands.suggest", request.remote_addr or "", MOST_A_DAY)
     nonce, stage = payload.pop("nonce"), payload.get("stage")
     first = suggestions.suggest(settings(), nonce, {**payload, "stage": str(stage) if stage else ""})
     return make_response(jsonify({"counted": first}), 201 if first else 200)

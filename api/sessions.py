@@ -14,7 +14,7 @@ import marshmallow as ma
 from flask import Response, jsonify
 from marshmallow import validate
 
-from api import front
+from api import front, guard
 from api.auth import actor, allowed, demand
 from api.clashes import FlagOut, demand_no_clash, exam_days, flag_out
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
@@ -187,6 +187,7 @@ def index(query: dict[str, Any]) -> Response:
 def show(query: dict[str, Any], session_id: str) -> Response:
     """One session"""
     snapshot = reader().current
+    guard.tried(query["invitation"])
     content = published_session(snapshot, session_id, query["invitation"])
     if not query["invitation"]:
         front.keep()
@@ -210,7 +211,9 @@ class VenueIn(ma.Schema):
 class SessionIn(ma.Schema):
     starts_at = ma.fields.String(validate=validate.Length(10, 40), metadata={"example": "2027-05-15T19:00"})
     ends_at = ma.fields.String(validate=validate.Length(10, 40), metadata={"example": "2027-05-15T20:30"})
-    booking_closes_at = ma.fields.String(validate=validate.Length(10, 40), allow_none=True)
+    booking_closes_at = ma.fields.String(
+        validate=validate.Length(10, 40), allow_none=True, metadata={"example": "2027-05-15T18:00"}
+    )
     zone = ma.fields.String(validate=validate.Length(1, 60), metadata={"example": "Asia/Shanghai"})
     place = ma.fields.String(validate=validate.OneOf(list(PLACES)))
     title = words()

@@ -69,6 +69,7 @@ def linked(path: str, query: Mapping[str, str]) -> str:
 def found(noun: str, key: str, invitation: str) -> Found:
     """The published "session" or "series" of this id. Raises `NotFound`, also for one by invitation without its code: that it is
     there is not to be known; and `TooMany` for who tries codes."""
+    guard.tried(invitation)
     snapshot = reader().current
     path = f"/{'s' if noun == 'session' else 'c'}/{key}"
     for kind in (noun, f"invited_{noun}"):
@@ -79,9 +80,9 @@ def found(noun: str, key: str, invitation: str) -> Found:
         series = (parent.content if parent else None) or {}
         if kind == noun:
             return Found(item, item.content, series, "", path)
-        guard.limit("sharing.invitation", request.remote_addr or "")
         if invitation and courses.invited(series, invitation[:40]):
             return Found(item, item.content, series, invitation, path)
+    flask.g.pop("rate", None)
     raise NotFound(what=key)
 
 

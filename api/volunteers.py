@@ -11,16 +11,19 @@ import marshmallow as ma
 from flask import Response, jsonify, request
 from marshmallow import validate
 
-from api.auth import actor
+from api import guard
+from api.auth import actor, allowed
 from api.courses import DIVISION, ID
 from api.errors import Messages
 from api.guard import Blueprint, cursor_of, if_match, make_cursor, tagged
 from api.lecturers import LecturerStaff
 from api.lecturers import working_copy as lecturer_copy
-from api.shapes import Paging, Real, Tag, codes, settings
+from api.shapes import Paging, Real, Tag, codes, reader, settings
 from content import divisions, store, volunteers
 from content import staff as people
+from content.courses import CourseSession
 from content.failures import Forbidden, NotFound, invalid
+from content.published import ANY
 from content.vocabulary import TOPICS, VOLUNTEERS
 from content.volunteers import Entry, Volunteer
 
@@ -30,11 +33,13 @@ staff = Blueprint("staff_volunteers", __name__, url_prefix="/v1/staff", descript
 
 # --- the volunteer's side --------------------------------------------------------------------------------------------
 
+MOST_A_DAY = 5  # sign-ups of one address
 NOTES = {  # the same whether this telephone has signed up before or not
     False: {
-        "zh-Hans": "同一个号码只算一份报名。如果这个号码更早报过名，以最早的那一份为准，修改和撤回都用那一份的编号。",
+        "zh-Hans": "同一个号码只算一份报名。如果这个号码更早报过名，以最早的那一份为准，修改和撤回都用那一份的编号；那一份"
+        "撤回后，就轮到下一份。",
         "en": "One telephone is one offer. If this one was used before, the earliest sign-up counts; its own code changes and "
-        "withdraws it.",
+        "withdraws it, and once it is withdrawn the next one counts.",
     },
     True: {
         "zh-Hans": "这一份报名已撤回，谢谢您曾经愿意来帮忙。如果这个号码更早还报过名，那一份要用它自己的编号撤回。",
@@ -114,8 +119,9 @@ def create(payload: dict[str, Any]) -> Response:
     The answer's `code` opens the sign-up; write it down, it is kept nowhere here. Name, telephone and what is written freely are
     encrypted, seen by those asked only, and erased on withdrawing, within 30 days of a decline, and after a year in which nothing
     happened. With an `Idempotency-Key` (16 characters or more) a repeat gets the same code. A telephone that has signed up
-    already gets an answer like any other.
+    already gets an answer like any other. One address signs up five times a day at most.
     """
+    guard.daily("volunteers.create", request.remote_addr or "", MOST_A_DAY)
     code, record = volunteers.sign_up(payload, request.headers.get("Idempotency-Key"))
     response = jsonify({"code": code, **volunteer_out(record)})
     response.status_code = 201
@@ -290,6 +296,15 @@ def decline(payload: dict[str, Any], volunteer_id: str) -> Response:
     return tagged(standing(record), record.revision)
 
 
+def known(session_id: str) -> None:
+    """Raises `Invalid` unless a session is public or the asker may read it: no other answer tells that there is one."""
+    item = reader().current.get("session", session_id).get(ANY)
+    if item is None or item.content is None:
+        raw = CourseSession.rows().find_one({"_id": session_id}, {"organisation": 1, "division": 1})
+        if raw is None or not allowed("course.read", raw["organisation"], [raw["division"]]):
+            raise invalid("session", "unknown_reference", value=session_id)
+
+
 class HoursIn(ma.Schema):
     date = ma.fields.Date(format="iso", required=True, metadata={"description": "local date, not before last year"})
     hours = Real(required=True, validate=validate.Range(0.5, 24), metadata={"description": "in halves", "example": 1.5})
@@ -302,6 +317,8 @@ class HoursIn(ma.Schema):
 def give(payload: dict[str, Any], volunteer_id: str) -> Response:
     """Note hours that an approved volunteer gave"""
     own(volunteer_id, "booking.write")
+    if payload["session"]:
+        known(payload["session"])
     today = store.now().astimezone(ZoneInfo(settings().zone)).date()
     record = volunteers.give(volunteer_id, payload["date"], payload["hours"], actor().id, today, payload["session"])
     return tagged(standing(record), record.revision, 201)

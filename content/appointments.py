@@ -4,16 +4,18 @@ Nobody is asked why they come, nor how old they are, nor who their parents are: 
 will do), and a telephone where they are to be called or to be told when the slot is cancelled. Online, none is needed.
 
 A slot is taken by ONE conditional update, in one transaction with the appointment, so that of fifty who press at once one has
-it and a process that is killed leaves nothing half. One telephone has at most PER_PHONE appointments to come with a
-service; one more is refused with the very same `full`. All bookings of a service meet on the published counter (`slots.show`),
-which is why two at one moment cannot both be the second.
+it and a process that is killed leaves nothing half. Nothing is refused for its telephone: a slot listed as free that is refused
+to one number would tell whoever tries it that this number comes here. Staff see on the day's list how many are to come of one
+telephone; what stops somebody who takes all slots is a limit for each address (`api.appointments`).
 
 What is personal is sealed, stands nowhere else, and is erased at once when its holder cancels, else within 30 days after the slot
 (`purge`, which leaves a line that says how many; by the index a day later if it could not run). The slot's own outcome stays.
 """
 
+import functools
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,10 +26,9 @@ from content import codes, languages, phones, records, sealed, slots, store
 from content.bookings import DAY, KEEP
 from content.checking import Check
 from content.directory import Service
-from content.failures import Conflict, Failure, NotFound, invalid
+from content.failures import Conflict, Failure, NotFound, Text, invalid
 from content.slots import Slot
 
-PER_PHONE = 2  # appointments to come of one telephone with one service
 CANCEL_BEFORE = timedelta(hours=1)  # until then its holder cancels it by the code; after it, by a call
 
 
@@ -77,6 +78,8 @@ class Entry(NamedTuple):
     state: str
     slot: Slot
     to_tell: str
+    same_phone: int
+    """How many booked ones of its telephone are to come with this service, this one among them."""
     name: str
     phone: str
     note: str
@@ -85,9 +88,17 @@ class Entry(NamedTuple):
 # --- the holder's side -----------------------------------------------------------------------------------------------
 
 
-def book(slot_id: str, name: str, phone: str = "", note: str = "", key: str | None = None) -> Held:
-    """Take a free slot. Raises `NotFound` (also while its service is not published), `Invalid` (no telephone where one is
-    needed), `Conflict("closed")` past its deadline or once closed, `Conflict("full")`.
+def book(
+    slot_id: str,
+    name: str,
+    phone: str = "",
+    note: str = "",
+    key: str | None = None,
+    taking: Callable[[str], None] = lambda service: None,
+) -> Held:
+    """Take a free slot. `taking` is called once with its service, not for a repeat, and may raise to leave it free. Raises
+    `NotFound` (also while its service is not published), `Invalid` (no telephone where one is
+    needed), `Conflict("closed")` past its deadline or once closed, `Conflict("slot_taken")`.
 
     With `key` a repeat gives the same code and the appointment as it now is; the same key with another name or note raises
     `Failure("duplicate_key_body")`. Without one, a repeat finds the slot taken."""
@@ -99,27 +110,28 @@ def book(slot_id: str, name: str, phone: str = "", note: str = "", key: str | No
     }  # fmt: skip
     if contact["phone"]:
         row["phone_blind"] = sealed.blind(contact["phone"])
+    taking = functools.cache(taking)  # a transaction may run more than once
 
     def work(tx: ClientSession) -> Held:
         if raw := Appointment.rows().find_one({"code": row["code"]}, session=tx):
             if raw.get("contact") and _opened(raw) != contact:
                 raise Failure("duplicate_key_body")
             return _held(code, raw, tx)
-        return _take(tx, code, row)
+        return _take(tx, code, row, taking)
 
     return store.transaction_or_again(work)  # the same key may come twice at one moment
 
 
 def _contact(name: str, phone: str, note: str) -> dict[str, str]:
-    name, note = languages.clean(name), languages.clean(note)
+    name, note = languages.one_line(name), languages.one_line(note)
     if not 0 < len(name) <= 40:
-        raise invalid("name", "out_of_range", reason="1-40")
+        raise invalid("name", "out_of_range", reason=Text("长度 1–40 个字符", "1 to 40 characters"))
     if len(note) > 200:
-        raise invalid("note", "out_of_range", reason="≤ 200")
+        raise invalid("note", "out_of_range", reason=Text("最多 200 个字符", "200 characters at most"))
     return {"name": name, "phone": phones.number(phone) if phone.strip() else "", "note": note}
 
 
-def _take(tx: ClientSession, code: str, row: dict[str, Any]) -> Held:
+def _take(tx: ClientSession, code: str, row: dict[str, Any], taking: Callable[[str], None]) -> Held:
     now, wanted = store.now(), slots.slot(row["slot"], tx)
     if not Service.rows().count_documents({"_id": wanted.service, "published_revision": {"$ne": None}}, session=tx):
         raise NotFound(what=row["slot"])
@@ -129,11 +141,8 @@ def _take(tx: ClientSession, code: str, row: dict[str, Any]) -> Held:
         raise Conflict("closed")
     free = {"_id": wanted.id, "state": "open", "taken": False}
     if not Slot.rows().update_one(free, {"$set": {"taken": True}}, session=tx).matched_count:
-        raise Conflict("full")
-    if "phone_blind" in row:
-        mine = {"phone_blind": row["phone_blind"], "service": wanted.service, "state": "booked", "starts_at": {"$gt": now}}
-        if Appointment.rows().count_documents(mine, session=tx) >= PER_PHONE:
-            raise Conflict("full")  # nobody learns which of the two it was; the slot stays free
+        raise Conflict("slot_taken")
+    taking(wanted.service)
     raw = {**row, "service": wanted.service, "starts_at": wanted.starts_at, "expires_at": wanted.ends_at + KEEP}
     Appointment.rows().insert_one(raw, session=tx)
     slots.show(tx, wanted.service)
@@ -212,9 +221,9 @@ def edit(key: str, values: Mapping[str, Any], by: str, revision: int | None = No
     def decide(present: Slot) -> dict[str, Any]:
         nonlocal moved
         if present.starts_at <= store.now():
-            raise Conflict("wrong_state", state="begun", action="修改 edit")
+            raise Conflict("wrong_state", state="begun", action="edit")
         if present.state == "cancelled" and not values.get("open"):
-            raise Conflict("wrong_state", state=present.state, action="修改 edit")
+            raise Conflict("wrong_state", state=present.state, action="edit")
         if "place" in fields and (present.mode == "in_person") != bool(fields["place"]):
             raise invalid("place", "required" if present.mode == "in_person" else "unknown_field")
         if fields.get("online_link") and present.mode != "online":
@@ -249,7 +258,7 @@ def call_off(key: str, by: str, revision: int | None = None) -> Slot:
     def decide(present: Slot) -> dict[str, Any]:
         if present.state == "cancelled" or present.ends_at <= store.now():
             state = present.state if present.state == "cancelled" else "over"
-            raise Conflict("wrong_state", state=state, action="取消 cancel")
+            raise Conflict("wrong_state", state=state, action="cancel")
         return {"state": "cancelled", "taken": False}
 
     def also(tx: ClientSession, changed: Slot) -> None:
@@ -267,7 +276,7 @@ def note_outcome(key: str, outcome: str | None, by: str) -> Slot:
     def decide(present: Slot) -> dict[str, Any]:
         if present.starts_at > store.now() or not present.taken:
             state = "free" if not present.taken else "to come"
-            raise Conflict("wrong_state", state=state, action="登记 note an outcome")
+            raise Conflict("wrong_state", state=state, action=Text("登记", "note an outcome"))
         return {} if present.outcome == outcome else {"outcome": outcome}
 
     return records.change(Slot, key, by, "outcome", decide)
@@ -292,7 +301,7 @@ def give_back(key: str, by: str) -> None:
         if raw["state"] != "booked":
             return
         if slots.slot(raw["slot"], tx).ends_at <= store.now():
-            raise Conflict("wrong_state", state="over", action="取消 cancel")
+            raise Conflict("wrong_state", state="over", action="cancel")
         _leave(tx, raw)
         records.trail(tx, Slot, raw["slot"], by, "give_back", {}, {}, note="1 appointment erased")
 
@@ -330,8 +339,17 @@ def _read(service: str, match: dict[str, Any], action: str, by: str) -> list[Ent
         rows = list(Appointment.rows().find(match, session=tx).sort([("starts_at", 1), ("_id", 1)]))
         wanted = sorted({raw["slot"] for raw in rows})
         there = {raw["_id"]: Slot.of(raw) for raw in Slot.rows().find({"_id": {"$in": wanted}}, session=tx)}
+        phones = [raw["phone_blind"] for raw in rows if raw.get("phone_blind")]
+        coming = {"phone_blind": {"$in": phones}, "service": service, "state": "booked", "starts_at": {"$gt": store.now()}}
+        same = Counter(raw["phone_blind"] for raw in Appointment.rows().find(coming, {"phone_blind": 1}, session=tx))
         records.trail(tx, Service, service, by, action, {}, {}, note=f"{len(rows)} appointments")
-        return [Entry(raw["_id"], raw["state"], there[raw["slot"]], raw.get("to_tell") or "", **_opened(raw)) for raw in rows]
+        return [
+            Entry(
+                raw["_id"], raw["state"], there[raw["slot"]], raw.get("to_tell") or "", same[raw.get("phone_blind")],
+                **_opened(raw),
+            )
+            for raw in rows
+        ]  # fmt: skip
 
     return store.transaction(work)
 

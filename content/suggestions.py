@@ -7,6 +7,7 @@ after a lost answer safe; only its keyed hash is kept, as the row's id.
 """
 
 from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any, ClassVar
 
 import mongoengine as me
@@ -121,3 +122,16 @@ def drop(key: str, by: str) -> None:
         records.trail(tx, Demand, key, by, "drop_suggestion", {}, {})
 
     store.transaction(work)
+
+
+def drop_day(day: date, division: str, by: str) -> int:
+    """Erase all of one local day and division, how many; one line in the trail. A second call erases none."""
+
+    def work(tx: ClientSession) -> int:
+        due = [raw["_id"] for raw in Suggestion.rows().find({"division": division, "day": str(day)}, {"_id": 1}, session=tx)]
+        if due:
+            Suggestion.rows().delete_many({"_id": {"$in": due}}, session=tx)
+            records.trail(tx, Demand, division, by, "drop_suggestions", {}, {}, note=f"{len(due)} of {day}")
+        return len(due)
+
+    return store.transaction(work)

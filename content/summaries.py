@@ -38,15 +38,20 @@ class Summary(NamedTuple):
     asked: list[Asked]
 
 
-def summary(session_id: str, now: datetime) -> Summary:
-    """What a session came to so far. Raises `NotFound`, also for a draft: nobody was there."""
+def summary(session_id: str, now: datetime, *, closely: bool = True) -> Summary:
+    """What a session came to so far; `closely` with what families wrote and what they answered when they booked, for who may read
+    the bookings themselves. The latter from the start on only, when nobody comes or goes any more: before it, the summary of one
+    minute and of the next would single out who booked between them. Raises `NotFound`, also for a draft: nobody was there."""
     session = sessions.session(session_id)
     if session.state == "draft":
         raise NotFound(what=session_id)
     came = session.headcount if session.headcount is not None else session.attended + session.walk_ins
     counted = session.ends_at <= now and session.attended > 0
     no_shows = max(0, session.seats_taken - session.attended) if counted else None
-    return Summary(session, came, no_shows, feedback.said(session_id, now), _asked(session))
+    said = feedback.said(session_id, now)
+    if not closely:
+        return Summary(session, came, no_shows, said and said._replace(comments=[]), [])
+    return Summary(session, came, no_shows, said, _asked(session) if session.starts_at <= now else [])
 
 
 def _asked(session: CourseSession) -> list[Asked]:

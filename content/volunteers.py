@@ -10,10 +10,11 @@ the index leaves a row that still has one to `erase`. Each erasure leaves a line
 nothing of whom; the tally of hours given stays.
 
 One telephone signs up once with an addressee and kind, and no answer tells whether it has: a repeat gets a code of its own that
-opens a row without a person, which staff do not see; they see on the first one that there was a repeat, and whatever they decide,
-each time, is told to both. Anyone can type a telephone, so the code of a repeat proves nothing of whose the first is: it changes
-and withdraws the repeat alone, as the first one's code does the first. That this is so stands in every answer in the same words
-(`api.volunteers.NOTES`), whether there is another or not: true for both, and telling nobody. What a volunteer does leaves no line
+opens a row which staff do not see; they see on the first that there was a repeat, and whatever they decide, each time, is told to
+both. Once the first is withdrawn or over, its oldest repeat takes its place, received anew: whoever typed a telephone before its
+owner did cannot make the owner's offer vanish. Anyone can type a telephone, so the code of a repeat proves nothing of whose the
+first is: it changes and withdraws the repeat alone, as the first one's code does the first. That this is so stands in every
+answer in the same words (`api.volunteers.NOTES`), whether there is another or not. What a volunteer does leaves no line
 in the trail (anyone could fill it) but for the erasure.
 """
 
@@ -25,10 +26,10 @@ from typing import Any, ClassVar, NamedTuple
 import mongoengine as me
 from pymongo.client_session import ClientSession
 
-from content import codes, lecturers, phones, records, sealed, staff, store
+from content import codes, languages, lecturers, phones, records, sealed, staff, store
 from content.checking import Check
 from content.courses import CourseSession
-from content.failures import Conflict, NotFound, invalid
+from content.failures import Conflict, NotFound, Text, invalid
 from content.lecturers import Lecturer
 from content.vocabulary import TOPICS, VOLUNTEERS
 
@@ -47,10 +48,10 @@ class Volunteer(records.Record):
     claim = me.BinaryField()
     """Blind text of kind, addressee and telephone; absent once erased, and of a repeat."""
     repeat_of = me.StringField()
-    """Of a repeat: the id of the first. It has no person."""
+    """Of a repeat: the id of the first."""
     repeats = me.IntField(required=True, default=0)
     person = me.BinaryField()
-    """Sealed JSON {"name", "phone" (E.164), "field", "message"}; absent once erased, and of a repeat."""
+    """Sealed JSON {"name", "phone" (E.164), "field", "message"}; absent once erased."""
     kind = me.StringField(required=True)
     """A code of vocabulary.VOLUNTEERS."""
     division = me.StringField(required=True)
@@ -133,6 +134,9 @@ def _checked(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]
     if values.get("hours_a_month") is None:
         check.fail("hours_a_month", "required")
     words = {name: check.text(name, values.get(name), most, name == "name") or "" for name, most in WORDS.items()}
+    words["name"], words["field"] = (languages.one_line(words[name]) for name in ("name", "field"))
+    if values.get("name") and not words["name"]:
+        check.fail("name", "required")
     check.done()
     return offer, words
 
@@ -160,8 +164,9 @@ def sign_up(values: Mapping[str, Any], key: str | None = None) -> tuple[str, Vol
             return Volunteer.of(again)
         made = Volunteer(code=codes.name(code), created_by=SELF, expires_at=store.now() + YEAR, **to, **offer)
         first = Volunteer.rows().find_one_and_update({"claim": claim}, {"$inc": {"repeats": 1}}, {"_id": 1}, session=tx)
+        made.person = person
         if first is None:
-            made.claim, made.person = claim, person
+            made.claim = claim
         else:
             made.repeat_of = first["_id"]
         Volunteer.rows().insert_one(made.to_mongo().to_dict(), session=tx)
@@ -190,7 +195,7 @@ def change(code: str, values: Mapping[str, Any]) -> Volunteer:
     def work(tx: ClientSession) -> Volunteer:
         present = _by_code(code, tx)
         if present.state not in {"received", "approved"}:
-            raise Conflict("wrong_state", state=present.state, action="修改 change")
+            raise Conflict("wrong_state", state=present.state, action="edit")
         known = _person(present)
         before = {**(known._asdict() if known else {"name": "-"}), **{name: getattr(present, name) for name in OFFER}}
         offer, words = _checked({**before, **values})
@@ -215,6 +220,8 @@ def withdraw(code: str) -> Volunteer:
         put = {"state": "withdrawn", "updated_at": store.now(), "expires_at": store.now() + OVER}
         gone = dict.fromkeys(("claim", "person", "reason", "given", "lecturer"), "")
         Volunteer.rows().update_one({"_id": present.id}, {"$set": put, "$unset": gone, "$inc": {"revision": 1}}, session=tx)
+        if present.claim:
+            _follow(tx, str(present.id), present.claim, store.now())
         if present.lecturer:
             lecturers.let_go(tx, present.lecturer, SELF)
         if present.person:
@@ -224,15 +231,30 @@ def withdraw(code: str) -> Volunteer:
     return store.transaction(work)
 
 
+def _follow(tx: ClientSession, first: str, claim: bytes, at: datetime) -> None:
+    """Put the oldest repeat of a sign-up that is gone in its place, received anew: staff have not seen it yet."""
+    left = {"repeat_of": first, "state": {"$ne": "withdrawn"}, "person": {"$exists": True}, "expires_at": {"$gt": at}}
+    rows = list(Volunteer.rows().find(left, {"_id": 1}, session=tx).sort([("created_at", 1), ("_id", 1)]))
+    if not rows:
+        return
+    key = rows[0]["_id"]
+    put = {"claim": claim, "state": "received", "repeats": len(rows) - 1, "updated_at": at, "expires_at": at + YEAR}
+    change = {"$set": put, "$unset": {"repeat_of": "", "reason": ""}, "$inc": {"revision": 1}}
+    Volunteer.rows().update_one({"_id": key}, change, session=tx)
+    Volunteer.rows().update_many({"repeat_of": first}, {"$set": {"repeat_of": key}}, session=tx)
+
+
 def erase(at: datetime) -> int:
     """Delete what expired by `at`, with the entries in the expert library that were made of it, each person with a proof line in
     the trail; how many rows. A second call deletes nothing."""
-    parts = {"state": 1, "person": 1, "lecturer": 1}
+    parts = {"state": 1, "person": 1, "lecturer": 1, "claim": 1}
 
     def work(tx: ClientSession) -> int:
         due = list(Volunteer.rows().find({"expires_at": {"$lte": at}}, parts, session=tx).limit(200))
         for raw in due:
             Volunteer.rows().delete_one({"_id": raw["_id"]}, session=tx)
+            if raw.get("claim"):
+                _follow(tx, raw["_id"], raw["claim"], at)
             if raw.get("lecturer"):
                 lecturers.let_go(tx, raw["lecturer"], records.SYSTEM)
             if raw.get("person"):
@@ -309,7 +331,7 @@ def _decided(key: str, by: str, action: str, put: dict[str, Any], revision: int 
         if present.state == put["state"]:
             return {}
         if present.state == "withdrawn":
-            raise Conflict("wrong_state", state=present.state, action="答复 answer")
+            raise Conflict("wrong_state", state=present.state, action="answer")
         fields = {**put, "expires_at": store.now() + (YEAR if put["state"] == "approved" else OVER)}
         return {**fields, "lecturer": None} if entries else fields
 
@@ -344,14 +366,14 @@ def give(key: str, day: date, hours: float, by: str, today: date, session: str =
     if not today - timedelta(days=366) <= day <= today:
         raise invalid("date", "out_of_range", reason=f"{today - timedelta(days=366)} – {today}")
     if not 0 < hours <= 24 or hours * 2 != int(hours * 2):
-        raise invalid("hours", "out_of_range", reason="0.5, 1, 1.5 … 24")
+        raise invalid("hours", "out_of_range", reason=Text("请填 0.5–24，每半小时一档", "0.5 to 24 in half hours"))
     if session and CourseSession.rows().find_one({"_id": session}, {"_id": 1}) is None:
         raise invalid("session", "unknown_reference", value=session)
     line = {"id": store.new_id(), "date": day.isoformat(), "hours": hours, "session": session}
 
     def decide(present: Volunteer) -> dict[str, Any]:
         if present.state != "approved":
-            raise Conflict("wrong_state", state=present.state, action="登记时数 note hours")
+            raise Conflict("wrong_state", state=present.state, action=Text("登记时数", "note hours"))
         if len(present.given) >= MOST_GIVEN:
             raise invalid("given", "out_of_range", reason=f"≤ {MOST_GIVEN}")
         return {"given": [*present.given, line], "expires_at": store.now() + YEAR}
@@ -398,7 +420,9 @@ def into_library(key: str, organisation: str, language: str, by: str) -> Lecture
     present = volunteer(key)
     known = _person(present)
     if present.kind != "lecturer" or present.state != "approved" or known is None:
-        raise Conflict("wrong_state", state=f"{present.kind}, {present.state}", action="列入专家库 enter into the library")
+        raise Conflict(
+            "wrong_state", state=f"{present.kind}, {present.state}", action=Text("列入专家库", "enter into the library")
+        )
     if present.lecturer and (there := Lecturer.rows().find_one({"_id": present.lecturer})):
         return Lecturer.of(there)
     values = {
@@ -411,7 +435,7 @@ def into_library(key: str, organisation: str, language: str, by: str) -> Lecture
         free = {"_id": key, "state": "approved", "lecturer": present.lecturer}
         put = {"$set": {"lecturer": raw["_id"]}, "$inc": {"revision": 1}}
         if not Volunteer.rows().update_one(free, put, session=tx).matched_count:  # someone was faster
-            raise Conflict("nothing_to_do", action="列入专家库 enter into the library")
+            raise Conflict("nothing_to_do", action=Text("列入专家库", "enter into the library"))
         records.trail(tx, Volunteer, key, by, "into_library", {}, {"lecturer": raw["_id"]})
 
     return records.create(made, by, also=also)

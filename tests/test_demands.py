@@ -462,12 +462,12 @@ def test_a_public_task_is_worded_by_who_answers_for_it(people: Site) -> None:
     path = str(people.post("/v1/staff/tasks", body, by="school").headers["Location"])
     people.person("dana", "organiser", division=DISTRICT)
     match = people.get(path, by="school").headers["ETag"]
-    assert people.patch(path, {"what": words("改一改")}, by="school", match=match).status_code == 200
+    assert people.call("PATCH", path, json={"what": words("改一改")}, by="school", match=match).status_code == 200
     assert step(people, path, "publish", "school").status_code == 403
     assert step(people, path, "publish", "dana").status_code == 200
     match = people.get(path, by="school").headers["ETag"]
-    assert people.patch(path, {"what": words("区妇联说：免费")}, by="school", match=match).status_code == 403
-    assert people.patch(path, {"what": words("百场讲座")}, by="dana", match=match).status_code == 200
+    assert people.call("PATCH", path, json={"what": words("区妇联说：免费")}, by="school", match=match).status_code == 403
+    assert people.call("PATCH", path, json={"what": words("百场讲座")}, by="dana", match=match).status_code == 200
     assert step(people, path, "withdraw", "school", {}).status_code == 200
     assert step(people, path, "reopen", "school", {"note": "还要办"}).status_code == 403
     assert step(people, path, "reopen", "dana", {"note": "还要办"}).status_code == 200

@@ -488,3 +488,14 @@ def test_a_public_address_is_a_host_and_nothing_more(wrong: str) -> None:
     with pytest.raises(SettingsError, match="XINQIAO_PUBLIC_URL"):
         Settings.from_env({"XINQIAO_PUBLIC_URL": wrong})
     assert replace(Settings(), public_url="https://a.cn").public("/s/1") == "https://a.cn/s/1"
+
+
+def test_the_headers_do_not_tell_whether_an_invitation_fits_something(site: Site) -> None:
+    publish(site, {"visibility": "invited", "invitation": codes.name(codes.new())}, kind="invited_")
+    for path in ("/s/{}", "/v1/sessions/{}", "/v1/sessions/{}/qr.svg"):
+        for query in ("", f"?invitation={codes.new()}"):
+            there, nothing = (site.get(path.format(key) + query) for key in ("exam-year-1", "nothing"))
+            assert there.status_code == nothing.status_code == 404
+            assert ("RateLimit" in there.headers) == ("RateLimit" in nothing.headers)
+    tried = [site.get(f"/v1/courses/nothing?invitation={codes.new()}").headers["RateLimit"] for _ in "ab"]
+    assert tried[0] != tried[1] and tried[0].startswith('"sharing.invitation"')

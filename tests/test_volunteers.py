@@ -12,6 +12,8 @@ from content.lecturers import Lecturer
 from content.records import Audit
 from content.volunteers import Hours, Volunteer
 from tests.site import Site
+from tests.test_demands import a_session
+from tests.test_demands import office as an_office
 from tests.test_lecturers import LIST as LECTURERS
 from tests.test_lecturers import entry, office
 from tests.test_lecturers import step as lecturer_step
@@ -203,7 +205,7 @@ def test_a_repeat_answers_alike_and_tells_nobody_that_a_telephone_is_known(site:
     [seen] = entries(site, "ann")
     assert (seen["name"], seen["repeats"]) == (NAME, 1)
     repeat = Volunteer.rows().find_one({"repeat_of": seen["id"]})
-    assert "person" not in repeat and "claim" not in repeat
+    assert "claim" not in repeat
     assert site.get(f"{LIST}/{repeat['_id']}", by="ann").status_code == 404
     # whoever holds the second code changes and withdraws nothing of the first
     for path in (one, two):
@@ -232,11 +234,12 @@ def test_a_repeat_answers_alike_and_tells_nobody_that_a_telephone_is_known(site:
     sign_up(site, kind="helper")
     sign_up(site, organisation=office("妇联"))
     assert len(entries(site, "ann")) == 3
-    # after a withdrawal the telephone is free; the other codes go on as they were, and the words say which one counts
+    # once the first is withdrawn, the oldest repeat that was not takes its place, and staff see it as one that has come
     assert site.call("DELETE", one).json() == {**gone, "given": [], "hours_given": 0.0}
-    assert site.get(late).json() == told[2] and told[2]["note"] == NOTES[False]
-    sign_up(site)
-    assert [row["state"] for row in entries(site, "ann", "?state=received&kind=lecturer")].count("received") == 2
+    assert site.get(late).json() == {**told[2], "state": "received"} and told[2]["note"] == NOTES[False]
+    volunteers.sign_up(offer())
+    received = entries(site, "ann", "?state=received&kind=lecturer&division=150603")
+    assert [(row["name"], row["repeats"]) for row in received if not row["organisation"]] == [(NAME, 1)]
 
 
 def test_one_telephone_at_one_moment_is_one_offer_and_a_key_is_one_code(site: Site) -> None:
@@ -248,7 +251,7 @@ def test_one_telephone_at_one_moment_is_one_offer_and_a_key_is_one_code(site: Si
 
     with ThreadPoolExecutor(6) as pool:
         made = list(pool.map(press, range(6)))
-    assert sum("person" in row for row in made) == 1 and Volunteer.rows().count_documents({}) == 6
+    assert sum("claim" in row for row in made) == 1 and Volunteer.rows().count_documents({}) == 6
     assert Volunteer.rows().find_one({"repeat_of": None})["repeats"] == 5
     keyed = [site.post("/v1/volunteers", offer(phone="13900139000"), headers={"Idempotency-Key": "k" * 20}).json() for _ in "ab"]
     assert keyed[0] == keyed[1] and Volunteer.rows().count_documents({}) == 7
@@ -360,3 +363,48 @@ def test_what_is_answered_is_what_is_documented(site: Site) -> None:
     ask("DELETE", f"{one}/hours/{{line_id}}", "ann", None, match, line_id=given, **key)
     ask("DELETE", "/v1/volunteers/{code}", **code)
     assert document.untold() == []
+
+
+def test_a_stranger_who_was_faster_cannot_make_an_offer_vanish(site: Site, clock: Any) -> None:
+    site.person("ann", "organiser")
+    first, mine, other = sign_up(site, name="陌生人"), sign_up(site), sign_up(site, name="另一人")
+    site.call("DELETE", f"/v1/volunteers/{first}")
+    [seen] = entries(site, "ann", "?state=received")
+    assert (seen["name"], seen["repeats"]) == (NAME, 1)
+    answer(site, "ann", seen["id"], "approve")
+    assert site.get(f"/v1/volunteers/{other}").json()["state"] == "approved"
+    nowhere(NAME, "另一人", PHONE)
+    # over a year it goes the same way: whoever is left is received
+    Volunteer.rows().update_one({"_id": seen["id"]}, {"$set": {"expires_at": store.now()}})
+    volunteers.erase(store.now())
+    assert site.get(f"/v1/volunteers/{mine}").status_code == 404
+    assert [row["name"] for row in entries(site, "ann", "?state=received")] == ["另一人"]
+
+
+def test_hours_are_noted_in_a_session_that_one_may_know_of(site: Site) -> None:
+    an_office("district", "federation", "150603")
+    site.person("district", "organiser", organisation="district")
+    public, theirs = a_session(site), a_session(site, publish=False)
+    own = an_office("own", "school", "150603")
+    site.person("ann", "organiser", organisation=own)
+    sign_up(site, organisation=own)
+    [one] = entries(site, "ann")
+    answer(site, "ann", one["id"], "approve")
+    body = {"date": store.now().date().isoformat(), "hours": 1.5}
+    site.refresh()
+    said = [site.post(f"{LIST}/{one['id']}/hours", {**body, "session": key}, by="ann") for key in (theirs, "nothing", public)]
+    assert [reply.status_code for reply in said] == [422, 422, 201]
+    assert said[0].json()["errors"][0]["code"] == said[1].json()["errors"][0]["code"] == "unknown_reference"
+
+
+def test_one_address_signs_up_five_times_a_day(site: Site) -> None:
+    replies = [site.post("/v1/volunteers", offer(phone=f"1380013800{n}")) for n in range(6)]
+    assert [reply.status_code for reply in replies] == [201] * 5 + [429]
+    assert int(replies[5].headers["Retry-After"]) > 60
+
+
+def test_what_staff_read_is_one_line_and_shows_all_that_it_says(site: Site) -> None:
+    site.person("ann", "organiser")
+    sign_up(site, name="王\u202e英秀\r\n\x07（已核）\u2066", field="阅读\u2028\u2029写作")
+    [seen] = entries(site, "ann")
+    assert (seen["name"], seen["field"]) == ("王英秀 （已核）", "阅读 写作")
