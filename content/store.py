@@ -198,7 +198,7 @@ def _bury() -> None:
         with contextlib.suppress(OSError), path.open("rb") as book:
             fcntl.flock(book, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
             data = book.read()
-            names = [{"id": Binary(data[n : n + 16], 4)} for n in range(0, len(data) // 16 * 16, 16)]
+            names: list[Mapping[str, Any]] = [{"id": Binary(data[n : n + 16], 4)} for n in range(0, len(data) // 16 * 16, 16)]
             if not names or _end(names):
                 path.unlink()
 
