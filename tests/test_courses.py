@@ -396,6 +396,13 @@ def test_the_whole_way_over_http(site: Site, caplog: pytest.LogCaptureFixture) -
     wrong = site.post(f"/v1/sessions/{key}/bookings", {**family, "phone": "13x", "seats": 9, "oops": {"$gt": ""}})
     assert wrong.status_code == 422 and {e["field"] for e in wrong.json()["errors"]} >= {"phone", "seats", "oops"}
 
+    # what staff will read is one line, and holds nobody's number
+    for field, said in (("family_name", "欧阳13912345678"), ("needs", "身份证 150603199001011234")):
+        refused = site.post(f"/v1/sessions/{key}/bookings", {**family, field: said})
+        assert [(e["field"], e["code"]) for e in refused.json()["errors"]] == [(field, "personal_number")]
+    wish = registrations.Wish(1, "欧\u202e阳\n娜", "13912345678", needs="轮\u2066椅\x07")
+    assert [registrations._contact(wish)[name] for name in ("family_name", "needs")] == ["欧阳 娜", "轮椅"]
+
     # who sees the names
     entries = site.get(f"{at}/bookings", by="ann").json()["items"]
     assert [(one["family_name"], one["phone"], one["seats"]) for one in entries] == [("欧阳", "+8613912345678", 2)]
