@@ -20,7 +20,7 @@ from api.guard import Blueprint
 from api.shapes import reader, settings
 from content import batches, courses, schedule, scheduleout, sheets
 from content.courses import CourseSession
-from content.failures import FieldError, NotFound, Stale, invalid
+from content.failures import FieldError, NotFound, Stale, Text, invalid
 from content.sheets import CSV, XLSX
 
 staff = Blueprint("staff_schedules", __name__, url_prefix="/v1/staff", description="Terms as tables; many sessions at once")
@@ -82,7 +82,7 @@ def create(query: dict[str, Any]) -> Response:
     run of the same file gives `unchanged`. A session that is published is never changed from a file.
     """
     if request.mimetype not in (CSV, XLSX):
-        raise UnsupportedMediaType()
+        raise UnsupportedMediaType(f"{CSV}, {XLSX}")
     name = "schedule.xlsx" if request.mimetype == XLSX else "schedule.csv"
     data, dry = request.get_data(cache=True), query["dry_run"]
     rows = schedule.import_table(data, name, actor().id, settings(), may=may, exams=exam_days, dry_run=dry)
@@ -143,7 +143,9 @@ def exported(query: dict[str, Any]) -> list[list[sheets.Value]]:
     table: list[list[sheets.Value]] = []
     for row in scheduleout.export(there, map(CourseSession.of, rows)):
         if len(table) > sheets.MOST_ROWS:
-            raise invalid("to", "out_of_range", reason=f"一次最多 {sheets.MOST_ROWS} 行 at most so many rows at once")
+            raise invalid(
+                "to", "out_of_range", reason=Text(f"一次最多 {sheets.MOST_ROWS} 行", f"at most {sheets.MOST_ROWS} rows at once")
+            )
         table.append(row)
     return table
 
@@ -224,7 +226,9 @@ def asked_for(payload: dict[str, Any]) -> list[CourseSession]:
         demand("course.publish", parent.organisation, [parent.division], read="course.read", what=parent.id)
         keys = batches.within(parent.id, payload.get("first"), payload.get("last"), settings().zone)
         if not 0 < len(keys) <= batches.MOST:
-            raise invalid("series", "out_of_range", reason=f"草稿 drafts: 1-{batches.MOST}")
+            raise invalid(
+                "series", "out_of_range", reason=Text(f"一次 1–{batches.MOST} 个草稿", f"1 to {batches.MOST} drafts at once")
+            )
     else:
         keys = list(dict.fromkeys(payload["sessions"]))
     found = {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"_id": {"$in": keys}})}

@@ -223,7 +223,7 @@ def put_draft(
     elif faults := rules.faults(definition):
         raise Invalid(faults)
     if not any(item.kind in ANSWERED for item in definition.index.values()):
-        raise Invalid([FieldError("item", "incomplete", {"missing": "可作答的题目 a question to answer"})])
+        raise Invalid([FieldError("item", "incomplete", {"missing": Text("可作答的题目", "a question to answer")})])
     if values is None and old is None:
         values = {"name": {tag: text for tag, text in definition.title.items() if len(text) <= NAME_LIMIT}}
     put = checked(values or {})

@@ -127,7 +127,7 @@ class _Page(Reader):
             self.stop()
         for key in ("modifierExtension", "implicitRules"):
             if node.get(key):
-                self.refuse(key, key, "它会改变整份问卷的含义 it changes the meaning of the whole")
+                self.refuse(key, key, Text("它会改变整份问卷的含义", "it changes the meaning of the whole"))
         if "status" not in node:
             self.warn("status", "缺少 missing, taken as draft")
         elif node["status"] not in STATUSES:
@@ -195,7 +195,9 @@ class _Page(Reader):
             if not key.startswith("_"):
                 self.error(f"{path}.{key[:60]}", "unknown_field")
         if node.get("modifierExtension"):
-            self.refuse(f"{path}.modifierExtension", "modifierExtension", "它会改变题目的含义 it changes the item's meaning")
+            self.refuse(
+                f"{path}.modifierExtension", "modifierExtension", Text("它会改变题目的含义", "it changes the item's meaning")
+            )
         notice(self, node, path)
         scope = [*scope, *self.variables(node, path)]
         kind, before = self.kind(node, path), len(self.totals)
@@ -207,7 +209,7 @@ class _Page(Reader):
         numbers_only = kind == "group" and not below and len(self.totals) > before
         if self.one(node, "questionnaire-hidden", path)[1] is True:
             if not numbers_only and kind != "display":
-                self.refuse(path, "questionnaire-hidden", "隐藏题目 a question nobody sees")
+                self.refuse(path, "questionnaire-hidden", Text("隐藏题目", "a question nobody sees"))
             return None
         if numbers_only:  # what it held is worked out, not asked
             return None
@@ -232,7 +234,7 @@ class _Page(Reader):
             return
         total, key = self.expression(value, path), CALCULATED.get(str(node.get("type")))
         if key is None or below or node.get("enableWhen"):
-            self.refuse(path, "calculatedExpression", f"“{total.expression[:120]}” 不是总分 is not a total")
+            self.refuse(path, "calculatedExpression", Text("不是总分", f"“{total.expression[:120]}” is not a total"))
         else:
             text = self.texts(node, "text", path.partition(".extension")[0])
             self.totals.append(Calculated(link_id, parent, key, text, (*scope, total)))
@@ -243,11 +245,11 @@ class _Page(Reader):
         repeats = self.flag(node, "repeats", path)
         kind = KINDS.get(name, "")
         if name and not kind:
-            self.refuse(f"{path}.type", name[:40], REASONS.get(name, "自评不问这一类 self-checks do not ask this"))
+            self.refuse(f"{path}.type", name[:40], REASONS.get(name, Text("自评不问这一类", "self-checks do not ask this")))
         if repeats and kind == "choice":
             return "multiple"
         if repeats and kind not in {"text", ""}:
-            self.refuse(f"{path}.repeats", f"repeats: {name}", "只有选择题可以多选 only a choice may repeat")
+            self.refuse(f"{path}.repeats", f"repeats: {name}", Text("只有选择题可以多选", "only a choice may repeat"))
         return kind
 
     def asked(self, node: Json, path: str, link_id: str, kind: str, below: tuple[Item, ...]) -> Item:
@@ -392,7 +394,9 @@ class _Page(Reader):
         asked = self.kept.get(question)
         if asked is None or asked.kind not in ANSWERED:
             kind = asked.kind if asked else "readOnly"
-            self.refuse(f"{path}.question", f"enableWhen: {kind}", "这道题的回答不会发来 its answer never reaches the server")
+            self.refuse(
+                f"{path}.question", f"enableWhen: {kind}", Text("这道题的回答不会发来", "its answer never reaches the server")
+            )
             return None
         keys = [key for key in node if key.startswith("answer")]
         if len(keys) != 1:
@@ -489,7 +493,7 @@ class _Page(Reader):
                 try:
                     scale = proved(trial, one, found)
                 except NotASum as reason:
-                    reasons[one.link_id] = str(reason)
+                    reasons[one.link_id] = reason.reason
                 else:
                     found.append((one, replace(scale, code=f"?{len(found)}")))
                     waiting.remove(one)
@@ -508,7 +512,7 @@ class _Page(Reader):
             try:
                 follows(trial, one, scale, [pair for pair in found if pair[0] is not one])
             except NotASum as reason:
-                self.refuse(one.steps[-1].path, one.steps[-1].expression[:200], str(reason))
+                self.refuse(one.steps[-1].path, one.steps[-1].expression[:200], reason.reason)
 
     def ruled(self, definition: Definition) -> Definition:
         """The definition with the rules that came with the file; its expressions must agree with them."""
@@ -527,7 +531,9 @@ class _Page(Reader):
         shown = {fhirout.link_of(made, scale): scale for scale in made.scales}
         for one in self.totals:
             if one.link_id not in shown:
-                self.refuse(one.steps[-1].path, one.steps[-1].expression[:200], f"{path}: 没有这个量表 no such scale")
+                self.refuse(
+                    one.steps[-1].path, one.steps[-1].expression[:200], Text(f"{path}：没有这个量表", f"{path}: no such scale")
+                )
         self.stop()
         pairs = [(one, shown[one.link_id]) for one in self.totals]
         self.beside(Trial(self.resource, self.values, made), pairs)
@@ -540,7 +546,7 @@ class _Page(Reader):
                 self.unread(part, f"{path}[{n}]")
         elif isinstance(value, dict):
             if last(str(value.get("url", ""))) in SCORES and id(value) not in self.sets.read:
-                self.refuse(path, last(str(value["url"])), "这里的分值读不到 a score where none is read")
+                self.refuse(path, last(str(value["url"])), Text("这里的分值读不到", "a score where none is read"))
             for key, part in value.items():
                 self.unread(part, f"{path}.{key}")
 

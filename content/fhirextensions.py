@@ -6,6 +6,7 @@ that is not known is a warning. None is passed over in silence.
 
 import re
 
+from content.failures import Text
 from content.fhirjson import SCORES, TRANSLATION, Json, Reader, last, names
 
 RULES = "urn:xinqiao:fhir:rules"
@@ -40,6 +41,6 @@ def notice(reader: Reader, node: Json, path: str) -> None:
     for where, url, _ in reader.extensions(node, path):
         name = last(url)
         if name in REFUSED or (url == RULES and path) or (DECIDES.search(name) and name not in READ | HARMLESS | SCORES):
-            reader.refuse(where, name[:60], "它会改变题目或计分 it changes what is asked or scored")
+            reader.refuse(where, name[:60], Text("它会改变题目或计分", "it changes what is asked or scored"))
         elif name not in READ | HARMLESS | SCORES and url not in (TRANSLATION, RULES):
             reader.warn(where, f"未使用 not used: {name[:60]}")

@@ -26,6 +26,7 @@ from fhirpathpy.models import models
 
 from content import scoring
 from content.definition import ANSWERED, CHOICES, METHODS, TOTAL, Definition, Item, Number, Scale
+from content.failures import Text
 from content.fhirjson import ORDINAL, Json, names
 
 Values = Mapping[tuple[str, str], Json]
@@ -45,7 +46,13 @@ MIXED = 16  # responses by chance: what is wrong about any part of a sum shows i
 
 
 class NotASum(Exception):
-    """Why an expression is refused."""
+    """Why an expression is refused: a `Text`, or one that reads in any language."""
+
+    @property
+    def reason(self) -> Text:
+        """In both languages."""
+        why = self.args[0]
+        return why if isinstance(why, Text) else Text(str(why), str(why))
 
 
 class Expression(NamedTuple):
@@ -205,14 +212,16 @@ def _tried(trial: Trial, calculate: Calculate, scale: Scale, others: Others) -> 
         if not found and not any(leaf in picks for leaf in leaves):
             continue  # a sum of nothing is none here and may be 0 there
         if (wanted is None) != (found is None) or not math.isclose(found or 0, wanted or 0, abs_tol=1e-5):
-            raise NotASum(f"不是各题分值之和 not the sum of scores: {found} ≠ {wanted}")
+            raise NotASum(
+                Text(f"不是各题分值之和：{found} ≠ {wanted}", f"not the sum of scores: {found} ≠ {wanted}")
+            )
 
 
 def proved(trial: Trial, one: Calculated, others: Others = ()) -> Scale:
     """The scale that the item's expression is in every response tried; else `NotASum`."""
     counted = [link_id for link_id, item in trial.open.index.items() if item.countable]
     if not counted:
-        raise NotASum("没有分值 no scores")
+        raise NotASum(Text("没有分值", "no scores"))
     calculate = _compiled(trial, one.steps)
     scales = replace(trial.open, scales=tuple(scale for _, scale in others))
 
@@ -224,7 +233,7 @@ def proved(trial: Trial, one: Calculated, others: Others = ()) -> Scale:
     most = {link_id: tries[-1] for link_id, tries in trial.choices.items()}
     floor, ceiling = run(least), run(most)
     if floor is None or ceiling is None:
-        raise NotASum("全部作答仍无结果 no result though all is answered")
+        raise NotASum(Text("全部作答仍无结果", "no result though all is answered"))
     steps = {link_id: trial.worth(link_id, most[link_id]) - trial.worth(link_id, least[link_id]) for link_id in counted}
 
     def rise(link_ids: Sequence[str]) -> float:
@@ -249,7 +258,9 @@ def proved(trial: Trial, one: Calculated, others: Others = ()) -> Scale:
             yield from _guesses(halved(counted), steps)
         yield from _guesses({link_id: rise([link_id]) for link_id in counted}, steps)
 
-    reason = NotASum(f"不是各题分值之和 not the sum of scores: {floor} … {ceiling}")
+    reason = NotASum(
+        Text(f"不是各题分值之和：{floor} … {ceiling}", f"not the sum of scores: {floor} … {ceiling}")
+    )
     for scale in guesses():
         try:
             _tried(trial, calculate, scale, others)
@@ -344,7 +355,7 @@ class _Watch:
         """Raises `NotASum` when a step gave too much, or time is over."""
         self.steps += 1
         if not self.steps % 32 and time.thread_time() > self.until:
-            raise NotASum("计算太久 takes too long")
+            raise NotASum(Text("计算太久", "it takes too long"))
         rows = found if isinstance(found, list) else [found]
         if len(rows) > MAX_NODES:
             raise NotASum(f"> {MAX_NODES} nodes")
@@ -359,7 +370,7 @@ class _Watch:
                 if len(data) > MAX_NODES:
                     raise NotASum(f"> {MAX_NODES} characters")
             elif isinstance(data, int | float | Decimal) and not -MAX_NUMBER < data < MAX_NUMBER:
-                raise NotASum("数太大 a number is too large")
+                raise NotASum(Text("数太大", "a number is too large"))
 
     def size(self, data: Any) -> int:
         if not isinstance(data, dict | list):
@@ -434,7 +445,7 @@ def _parsed(trial: Trial, expression: str) -> Any:
         raise NotASum(f"太长 too long: > {MAX_EXPRESSION}")
     if expression not in trial.parsed:
         if time.thread_time() > trial.watch.whole:  # parsing itself takes up to a few seconds
-            raise NotASum("计算太久 takes too long")
+            raise NotASum(Text("计算太久", "it takes too long"))
         options = {"userInvocationTable": OWN, "returnRawData": True}  # a variable keeps the place of what it holds
         try:
             made = fhirpathpy.compile(expression, models["r4"], options)

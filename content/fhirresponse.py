@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from content.definition import CHOICES, NUMBERS, Definition, Item, Number, Scale
-from content.failures import Conflict, Invalid
+from content.failures import Conflict, Invalid, Text
 from content.fhirjson import Json, Reader, names
 from content.fhirout import CANONICAL, canonical_url, coding, link_of, raw_codes
 from content.scoring import Result
@@ -41,7 +41,7 @@ def read_response(definition: Definition, resource: Json) -> Answered:
         page.error("questionnaire", "not_one_of", choices=canonical_url(definition.slug))
     for key in ("modifierExtension", "implicitRules"):
         if resource.get(key):
-            page.refuse(key, key, "它会改变整份答卷的含义 it changes the meaning of the whole")
+            page.refuse(key, key, Text("它会改变整份答卷的含义", "it changes the meaning of the whole"))
     page.items(resource, "", 1)
     if page.errors:
         raise Invalid(page.errors)

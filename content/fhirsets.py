@@ -87,7 +87,9 @@ class Sets:
     def listed(self, node: Json, path: str) -> Iterator[Concept]:
         """Of an expansion when there is one (its scores filled in from compose), else of compose."""
         if node.get("modifierExtension"):
-            self.reader.refuse(f"{path}.modifierExtension", "modifierExtension", "会改变选项的含义 it changes the options")
+            self.reader.refuse(
+                f"{path}.modifierExtension", "modifierExtension", Text("会改变选项的含义", "it changes the options")
+            )
         compose, expansion = node.get("compose"), node.get("expansion")
         composed = list(self.composed(compose, f"{path}.compose")) if isinstance(compose, dict) else []
         if not isinstance(expansion, dict) or not expansion.get("contains"):
@@ -107,11 +109,11 @@ class Sets:
     def composed(self, compose: Json, path: str) -> Iterator[Concept]:
         reader = self.reader
         if compose.get("exclude"):
-            reader.refuse(f"{path}.exclude", "exclude", "请给出展开的选项 supply an expansion")
+            reader.refuse(f"{path}.exclude", "exclude", Text("请给出展开的选项", "supply an expansion"))
         for where, include in reader.nodes(compose, "include", path):
             for key in ("filter", "valueSet"):
                 if include.get(key):
-                    reader.refuse(f"{where}.{key}", key, "请给出展开的选项 supply an expansion")
+                    reader.refuse(f"{where}.{key}", key, Text("请给出展开的选项", "supply an expansion"))
             system = reader.string(include, "system", where)
             book = next((c for _, c, _ in self.resources("CodeSystem") if c.get("url") == system), None)
             listed = {c.code: c for c in self.book(book or {}, system, system)}

@@ -180,7 +180,7 @@ def _steps(check: Checking, value: Any, known: bool) -> list[dict[str, Any]]:
     for number, row in enumerate(rows):
         field = f"steps.{number}"
         if not isinstance(row, Mapping) or isinstance(row.get("at"), bool) or not isinstance(row.get("at"), int):
-            check.fail(field, "wrong_type", reason="{lesson, at: 整数 whole number}")
+            check.fail(field, "wrong_type", reason=Text("{lesson, at: 整数}", "{lesson, at: whole number}"))
             continue
         check.fields({f"{field}.{name}": 1 for name in row}, {f"{field}.lesson", f"{field}.at"})
         steps.append({"lesson": str(row.get("lesson") or ""), "at": row["at"]})
@@ -364,7 +364,7 @@ def _import_one(file: pathlib.Path, by: str, dry_run: bool = False) -> str:
         check.fail("slug", "bad_format", reason=file.name)
     organisation, texts = values.pop("organisation", None) or "", values.pop("texts", None)
     if not isinstance(texts, Mapping) or not all(isinstance(text, Mapping) for text in texts.values()):
-        check.fail("texts", "wrong_type", reason="{语言 language: {title, summary}}")
+        check.fail("texts", "wrong_type", reason=Text("{语言: {title, summary}}", "{language: {title, summary}}"))
     check.done()
     return put_draft(file.stem, values, {str(k): v for k, v in texts.items()}, by, organisation, dry_run=dry_run)
 

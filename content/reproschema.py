@@ -116,7 +116,7 @@ class _Reader(Notes):
     def find(self, reference: str, start: Path, path: str) -> Path | None:
         """The file that a reference in `start` means; None after an error. A link that leads out is no file."""
         if re.match(r"[A-Za-z][\w+.-]*:", reference):
-            self.refuse(path, reference, "不从网络取文件 nothing is fetched: put the file beside it")
+            self.refuse(path, reference, Text("不从网络取文件", "nothing is fetched: put the file beside it"))
             return None
         sound = 0 < len(reference) <= 500 and reference == written(reference) and not {"\\", "\0"} & set(reference)
         if not sound or reference.startswith("/"):
@@ -229,7 +229,7 @@ class _Reader(Notes):
         assert isinstance(ui, dict)
         for key in ("visibility", "branchLogic"):
             if ui.get(key) or node.get(key):
-                self.refuse(f"{at}ui.{key}", key, "请写在 addProperties 的 isVis 里 put it into isVis of addProperties")
+                self.refuse(f"{at}ui.{key}", key, Text("请写在 addProperties 的 isVis 里", "put it into isVis of addProperties"))
         if ui.get("shuffle"):
             self.warn(f"{at}ui.shuffle", "题目按文件顺序出现 questions keep the order of the file")
         computes = self.computes(node, at)
@@ -307,7 +307,7 @@ class _Reader(Notes):
             elif visible is False:
                 self.warn(f"{spot}.isVis", f"{name}：隐藏，不作答 hidden, not asked")
             elif stem.endswith("schema"):
-                self.refuse(where, about, "活动中的活动 an activity within an activity: import it by itself")
+                self.refuse(where, about, Text("活动中的活动", "an activity within an activity: import it by itself"))
             elif name in {asked.name for asked in found}:
                 self.error(f"{spot}.variableName", "exists", what=name)
             elif (target := self.find(one, file, where)) is not None:
@@ -358,7 +358,9 @@ class _Reader(Notes):
             return None
         self.others(responses, RESPONSES, f"{spot}.")
         if responses.get("unitOptions"):
-            self.refuse(f"{spot}.unitOptions", "unitOptions", "单位不同数值就不同 a value in another unit is another value")
+            self.refuse(
+                f"{spot}.unitOptions", "unitOptions", Text("单位不同数值就不同", "a value in another unit is another value")
+            )
         types = responses.get("valueType") or []
         types = [str(one).rpartition(":")[2].lower() for one in (types if isinstance(types, list) else [types])]
         low, high = (self.real(responses.get(key), f"{spot}.{key}") for key in ("minValue", "maxValue"))
@@ -383,7 +385,7 @@ class _Reader(Notes):
         if choices is None and control in CHOOSING:
             self.error(f"{spot}.choices", "required")
         else:
-            self.refuse(f"{at}ui.inputType", control or "inputType", "自评不问这一类 self-checks do not ask this")
+            self.refuse(f"{at}ui.inputType", control or "inputType", Text("自评不问这一类", "self-checks do not ask this"))
         return None
 
     def responses(self, node: Json, file: Path, at: str) -> tuple[Json | None, str]:
@@ -501,7 +503,7 @@ class _Reader(Notes):
             self.error(computes[name][0], "circular")
         for name, scale in sums.items():
             for missing in [one for one in scale.of if one in computes and one not in sums]:
-                self.refuse(computes[name][0], missing, "不是分数 no score")
+                self.refuse(computes[name][0], missing, Text("不是分数", "no score"))
         self.stop()
         whole = _whole(sums)
         if whole is not None and TOTAL in definition.index:

@@ -447,7 +447,7 @@ def _cover(scale: Scale, at: str, definition: Definition) -> Iterable[FieldError
         for other in scale.norms[:n]:
             apart = norm.minimum_age > other.maximum_age or norm.maximum_age < other.minimum_age
             if not apart and (norm.sex is None or other.sex is None or norm.sex == other.sex):
-                yield FieldError(f"{at}norms.{n}", "out_of_range", {"reason": "与另一条重叠 overlaps another"})
+                yield FieldError(f"{at}norms.{n}", "out_of_range", {"reason": Text("与另一条重叠", "overlaps another")})
 
 
 def _covered(ends: Mapping[str, tuple[Number, Number]], field: str, scale: Scale, definition: Definition) -> Iterable[FieldError]:

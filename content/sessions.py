@@ -11,6 +11,7 @@ counter, for which all publishing queues, and wakes every reader). The price is 
 the last seat went, which the conditional update makes harmless.
 """
 
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -19,14 +20,16 @@ from zoneinfo import ZoneInfo
 
 import yaml
 from pymongo.client_session import ClientSession
+from pymongo.errors import PyMongoError
 
 from content import bookings, courses, divisions, lecturers, materials, records, staff, store, waiting
 from content.checking import Check
 from content.courses import SERIES_FIELDS, CourseSession, Series
-from content.failures import Conflict, FieldError, Invalid, NotFound, Stale, invalid
+from content.failures import WORDS, Conflict, Failure, FieldError, Invalid, NotFound, Stale, Text, invalid
 from content.settings import Settings
 from content.vocabulary import PLACES, STEPS
 
+log = logging.getLogger("xinqiao.sessions")
 MOST_SEATS = 100_000
 CLASS_HOUR = 45  # minutes of a class-hour (课时) where staff do not say how many it was
 LONG = 20.0  # seconds: five hundred bookings whose time to be erased moves along take three on the embedded database
@@ -66,9 +69,11 @@ def checked_session(values: Mapping[str, Any]) -> dict[str, Any]:
         if value is None and not any(error.field == name for error in check.errors):
             check.fail(name, "required")
     if starts and ends and not starts < ends <= starts + timedelta(days=3):
-        check.fail("ends_at", "out_of_range", reason="starts_at < ends_at ≤ starts_at + 3 d")
+        check.fail(
+            "ends_at", "out_of_range", reason=Text("要在开始之后，最多 3 天", "after the start, and at most three days after it")
+        )
     if starts and closes and closes > starts:
-        check.fail("booking_closes_at", "out_of_range", reason="≤ starts_at")
+        check.fail("booking_closes_at", "out_of_range", reason=Text("不能晚于开始时间", "not after the start"))
     hours = check.whole("class_hours", values.get("class_hours"), 0, 24)
     spot = {name: _degrees(check, name, values.get(name), most) for name, most in (("latitude", 90), ("longitude", 180))}
     if (spot["latitude"] is None) != (spot["longitude"] is None):
@@ -132,7 +137,9 @@ def known(values: Mapping[str, Any], of: Series | CourseSession) -> dict[str, An
             values = {**values, "lecturer": found}
         new_host = isinstance(found, staff.Organisation) and found.id != standing.host and found
         if new_host and not may_host(new_host, of.organisation, of.division):
-            reason = f"不在课程的区域 {of.division}，也不管辖它 neither in the course's division nor above it"
+            reason = Text(
+                f"要在课程的区域 {of.division} 之内，或管辖它", f"it has to lie in the course's division {of.division} or above it"
+            )
             raise invalid(name, "out_of_range", reason=reason)
     if faults := materials.absent(_added(values, standing)):
         raise Invalid(faults)
@@ -149,7 +156,7 @@ def draft(parent: Series, values: Mapping[str, Any], key: str = "") -> CourseSes
     """A draft session of a series, not written yet. Raises `Invalid`, `Conflict` (the series is cancelled)."""
     fields = checked_session(values)
     if parent.state == "cancelled":
-        raise Conflict("wrong_state", state=parent.state, action="排课 add a session")
+        raise Conflict("wrong_state", state=parent.state, action=Text("排课", "add a session"))
     fields |= {
         "series": parent.id,
         "organisation": parent.organisation,
@@ -184,7 +191,7 @@ def edit_session(
         nonlocal ended
         ended = present.ends_at
         if present.state not in {"draft", "published"}:
-            raise Conflict("wrong_state", state=present.state, action="修改 edit")
+            raise Conflict("wrong_state", state=present.state, action="edit")
         before = records.values_of(present, SESSION_FIELDS)
         merged = {**before, **values}
         if "starts_at" in values:
@@ -200,13 +207,21 @@ def edit_session(
         times = {name: fields[name] for name in ("starts_at", "ends_at")}
         if present.state == "published" and present.starts_at <= store.now() and times != {n: before[n] for n in times}:
             # it has taken place: moving it would keep the bookings' personal data longer than was promised
-            raise Conflict("wrong_state", state="begun", action="改期 move")
+            raise Conflict("wrong_state", state="begun", action="move")
         if present.state == "published" and times != {n: before[n] for n in times} and fields["starts_at"] <= store.now():
-            raise invalid("starts_at", "out_of_range", reason="已过去 in the past")
+            raise invalid(
+                "starts_at", "out_of_range", reason=Text("已经过去，请填以后的时间", "it is in the past; give a time to come")
+            )
         if present.attended and times != {n: before[n] for n in times}:
-            raise Conflict("wrong_state", state="已有人签到 people are checked in", action="改期 move")
+            raise Conflict("wrong_state", state=Text("已有人签到", "people are checked in"), action="move")
         if fields["capacity"] < present.seats_taken:
-            raise invalid("capacity", "out_of_range", reason=f"已报名 already booked: {present.seats_taken}")
+            raise invalid(
+                "capacity",
+                "out_of_range",
+                reason=Text(
+                    f"已报名 {present.seats_taken} 个，不能再少", f"{present.seats_taken} are booked, it cannot be fewer"
+                ),
+            )
         changed = {name: value for name, value in fields.items() if value != before[name]}
         kinds = {TOLD[name] for name in changed.keys() & TOLD.keys()}
         if present.state == "published" and kinds:
@@ -274,18 +289,27 @@ def faults(present: CourseSession, parent: Series | None) -> list[FieldError]:
     if present.state != "draft":
         found.append(FieldError("state", "wrong_state", {"state": present.state, "action": "发布 publish"}))
     if state != "published":
-        found.append(FieldError("series", "wrong_state", {"state": f"series {state}", "action": "发布场次 publish a session"}))
+        found.append(
+            FieldError(
+                "series",
+                "wrong_state",
+                {
+                    "state": Text(f"课程{WORDS.get(state, state)}", f"series {state}"),
+                    "action": Text("发布场次", "publish a session"),
+                },
+            )
+        )
     if present.starts_at <= store.now():
-        found.append(FieldError("starts_at", "out_of_range", {"reason": "已过去 in the past"}))
+        found.append(FieldError("starts_at", "out_of_range", {"reason": Text("已过去", "in the past")}))
     return found + _gaps(present)
 
 
 def _gaps(present: CourseSession) -> list[FieldError]:
     """What families need to get there, and has not been said."""
     if present.place not in ELSEWHERE and not (present.venue or {}).get("name"):
-        return [FieldError("venue", "incomplete", {"missing": "场地名称 the venue's name"})]
+        return [FieldError("venue", "incomplete", {"missing": Text("场地名称", "the venue's name")})]
     if present.place == "online" and not present.online_link:
-        return [FieldError("online_link", "incomplete", {"missing": "线上链接 the online link"})]
+        return [FieldError("online_link", "incomplete", {"missing": Text("线上链接", "the online link")})]
     return []
 
 
@@ -316,7 +340,9 @@ def open_in(tx: ClientSession, series_id: str) -> None:
     """Inside a publication of sessions: hold the series, so that it is not cancelled at this moment. Raises `Conflict`."""
     match = {"_id": series_id, "state": "published"}
     if not Series.rows().update_one(match, {"$inc": {"sessions_published": 1}}, session=tx).matched_count:
-        raise Conflict("wrong_state", state="series not published", action="发布场次 publish a session")
+        raise Conflict(
+            "wrong_state", state=Text("课程未发布", "the series is not published"), action=Text("发布场次", "publish a session")
+        )
 
 
 def cancel_session(key: str, by: str, revision: int | None = None, note: str = "") -> CourseSession:
@@ -327,7 +353,7 @@ def cancel_session(key: str, by: str, revision: int | None = None, note: str = "
     def decide(present: CourseSession) -> dict[str, Any]:
         over = present.state == "finished" and store.now() < present.ends_at + STAYS_OPEN
         if present.state != "published" and not over:
-            raise Conflict("wrong_state", state=present.state, action="取消 cancel")
+            raise Conflict("wrong_state", state=present.state, action="cancel")
         return {"state": "cancelled", "events": _event(present, "cancelled", {})}
 
     def also(tx: ClientSession, changed: CourseSession) -> None:
@@ -354,7 +380,8 @@ def _finish(key: str, decide: Callable[[CourseSession], dict[str, Any]]) -> bool
             ).state
             == "finished"
         )
-    except (NotFound, Stale):  # staff were faster; the next run looks again
+    except (Failure, PyMongoError) as error:  # mostly staff, who were faster; the next run looks again
+        log.warning("end of %s put off: %s", key, type(error).__name__)
         return False
 
 
@@ -363,7 +390,7 @@ def remove_session(key: str, by: str, revision: int | None = None) -> None:
 
     def check(present: CourseSession) -> None:
         if present.state != "draft":
-            raise Conflict("wrong_state", state=present.state, action="删除 delete")
+            raise Conflict("wrong_state", state=present.state, action="delete")
 
     records.remove(CourseSession, key, by, check, revision=revision)
 

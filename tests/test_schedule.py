@@ -122,7 +122,7 @@ def test_one_bad_row_keeps_all_out_and_every_fault_is_named(term: Any, series: s
     told = reasons(bad[0])
     for column in ("编号", "日期", "结束", "场所", "名额", "提前几小时截止"):
         assert f"“{column}”" in told
-    assert "进社区 community" in told
+    assert "community" in told
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_one_bad_row_keeps_all_out_and_every_fault_is_named(term: Any, series: s
         (ROW + ",date,more", "“more” is not known"),
         (ROW.replace("家长学校", "家长学较"), "“课程” must be one of: 家长学校, Parent school."),
         (ROW.replace("王老师", "王" * 301), "“讲师” is out of range"),
-        (f"{ROW}\n{ROW}", "as in line 2"),
+        (f"{ROW}\n{ROW}", "the same as line 2"),
     ],
 )
 def test_what_is_refused(term: Any, series: str, line: str, told: str) -> None:
