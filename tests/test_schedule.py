@@ -152,7 +152,7 @@ def test_what_is_refused(term: Any, series: str, line: str, told: str) -> None:
         (b"PK\x03\x04\x00\x00", "save it as XLSX again"),
         (b"\xff\xfe\x00", "save it as XLSX or CSV UTF-8"),
         ('课程,"a"b\n'.encode(), "save it as XLSX or CSV UTF-8"),
-        (b" " * (sheets.MOST_BYTES + 1), f"≤ {sheets.MOST_BYTES} bytes"),
+        (b" " * (sheets.MOST_BYTES + 1), f"{sheets.MOST_BYTES} bytes at most"),
         ("课程,日期,date,开始,结束,场所,费用\n".encode(), "“date” is not in the right form"),
         ("课程,日期,开始,结束,场所,费用\n".encode(), "“费用” is not known"),
         (b"\n\n", "“名额” is required"),
