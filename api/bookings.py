@@ -41,7 +41,7 @@ class PushIn(ma.Schema):
     value = ma.fields.String(required=True, validate=[validate.Length(10, 400), Regexp("^[A-Za-z0-9_:.-]+$")])
 
 
-MOST_OF_AN_ADDRESS = 40  # seats of one session or series in a day; what a school behind one address asks for beyond it is not lost
+MOST_OF_AN_ADDRESS = 40  # seats of one session or series in a day; beyond it the organiser says yes to each: schools share one
 
 PUSH = {"description": "where Firebase finds this phone; sealed, and erased with the booking. Left out: its inbox only"}
 

@@ -155,7 +155,8 @@ class CourseSession(records.Record):
 # --- series ----------------------------------------------------------------------------------------------------------
 
 SERIES_FIELDS = (
-    "texts", "organiser_name", "contact", "topics", "audiences", "stages", "languages", "format", "organisation", "division", "lecturers",
+    "texts", "organiser_name", "contact", "topics", "audiences", "stages", "languages", "format", "organisation", "division",
+    "lecturers",
     "materials", "visibility", "approval", "questions",
 )  # fmt: skip
 

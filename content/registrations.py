@@ -252,7 +252,7 @@ class _Room:
         parent = self.series[desks[0].before.series]
         if errors := _answered(parent["questions"], part.contact["answers"]):
             raise Invalid(errors)
-        phone, places, out = bytes(part.row["phone_blind"]), [], []
+        phone, places, out, ahead = bytes(part.row["phone_blind"]), [], [], {}
         expires = max(desk.before.ends_at for desk in desks) + KEEP
         for desk in desks:
             if self.held.get((phone, desk.before.id), 0) + wish.seats > PER_PHONE:
@@ -263,6 +263,7 @@ class _Room:
                 desk.taken += wish.seats
             elif wish.wait and desk.before.waiting_list and desk.waiting < MOST_WAITING and wish.seats <= desk.before.capacity:
                 state = "waiting"
+                ahead[desk.before.id] = desk.waiting
                 desk.waiting += 1
             else:
                 out.append(desk.before.id)
@@ -281,7 +282,8 @@ class _Room:
         self.places += places
         self.known[stamped["_id"]] = stamped
         known = {desk.before.id: desk.before for desk in desks}
-        return booked_of(part.code, stamped, places, self.tx, known)._replace(left_out=tuple(out))
+        before = {place["_id"]: ahead.get(place["session"], 0) for place in places}
+        return booked_of(part.code, stamped, places, self.tx, known, before)._replace(left_out=tuple(out))
 
     def write(self) -> None:
         """All of it. The session first: two transactions meet there before either has written anything else."""

@@ -138,7 +138,8 @@ def known(values: Mapping[str, Any], of: Series | CourseSession) -> dict[str, An
         new_host = isinstance(found, staff.Organisation) and found.id != standing.host and found
         if new_host and not may_host(new_host, of.organisation, of.division):
             reason = Text(
-                f"要在课程的区域 {of.division} 之内，或管辖它", f"it has to lie in the course's division {of.division} or above it"
+                f"要在课程的区域 {of.division} 之内，或管辖它",
+                f"it has to lie in the course's division {of.division} or above it",
             )
             raise invalid(name, "out_of_range", reason=reason)
     if faults := materials.absent(_added(values, standing)):

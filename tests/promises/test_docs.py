@@ -1,4 +1,4 @@
-"""Promise 20: the docs are true. What exists stands in README.md, MANUAL.md or the OpenAPI document, and the tour runs as printed."""
+"""Promise 20: the docs are true. What exists stands in README.md, MANUAL.md or the OpenAPI document; the tour runs as printed."""
 
 import os
 import re
