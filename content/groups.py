@@ -61,7 +61,7 @@ class Groups(Generic[P]):
         return part.outcome
 
     def _lead(self, settings: Settings) -> None:
-        """Commit the oldest that wait, up to MOST, tell them, and hand the lead on. The leader is among them: it is the oldest."""
+        """Commit the oldest that wait, up to MOST, tell them, and hand the lead on. The leader, the oldest, is among them."""
         group: list[P] = []
         try:
             with self._turn(settings):

@@ -205,7 +205,7 @@ def test_a_time_that_the_clocks_skip_or_show_twice_is_not_guessed(clock: str, zo
         return
     with pytest.raises(Invalid) as refused:
         shapes.in_zone(value, ZoneInfo(zone))
-    assert refused.value.errors[0].params["reason"].endswith(moment)
+    assert refused.value.errors[0].params["reason"].en.endswith(moment)
 
 
 def test_what_went_missing_since_the_approval_is_not_published_now_nor_by_the_clock(clean: None) -> None:

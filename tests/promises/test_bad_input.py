@@ -1,7 +1,7 @@
 # ruff: noqa: E501  (a row of the corpus is one line)
 """Promise 12: bad input never breaks us. A hostile corpus on every route, and cases that schemathesis makes from our OpenAPI.
 
-The small form sends each route every third of the corpus, the next route the next third, so that all of both is met; the whole
+The small form sends each route every sixth of the corpus, the next route the next sixth, so that all of both is met; the whole
 walk, each on each, is `slow`.
 
 Every answer is below 500 and every error is one problem detail with its code and both languages. Promise 13: no operator
@@ -97,7 +97,7 @@ HEADERS: tuple[dict[str, str], ...] = (
 
 
 T = TypeVar("T")
-EVERY = pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+EVERY = pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
 
 
 def share(corpus: Sequence[T], route: int, every: int) -> Sequence[T]:
@@ -157,6 +157,8 @@ def check(reply: Any, told: str) -> None:
     if reply.status_code == 503 and "/readyz" in told:
         return  # nothing is published here, so it is not ready, and says so in its own form
     assert reply.status_code < 500, (told, reply.status_code, reply.text[:300])
+    if re.match("/[sck]/", reply.request.path_url) and reply.headers["Content-Type"].startswith("text/html"):
+        return  # a page for people, also where there is none
     if reply.status_code >= 400:
         assert reply.headers["Content-Type"] == "application/problem+json", (told, reply.text[:300])
         problem = reply.json()
@@ -285,14 +287,14 @@ def test_no_operator_reaches_mongodb(everyone: Site, examples: int, measured: Me
     measured("13", f"{examples} generated bodies on {len(posts)} routes: no operator but our own in any command")
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [2, pytest.param(150, marks=pytest.mark.slow)])
 def test_schemathesis_cases_from_our_openapi(everyone: Site, examples: int, measured: Measured) -> None:
     schema = schemathesis.openapi.from_url(f"{everyone.base}/openapi.json")
     headers = {"Authorization": f"Bearer {everyone.tokens['everyone']}", "If-Match": '"1"'}
     count = 0
     for found in schema.get_all_operations():
         operation = found.ok()
-        if "session" in operation.path or operation.path.startswith(("/metrics",)):
+        if re.match("/v1/staff/session(/|$)", operation.path) or operation.path.startswith(("/metrics",)):
             continue
 
         @settings(
