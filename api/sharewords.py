@@ -36,7 +36,10 @@ WORDS: Mapping[str, Label] = {
     "open": Label("可以报名", "Seats are free"),
     "few": Label("名额不多了", "Few seats are left"),
     "full": Label("名额已满", "All seats are taken"),
-    "waiting_list": Label("可以排候补，有空位时按先后通知。", "You can join the waiting list; free seats are offered in order."),
+    "waiting_list": Label(
+        "可以排候补：有空位时按先后为您保留，请记得回“我的报名”看看。",
+        "You can join the waiting list: what comes free is kept for you in order. Remember to look at your booking.",
+    ),
     "no_waiting": Label("这一场不排候补，请看其他场次。", "There is no waiting list; please look at other sessions."),
     "cancelled": Label("已取消", "Cancelled"),
     "cancelled_more": Label("这一场不再举行，请不要前往。", "It will not take place. Please do not come."),
@@ -88,7 +91,11 @@ WORDS: Mapping[str, Label] = {
     "confirmed": Label("报名成功，到时见！", "You are booked. See you there!"),
     "requested": Label("已收到，等主办方确认。", "We have your request; the organiser will confirm it."),
     "left_out": Label("有 {n} 场没有空位，这次没有报上。", "Sessions without room, which are not booked: {n}"),
-    "waiting": Label("已排入候补。", "You are on the waiting list."),
+    "waiting": Label(
+        "已排入候补。没有短信提醒：请每天回到“我的报名”看一看，有名额时会为您保留 12 小时（夜里不算）。",
+        "You are on the waiting list. No text message will come: please look at your booking every day. Seats that come free are "
+        "kept for you for 12 hours, nights not counted.",
+    ),
     "keep_code": Label(
         "这是您的预约码，请截图或抄下来：查看、更改、取消都用它，别处查不到。",
         "This is your booking code. Take a screenshot or write it down: it alone lets you see, change or cancel your booking.",
