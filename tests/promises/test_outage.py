@@ -101,7 +101,10 @@ def refusals(stand: Stand) -> dict[str, tuple[str, str]]:
     """endpoint -> (method, path) of every route that needs the database."""
     app = create_app(stand.settings, Reader())
     routes = {
-        rule.endpoint: (next(iter(rule.methods - {"HEAD", "OPTIONS"})), re.sub(r"<[^>]+>", "none", re.sub(r"<int:[^>]+>", "2027", rule.rule)))
+        rule.endpoint: (
+            next(iter(rule.methods - {"HEAD", "OPTIONS"})),
+            re.sub(r"<[^>]+>", "none", re.sub(r"<int:[^>]+>", "2027", rule.rule)),
+        )
         for rule in app.url_map.iter_rules()
     }
     return {"ops.readyz": routes["ops.readyz"]} | {name: routes[name] for name, rule in auth.POLICY.items() if rule.store}
