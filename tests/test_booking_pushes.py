@@ -205,6 +205,7 @@ def test_an_address_that_is_gone_is_forgotten_and_the_booking_kept(near: Setting
 
 
 @pytest.mark.parametrize("reply", [fake_fcm.INVALID, fake_fcm.THIRD_PARTY, fake_fcm.FORBIDDEN])
+@pytest.mark.slow
 def test_what_is_our_fault_drops_no_address(near: Settings, phone: FakeFcm, reply: Any) -> None:
     series, (session,) = course(4)
     booked = book(near, "13800138000", series=series)
@@ -218,6 +219,7 @@ def test_what_is_our_fault_drops_no_address(near: Settings, phone: FakeFcm, repl
 @pytest.mark.parametrize(
     ("reply", "wait"), [(fake_fcm.retry_after(fake_fcm.QUOTA, "90"), 90), (fake_fcm.QUOTA, 60), (fake_fcm.UNAVAILABLE, 10)]
 )
+@pytest.mark.slow
 def test_a_retry_comes_not_before_its_time(near: Settings, phone: FakeFcm, clock: Clock, reply: Any, wait: int) -> None:
     series, (session,) = course(4)
     book(near, "13800138000", series=series)
@@ -233,6 +235,7 @@ def test_a_retry_comes_not_before_its_time(near: Settings, phone: FakeFcm, clock
     assert pushes.sweep(near) == {}
 
 
+@pytest.mark.slow
 def test_tries_end_after_an_hour_and_the_next_news_is_tried_again(near: Settings, phone: FakeFcm, clock: Clock) -> None:
     series, (session,) = course(4)
     booked = book(near, "13800138000", series=series)
@@ -254,6 +257,7 @@ def test_tries_end_after_an_hour_and_the_next_news_is_tried_again(near: Settings
     assert pushes.sweep(near) == {"pushed": 1}
 
 
+@pytest.mark.slow
 def test_many_that_do_not_pass_end_a_sweep(near: Settings, phone: FakeFcm, clock: Clock) -> None:
     series, (session,) = course(4)
     for n in range(8):
@@ -287,6 +291,7 @@ def test_quiet_hours_hold_and_what_is_over_in_the_morning_is_dropped(near: Setti
     assert pushes.sweep(near) == {}
 
 
+@pytest.mark.slow
 def test_a_night_begins_while_it_is_tried(near: Settings, phone: FakeFcm, clock: Clock) -> None:
     series, (session,) = course(4)
     book(near, "13800138000", series=series)
@@ -329,6 +334,7 @@ def test_who_has_looked_needs_no_push_and_who_has_gone_gets_none(near: Settings,
     assert pushes.sweep(near) == {} and Booking.rows().find_one({}) is None and phone.sends() == []
 
 
+@pytest.mark.slow
 def test_a_whole_series_reminds_of_each_session_once(near: Settings, phone: FakeFcm, clock: Clock) -> None:
     series, keys = course(*(7 * n for n in range(1, 11)))
     book(near, "13800138000", series=series)
@@ -355,6 +361,7 @@ def test_a_reminder_that_was_told_is_told_again_for_the_new_day(near: Settings, 
     assert pushes.sweep(near) == {"pushed": 1}
 
 
+@pytest.mark.slow
 def test_a_clock_that_jumps_loses_no_reminder(near: Settings, phone: FakeFcm, clock: Clock) -> None:
     _, (session,) = course(3)
     booked = book(near, "13800138000", session=session)

@@ -159,7 +159,7 @@ damaged = st.dictionaries(st.sampled_from(("id", *directory.FIELDS)), anything, 
 )
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=60, deadline=None)
 @given(
     entries=st.lists(damaged, max_size=8),
     division=st.none() | st.text(max_size=8) | st.sampled_from(["500114", "150603", "422127"]),

@@ -172,7 +172,7 @@ def held_of(published: Snapshot, language: str) -> list[dict[str, Any]]:
     return [directory.spoken(texts["*"].content or {}, language) for texts in published.entries("service").values()]
 
 
-@effort(max_examples=150, deadline=None)
+@effort(max_examples=50, deadline=None)
 @given(
     rows=st.lists(served, max_size=14), place=st.sampled_from(PLACES), language=st.sampled_from(["zh-Hans", "en", "mn-Mong"]),
     at=st.datetimes(datetime(2026, 11, 23), datetime(2026, 12, 1), timezones=st.sampled_from([SHANGHAI, UTC])),  # noqa: DTZ001

@@ -420,7 +420,7 @@ ORDERED = st.lists(st.integers(-60, 1000), min_size=2, max_size=12, unique=True)
 
 
 @given(ORDERED, st.sampled_from(["day", "week"]), st.sampled_from(paths.FROM), st.dates(date(2000, 1, 1), date(2100, 1, 1)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_paces_and_dates(ats: list[int], unit: str, origin: str, begins: date) -> None:
     """What is accepted gives every step one date of its own, in order, a whole number of units from the beginning; and nothing
     else is accepted."""

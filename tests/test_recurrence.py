@@ -354,7 +354,7 @@ def fitting(rule: str, first: datetime) -> datetime | None:
 
 
 @given(rules(), st.integers(1, 60), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_every_rule_gives_what_dateutil_gives(drawn: tuple[datetime, str], days: int, moved: bool) -> None:
     """Also which first dates do not fit: those are refused."""
     first, rule = drawn

@@ -75,6 +75,7 @@ def one_line(error: BaseException) -> str:
 # -- the database ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_killed_database_comes_back_on_its_port_with_every_acknowledged_write(home: Path, up: Any) -> None:
     first = up(embedded.mongo(home, DATABASES))
     uri = embedded.mongo_uri(home)
@@ -119,7 +120,7 @@ def test_the_database_asks_who_is_there_and_keeps_its_user_to_two_databases(home
         db["xinqiao"]["a"].find_one()
 
 
-@pytest.mark.parametrize("seconds", [0.15, 1.2])
+@pytest.mark.parametrize("seconds", [0.15, pytest.param(1.2, marks=pytest.mark.slow)])
 def test_a_first_start_cut_in_the_middle_is_mended_by_the_next(home: Path, up: Any, seconds: float) -> None:
     code = f"from pathlib import Path; from content import embedded; embedded.mongo(Path({str(home)!r}), {DATABASES!r})"
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -132,6 +133,7 @@ def test_a_first_start_cut_in_the_middle_is_mended_by_the_next(home: Path, up: A
         db["xinqiao"]["a"].insert_one({})
 
 
+@pytest.mark.slow
 def test_half_made_files_of_a_first_start_are_put_aside(home: Path, up: Any) -> None:
     (home / "mongo").mkdir(parents=True)
     for name in ("WiredTiger", "WiredTiger.turtle", "WiredTiger.wt"):
@@ -153,6 +155,7 @@ def test_damaged_data_is_one_line_and_is_left_alone(home: Path, up: Any) -> None
 # -- S3 ----------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_s3_keeps_its_objects_across_a_kill_and_new_ports(home: Path, up: Any) -> None:
     def bucket() -> Any:
         keys = embedded.credentials(home)
@@ -324,6 +327,7 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
 
 
+@pytest.mark.slow  # the tour of the README and the story start a service too
 def test_the_service_from_its_first_start_to_its_last(home: Path, service: Callable[..., Service], tmp_path: Path) -> None:
     # a first start (the tour of the README makes one with all the content): everything runs, commands in another shell find it
     first = service(library(tmp_path / "content", "lessons/name-the-feeling.md")).ready()

@@ -424,7 +424,7 @@ def taken(held: Held, page: sync.Page) -> None:
             held[item["kind"], item["key"]] = item
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(STEP, min_size=5, max_size=30))
 def test_what_a_phone_holds_is_what_the_catalogue_shows(steps: list[Any]) -> None:
     """A phone that was synced before an expiry hears of the next best edition when the schedule has withdrawn the expired one;

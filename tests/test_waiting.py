@@ -491,7 +491,7 @@ class World(RuleBasedStateMachine):
 def test_whatever_happens_the_seats_add_up(ready: None) -> None:
     from hypothesis.stateful import run_state_machine_as_test
 
-    limits = settings(max_examples=8, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
+    limits = settings(max_examples=5, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(World, settings=limits)
 
 

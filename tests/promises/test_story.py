@@ -156,6 +156,7 @@ class Person:
         return self
 
 
+@pytest.mark.slow
 def test_the_whole_story(tmp_path: Path) -> None:
     fcm_of = FakeFcm()
     more = {"XINQIAO_ADMIN_PASSWORD": ADMIN, "XINQIAO_DIVISION": DIVISION, "XINQIAO_FCM_URL": fcm_of.url}
