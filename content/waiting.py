@@ -106,13 +106,14 @@ def _shown(code: str, tx: ClientSession) -> Booked:
 
 def accept(code: str, session: str) -> Booked:
     """Take the seats offered: they are yours, or wait for the organiser's word where the series wants that. A second call changes
-    nothing. Raises `NotFound`, `Conflict("offer_over")` past its end, or when
-    nothing is offered."""
+    nothing. Raises `NotFound`, `Conflict("offer_over")` past its end, once the session is cancelled, or when nothing is
+    offered."""
 
     def work(tx: ClientSession, desk: Desk, place: dict[str, Any], raw: dict[str, Any]) -> None:
         if place["state"] in {"confirmed", "requested"}:
             return
-        if place["state"] != "offered" or place["offered_until"] <= desk.now or desk.before.state != "published":
+        # an offer of a cancelled session has no end any more (`expire`)
+        if place["state"] != "offered" or desk.before.state != "published" or place["offered_until"] <= desk.now:
             raise Conflict("offer_over")
         _put(tx, place, "requested" if courses.told(desk.before.series, tx)["approval"] else "confirmed", desk.now)
 

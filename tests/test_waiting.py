@@ -273,6 +273,9 @@ def test_who_was_not_reached_is_called_again(ready: None, clock: Clock) -> None:
     sessions.cancel_session(session, "ann")
     clock(10 * DAY)
     waiting.expire(store.now())
+    with pytest.raises(Conflict) as caught:
+        waiting.accept(second.code, session)
+    assert caught.value.code == "offer_over"
     for one in (second, third):
         (held,) = reaching.look(one.code).places
         assert [m.kind for m in reaching.messages(held, store.now(), {"en": "A"})] == ["cancelled"]
