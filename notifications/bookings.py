@@ -40,7 +40,7 @@ from content.published import Counter, PublishedRow
 from content.reaching import REMINDERS, messages
 from content.settings import Settings, SettingsError
 from content.waking import quiet_until
-from notifications import fcm
+from notifications import fcm, outcomes
 from notifications.notices import BACKOFF_LIMIT, GIVE_UP, LEASE, TTL_LIMIT
 
 log = logging.getLogger("xinqiao.pushes")
@@ -246,14 +246,14 @@ def _moments(held: Held, now: datetime) -> Iterable[datetime]:
         yield from (session.starts_at - lead for _, lead in REMINDERS if session.starts_at - lead > now)
 
 
-def _send(raw: Mapping[str, Any], ttl: int, settings: Settings) -> fcm.Outcome:
+def _send(raw: Mapping[str, Any], ttl: int, settings: Settings) -> outcomes.Outcome:
     title, body = TEXTS.get(settings.language, TEXTS["en"])
     key = hashlib.sha256(b"push of " + raw["_id"].encode()).hexdigest()[:32]  # APNs takes 64 bytes; opens nothing here
     try:
         target = json.loads(sealed.unseal(raw["push"]))
     except SettingsError as error:
         log.error("a push address does not open: %s", error)
-        return fcm.Retry(fcm.QUOTA_WAIT, "sealed")
+        return outcomes.Retry(outcomes.QUOTA_WAIT, "sealed")
     message = fcm.Message(key, target["value"], title, body, min(ttl, TTL_LIMIT), target["kind"], {"kind": "booking"})
     return fcm.send(message, settings)
 
@@ -286,26 +286,28 @@ class _Turn:
         """Nothing more to tell for now."""
         self._write(self.later)
 
-    def settle(self, outcome: fcm.Outcome, now: datetime, attempt: Mapping[str, Any], zones: Iterable[str]) -> bool:
+    def settle(self, outcome: outcomes.Outcome, now: datetime, attempt: Mapping[str, Any], zones: Iterable[str]) -> bool:
         """Write down what came of a push; whether it passed. A second worker's write of the same adds nothing."""
-        if isinstance(outcome, fcm.Retry | fcm.Unknown):
+        if isinstance(outcome, outcomes.Retry | outcomes.Unknown):
             self._again(outcome, now, attempt, zones)
             return False
-        if isinstance(outcome, fcm.Refused) and outcome.drop_target:
+        if isinstance(outcome, outcomes.Refused) and outcome.drop_target:
             mine = {"_id": self.raw["_id"], "push": self.raw["push"]}  # not the one that the family may just have left
             Booking.rows().update_one(mine, {"$unset": {"push": "", "push_at": "", "push_try": ""}})
             self.counts["gone"] += 1
             return True
-        refused = isinstance(outcome, fcm.Refused)
+        refused = isinstance(outcome, outcomes.Refused)
         self.counts["refused" if refused else "pushed"] += len(self.news) if refused else 1
         self.over += self.news
         self.end()
-        return not (isinstance(outcome, fcm.Refused) and outcome.stop)
+        return not (isinstance(outcome, outcomes.Refused) and outcome.stop)
 
-    def _again(self, outcome: fcm.Retry | fcm.Unknown, now: datetime, attempt: Mapping[str, Any], zones: Iterable[str]) -> None:
+    def _again(
+        self, outcome: outcomes.Retry | outcomes.Unknown, now: datetime, attempt: Mapping[str, Any], zones: Iterable[str]
+    ) -> None:
         tries = attempt.get("tries", 0) + 1
-        wait = outcome.after if isinstance(outcome, fcm.Retry) else 0.0
-        delay = max(wait, min(BACKOFF_LIMIT, fcm.FLOOR * 2 ** min(tries - 1, 10)))
+        wait = outcome.after if isinstance(outcome, outcomes.Retry) else 0.0
+        delay = max(wait, min(BACKOFF_LIMIT, outcomes.FLOOR * 2 ** min(tries - 1, 10)))
         then = now + timedelta(seconds=delay * (1 + random.random() / 4))  # noqa: S311  (jitter, no secret)
         first = min(attempt.get("first", now), now)
         if held := max(filter(None, (quiet_until(then, zone) for zone in zones)), default=None):

@@ -27,12 +27,11 @@ import requests
 from firebase_admin import credentials, exceptions, messaging
 
 from content.settings import Settings
+from notifications.outcomes import FLOOR, QUOTA_WAIT, Outcome, Refused, Retry, Sent, Skipped, Unknown, alarm
 
 log = logging.getLogger("xinqiao.fcm")
 
 LIMIT, TOPIC_LIMIT = 4096, 2048  # bytes of payload, to one phone and to a topic
-QUOTA_WAIT = 60.0  # seconds to wait after a 429 that names none
-FLOOR = 10.0  # seconds, the least wait after 500 and 503
 CONNECT_AND_READ = 4.0  # seconds for each of: connecting, each read
 DEADLINE = 9.0  # seconds for a whole attempt: a name server that hangs and an answer that drips obey no socket timeout
 
@@ -49,49 +48,6 @@ class Message:
     """Seconds FCM may keep it for a phone that is off; never past the notice's expiry."""
     kind: Literal["topic", "condition", "fid", "token"] = "topic"
     data: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Sent:
-    """FCM took it; `name` is its id."""
-
-    name: str
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """Nobody to send through: no credentials. The inbox has the notice."""
-
-    reason: str = "no push credentials"
-
-
-@dataclass(frozen=True)
-class Retry:
-    """It was not taken; try again, not before `after` seconds."""
-
-    after: float
-    reason: str
-
-
-@dataclass(frozen=True)
-class Refused:
-    """It will never be taken. `ours`: our message or set-up is at fault; `drop_target`: the target is gone for good;
-    `stop`: nothing of this campaign can pass."""
-
-    reason: str
-    ours: bool = False
-    drop_target: bool = False
-    stop: bool = False
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """It may or may not have been taken: send again under the same collapse key."""
-
-    reason: str
-
-
-Outcome = Sent | Skipped | Retry | Refused | Unknown
 
 
 class _Static(google.auth.credentials.Credentials):
@@ -187,9 +143,9 @@ def send(message: Message, settings: Settings) -> Outcome:
         bytes_ = size(message)
         ready = encode(message)
     except ValueError as error:  # the SDK's own check: a malformed topic, data that is no text
-        return _alarm(Refused(f"malformed: {error}", ours=True))
+        return alarm(Refused(f"malformed: {error}", ours=True))
     if bytes_ > limit(message):
-        return _alarm(Refused(f"{bytes_} bytes, more than {limit(message)}", ours=True))
+        return alarm(Refused(f"{bytes_} bytes, more than {limit(message)}", ours=True))
     return _within(DEADLINE, lambda: _attempt(ready, settings))
 
 
@@ -208,7 +164,7 @@ def _attempt(message: messaging.Message, settings: Settings) -> Outcome:
     except exceptions.FirebaseError as error:
         return outcome_of(error)
     except google.auth.exceptions.GoogleAuthError as error:
-        return _alarm(Retry(QUOTA_WAIT, f"no access token: {type(error).__name__}"))
+        return alarm(Retry(QUOTA_WAIT, f"no access token: {type(error).__name__}"))
     except (KeyError, AttributeError, TypeError, ValueError, requests.RequestException) as error:
         return Unknown(f"unreadable answer: {type(error).__name__}")  # it came from a 200, or from an error in an odd shape
     except Exception as error:  # a key file that vanished, an SDK surprise: before the post or after, nobody knows
@@ -225,17 +181,17 @@ def outcome_of(error: exceptions.FirebaseError) -> Outcome:
     if isinstance(error, messaging.UnregisteredError | messaging.SenderIdMismatchError):
         return Refused(reason, drop_target=True)
     if isinstance(error, messaging.ThirdPartyAuthError):
-        return _alarm(Refused(reason, ours=True, stop=True))
+        return alarm(Refused(reason, ours=True, stop=True))
     if isinstance(error, messaging.QuotaExceededError) or status == 429:
         return Retry(_retry_after(error) or QUOTA_WAIT, reason)
     if status in (500, 503):
         return Retry(max(FLOOR, _retry_after(error)), reason)
     if status == 401:  # our own token was not accepted: the key may have been changed, clocks may differ
-        return _alarm(Retry(QUOTA_WAIT, reason))
+        return alarm(Retry(QUOTA_WAIT, reason))
     if status == 400 or (isinstance(error, exceptions.InvalidArgumentError) and status):
-        return _alarm(Refused(reason, ours=True))
+        return alarm(Refused(reason, ours=True))
     if status in (403, 404):  # no FcmError beside it: the project or its rights, not the phone
-        return _alarm(Refused(reason, ours=True, stop=True))
+        return alarm(Refused(reason, ours=True, stop=True))
     return Unknown(reason)
 
 
@@ -249,9 +205,3 @@ def _retry_after(error: exceptions.FirebaseError) -> float:
     except (ValueError, TypeError, OverflowError):
         return 0.0
     return min(max(seconds, 0.0), 3600.0)
-
-
-def _alarm(outcome: Refused | Retry) -> Outcome:
-    """Say aloud what somebody must mend."""
-    log.error("push needs attention: %s", outcome.reason)
-    return outcome

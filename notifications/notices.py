@@ -30,7 +30,7 @@ from content.records import SYSTEM
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, SEASONS, Stage
 from content.waking import quiet_until
-from notifications import fcm, seasons, topics
+from notifications import fcm, outcomes, seasons, topics
 
 log = logging.getLogger("xinqiao.notices")
 
@@ -330,16 +330,16 @@ def may_go_on(notice: Notice, now: datetime, settings: Settings) -> bool:
     return bool(notice.expires_at > now and (notice.urgent or quiet_until(now, settings.zone) is None))
 
 
-def note(notice: Notice, topic: str, outcome: fcm.Outcome, now: datetime) -> bool:
+def note(notice: Notice, topic: str, outcome: outcomes.Outcome, now: datetime) -> bool:
     """Write down what came of one topic and renew the lease. False when the claim is lost (cancelled, or the lease ran out
     and another has it): then stop at once. A Retry or Unknown leaves the topic open."""
     update: dict[str, Any] = {"$set": {"lease_until": now + LEASE}}
     result: dict[str, Any] | None = None
-    if isinstance(outcome, fcm.Sent):
+    if isinstance(outcome, outcomes.Sent):
         result = {"outcome": "sent", "detail": outcome.name}
-    elif isinstance(outcome, fcm.Skipped):
+    elif isinstance(outcome, outcomes.Skipped):
         result = {"outcome": "skipped", "detail": outcome.reason}
-    elif isinstance(outcome, fcm.Refused):
+    elif isinstance(outcome, outcomes.Refused):
         result = {"outcome": "refused", "detail": outcome.reason}
     if result:
         update["$push"] = {"results": {"topic": topic, "at": now, **result}}
@@ -360,15 +360,15 @@ def settle(
     there = Notice.of(raw)
     fields: dict[str, Any] = {"reason": reason}
     drop = {"lease": "", "lease_until": ""}
-    outcomes = {result.outcome for result in there.results}
+    found = {result.outcome for result in there.results}
     if stop or not there.open_topics():
-        fields["state"] = "refused" if stop or not outcomes & {"sent", "skipped"} else "sent"
-        if outcomes == {"skipped"}:
+        fields["state"] = "refused" if stop or not found & {"sent", "skipped"} else "sent"
+        if found == {"skipped"}:
             fields["reason"] = "inbox only: no push credentials"
-        elif "refused" in outcomes and not reason:
+        elif "refused" in found and not reason:
             fields["reason"] = "; ".join(sorted({r.detail for r in there.results if r.outcome == "refused"}))
     else:
-        delay = max(wait, min(BACKOFF_LIMIT, fcm.FLOOR * 2 ** min(there.attempts - 1, 10)))
+        delay = max(wait, min(BACKOFF_LIMIT, outcomes.FLOOR * 2 ** min(there.attempts - 1, 10)))
         next_try = now + timedelta(seconds=delay * (1 + random.random() / 4))  # noqa: S311  (jitter, no secret)
         held = None if there.urgent else quiet_until(next_try, settings.zone)
         if held:  # the hour begins anew in the morning: held is not tried

@@ -39,7 +39,7 @@ from content import (
 from content.failures import Failure
 from content.settings import Settings, SettingsError
 from notifications import bookings as pushes
-from notifications import fcm, notices
+from notifications import fcm, notices, outcomes
 
 log = logging.getLogger("xinqiao.worker")
 
@@ -137,11 +137,11 @@ def carry(key: str, settings: Settings, clock: Callable[[], datetime] = store.no
         outcome = fcm.send(notices.message(notice, topic, at), settings)
         if not notices.note(notice, topic, outcome, clock()):
             return "not ours"
-        if isinstance(outcome, fcm.Retry):
+        if isinstance(outcome, outcomes.Retry):
             wait, reason = max(wait, outcome.after), outcome.reason
-        elif isinstance(outcome, fcm.Unknown):
+        elif isinstance(outcome, outcomes.Unknown):
             reason = reason or outcome.reason
-        elif isinstance(outcome, fcm.Refused) and outcome.stop:
+        elif isinstance(outcome, outcomes.Refused) and outcome.stop:
             stop, reason = True, outcome.reason
             break
     return notices.settle(notice, clock(), settings, wait=wait, reason=reason, stop=stop) or "not ours"

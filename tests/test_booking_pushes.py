@@ -15,7 +15,7 @@ from content import bookings, courses, published, reaching, registrations, seale
 from content.bookings import Booked, Booking, Place
 from content.settings import Settings
 from notifications import bookings as pushes
-from notifications import fcm
+from notifications import fcm, outcomes
 from notifications.bookings import PushSweep
 from tests.doubles import fake_fcm
 from tests.doubles.fake_fcm import FakeFcm
@@ -400,7 +400,7 @@ def test_two_thousand_bookings_of_one_session(near: Settings, monkeypatch: pytes
         Booking.rows().insert_many([{**first, **fresh, "_id": f"{i:064x}", "feed": f"{i:064x}"} for i in many])
         Place.rows().insert_many([{**place, "_id": f"p{i}", "booking": f"{i:064x}", "number": i} for i in many])
     to = Counter[str]()
-    monkeypatch.setattr(fcm, "send", lambda message, settings: to.update([message.notice]) or fcm.Sent("x"))
+    monkeypatch.setattr(fcm, "send", lambda message, settings: to.update([message.notice]) or outcomes.Sent("x"))
     began = time.monotonic()
     while pushes._due():
         pushes.sweep(near)

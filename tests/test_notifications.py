@@ -27,7 +27,7 @@ from content.records import SYSTEM, Audit
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, GRADES, SEASONS, STAGES, Stage
 from content.waking import quiet_until
-from notifications import fcm, notices, seasons, topics, worker
+from notifications import fcm, notices, outcomes, seasons, topics, worker
 from notifications.notices import Notice
 from notifications.seasons import Override, Span
 from tests.doubles import fake_fcm
@@ -92,29 +92,29 @@ def inbox(**segment: Any) -> list[str]:
 MESSAGE = fcm.Message("n1", ZH, "心桥", "你好", 3600, data={"notice": "n1"})
 
 
-def ours(stop: bool = False) -> Callable[[fcm.Outcome], bool]:
+def ours(stop: bool = False) -> Callable[[outcomes.Outcome], bool]:
     """Refused by our own fault."""
-    return lambda o: isinstance(o, fcm.Refused) and o.ours and not o.drop_target and o.stop is stop
+    return lambda o: isinstance(o, outcomes.Refused) and o.ours and not o.drop_target and o.stop is stop
 
 
-def gone(outcome: fcm.Outcome) -> bool:
+def gone(outcome: outcomes.Outcome) -> bool:
     """Refused because the target is gone."""
-    return isinstance(outcome, fcm.Refused) and outcome.drop_target and not outcome.ours and not outcome.stop
+    return isinstance(outcome, outcomes.Refused) and outcome.drop_target and not outcome.ours and not outcome.stop
 
 
-def later(seconds: float) -> Callable[[fcm.Outcome], bool]:
+def later(seconds: float) -> Callable[[outcomes.Outcome], bool]:
     """Retry after so many seconds."""
-    return lambda o: isinstance(o, fcm.Retry) and seconds - 3 <= o.after <= seconds
+    return lambda o: isinstance(o, outcomes.Retry) and seconds - 3 <= o.after <= seconds
 
 
-def unknown(outcome: fcm.Outcome) -> bool:
+def unknown(outcome: outcomes.Outcome) -> bool:
     """Nobody knows."""
-    return isinstance(outcome, fcm.Unknown)
+    return isinstance(outcome, outcomes.Unknown)
 
 
 TOMORROW = format_datetime(datetime.now(UTC) + timedelta(hours=30), usegmt=True)
-ROWS: dict[str, tuple[Reply, Callable[[fcm.Outcome], bool]]] = {
-    "200": (fake_fcm.OK, lambda o: isinstance(o, fcm.Sent) and o.name.startswith("projects/local/messages/")),
+ROWS: dict[str, tuple[Reply, Callable[[outcomes.Outcome], bool]]] = {
+    "200": (fake_fcm.OK, lambda o: isinstance(o, outcomes.Sent) and o.name.startswith("projects/local/messages/")),
     "400": (fake_fcm.INVALID, ours()),
     "401 third party": (fake_fcm.THIRD_PARTY, ours(stop=True)),
     "401 our token": (fake_fcm.UNAUTHENTICATED, later(60)),
@@ -178,14 +178,14 @@ def test_what_fcm_would_refuse_is_not_even_posted(phone: FakeFcm) -> None:
     assert phone.sends() == []
     # and the size counted here is never less than what the other side counts
     fits = next(n for n in range(700, 0, -1) if fcm.size(replace(MESSAGE, body="长" * n)) <= fcm.TOPIC_LIMIT)
-    assert isinstance(fcm.send(replace(MESSAGE, body="长" * fits), near), fcm.Sent)
+    assert isinstance(fcm.send(replace(MESSAGE, body="长" * fits), near), outcomes.Sent)
     longer = replace(MESSAGE, kind="fid", value="an-installation", body="长" * (fits + 300))
-    assert isinstance(fcm.send(longer, near), fcm.Sent)
+    assert isinstance(fcm.send(longer, near), outcomes.Sent)
 
 
 def test_without_credentials_a_log_line_says_what_would_leave(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "xinqiao.fcm"):
-        assert isinstance(fcm.send(MESSAGE, Settings()), fcm.Skipped)
+        assert isinstance(fcm.send(MESSAGE, Settings()), outcomes.Skipped)
     assert f"would push {ZH} n1" in caplog.text
     assert "inbox only" in fcm.credentials_state(Settings())
 
@@ -213,7 +213,7 @@ def test_a_lost_reply_is_sent_again_under_the_same_key(phone: FakeFcm) -> None:
         proxy.then(DropReply(), Cut(10))
         assert unknown(fcm.send(MESSAGE, near))
         assert unknown(fcm.send(MESSAGE, near))  # cut within the request: it never arrived
-        assert isinstance(fcm.send(MESSAGE, near), fcm.Sent)
+        assert isinstance(fcm.send(MESSAGE, near), outcomes.Sent)
         assert proxy.connections == 3
     assert [seen.collapse_keys for seen in phone.sends()] == [{"n1"}, {"n1"}]
 
@@ -437,7 +437,7 @@ def test_a_crash_after_the_post_sends_again_under_the_same_key(near: Settings, p
     assert notices.sweep(MORNING + timedelta(seconds=59), near) == []
     after = MORNING + timedelta(seconds=61)
     assert notices.sweep(after, near) == [notice.id]
-    assert not notices.note(mine, second, fcm.Sent("late"), after)  # the dead one's claim is void
+    assert not notices.note(mine, second, outcomes.Sent("late"), after)  # the dead one's claim is void
     assert notices.settle(mine, after, near) is None
     assert worker.carry(notice.id, near, clock(after)) == "sent"
     assert [seen.target for seen in phone.sends()] == [first, second, second]
@@ -546,7 +546,7 @@ def test_a_cancelled_campaign_stops_at_once(near: Settings, phone: FakeFcm, peop
     revision = mine.revision
     cancelled = notices.cancel(notice.id, people[1], revision)
     assert cancelled.state == "cancelled"
-    assert not notices.note(mine, ZH, fcm.Sent("x"), MORNING)
+    assert not notices.note(mine, ZH, outcomes.Sent("x"), MORNING)
     assert notices.settle(mine, MORNING, near) is None
     assert inbox() == []
     with pytest.raises(Conflict):
