@@ -324,7 +324,6 @@ POLICY: dict[str, Rule] = {
     # notices and seasons
     "notices.index": public(),
     "notices.push_topics": public(),
-    "notices.now_on": public(),
     "staff_notices.index_staff": staff("notice.read"),
     "staff_notices.create": staff("notice.write"),
     "staff_notices.show_staff": staff("notice.read"),
@@ -332,9 +331,10 @@ POLICY: dict[str, Rule] = {
     "staff_notices.approve": staff("notice.approve"),
     "staff_notices.schedule": staff("notice.write"),
     "staff_notices.cancel": staff("notice.read"),  # whoever may write or approve it: asked in the view
-    "staff_notices.season_dates": staff("notice.read"),
-    "staff_notices.confirm_season": staff("notice.write"),
-    "staff_notices.correct_season": staff("notice.write"),
+    "seasons.index": public(),
+    "staff_seasons.index_staff": staff("notice.read"),
+    "staff_seasons.confirm": staff("notice.write"),
+    "staff_seasons.correct": staff("notice.write"),
     # help: who looks for it, where and when is nobody's business
     "support.hotlines": public(sensitive=True),
     "support.services": public(sensitive=True),

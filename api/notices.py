@@ -1,12 +1,11 @@
-"""Notices: the inbox, the topics a phone subscribes to, the season it is in; and the desk where notices are written.
+"""Notices: the inbox and the topics a phone subscribes to; and the desk where notices are written.
 
 No route takes a phone's address or token: the phone subscribes itself to the topics it is told, and the inbox holds every
 notice whether or not a push arrives.
 """
 
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import marshmallow as ma
 from flask import Response, jsonify
@@ -16,19 +15,17 @@ from api import front
 from api.auth import actor, allowed
 from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
 from api.shapes import Paging, Regexp, Tag, codes, reader, settings
-from content import catalogue, divisions, languages, store
+from content import divisions, store
 from content.failures import Forbidden, NotFound, Text, invalid
-from content.vocabulary import AUDIENCES, SEASONS, Stage
-from notifications import notices, seasons, topics
+from content.vocabulary import AUDIENCES, SEASONS
+from notifications import notices, topics
 from notifications.notices import Notice
-from notifications.seasons import SeasonDate
 
-blp = Blueprint("notices", __name__, url_prefix="/v1", description="Inbox, push topics, seasons")
+blp = Blueprint("notices", __name__, url_prefix="/v1", description="Inbox and push topics")
 staff = Blueprint("staff_notices", __name__, url_prefix="/v1/staff", description="Write, approve, schedule, cancel notices")
 
 DIVISION = Regexp("^[0-9]{6}$")
 MOMENTS = validate.Range(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
 
 
 class Segment(ma.Schema):
@@ -49,10 +46,6 @@ class InboxQuery(Segment):
 
 class TopicsQuery(Segment):
     audience = ma.fields.String(required=True, validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
-
-
-class SeasonsQuery(Segment):
-    on = ma.fields.Date(format="iso", validate=DAYS, metadata={"description": "a local day; today when left out"})
 
 
 class InboxEntry(ma.Schema):
@@ -80,25 +73,6 @@ class Inbox(ma.Schema):
 
 class Topics(ma.Schema):
     topics = ma.fields.List(ma.fields.String(), metadata={"example": ["d150603.parent.senior.final.zh-Hans"]})
-
-
-class SeasonOut(ma.Schema):
-    code = ma.fields.String()
-    name = ma.fields.String()
-    title = ma.fields.String()
-    text = ma.fields.String()
-    first = ma.fields.String(metadata={"example": "2027-06-07"})
-    last = ma.fields.String()
-    provisional = ma.fields.Boolean(metadata={"description": "nobody has confirmed the local date yet"})
-    starts_in = ma.fields.Integer(metadata={"description": "days; 0 or less while it runs"})
-    lessons = ma.fields.List(ma.fields.String(), metadata={"description": "slugs of those published for these readers"})
-    checks = ma.fields.List(ma.fields.String())
-
-
-class SeasonsOut(ma.Schema):
-    on = ma.fields.String()
-    known_until = ma.fields.String()
-    items = ma.fields.List(ma.fields.Nested(SeasonOut))
 
 
 def place(query: dict[str, Any]) -> str:
@@ -141,39 +115,6 @@ def push_topics(query: dict[str, Any]) -> Response:
     language = query.get("language") or settings().language
     front.keep()
     return jsonify({"topics": topics.for_phone(place(query), query["audience"], query["stage"], language)})
-
-
-@blp.get("/seasons")
-@blp.arguments(SeasonsQuery, location="query")
-@blp.alt_response(200, schema=SeasonsOut)
-def now_on(query: dict[str, Any]) -> Response:
-    """The seasons a reader is in or about to enter, and what to show first"""
-    on = query.get("on") or store.now().astimezone(ZoneInfo(settings().zone)).date()
-    snapshot, wanted, last = reader().current, preferred(query), settings().language
-    stage = Stage.parse(query["stage"], "stage") if query["stage"] else None
-    found = seasons.current(on, place(query), query["stage"], seasons.of_snapshot(snapshot))
-
-    def text(by_language: Any) -> str:
-        return str(by_language[languages.pick(by_language, wanted, last)]) if by_language else ""
-
-    items = [
-        {
-            "code": one.season.code,
-            "name": SEASONS[one.season.code].zh,
-            "title": text(one.season.title),
-            "text": text(one.season.text),
-            "first": one.span.first.isoformat(),
-            "last": one.span.last.isoformat(),
-            "provisional": one.span.provisional,
-            "starts_in": one.starts_in,
-            "lessons": catalogue.readable(snapshot, one.season.lessons, query["audience"], stage),
-            "checks": list(one.season.checks),
-        }
-        for one in found
-        if not query["audience"] or not one.season.audiences or query["audience"] in one.season.audiences
-    ]
-    front.keep(*catalogue.holds(snapshot, "lesson", most=3600 if "on" in query else 60))
-    return jsonify({"on": on.isoformat(), "known_until": seasons.known_until().isoformat(), "items": items})
 
 
 # --- staff -----------------------------------------------------------------------------------------------------------
@@ -350,56 +291,3 @@ def cancel(key: str) -> Response:
     notice = notices.cancel(key, actor().id, revision)
     reader().refresh()
     return tagged(shown(notice), notice.revision)
-
-
-class SeasonDateIn(ma.Schema):
-    first = ma.fields.Date(format="iso", required=True, validate=DAYS)
-    last = ma.fields.Date(format="iso", required=True, validate=DAYS)
-
-
-class NewSeasonDate(SeasonDateIn):
-    code = ma.fields.String(required=True, validate=validate.OneOf(list(SEASONS)))
-    division = ma.fields.String(required=True, validate=DIVISION, metadata={"description": "000000: the whole country"})
-
-
-def dated(record: SeasonDate) -> dict[str, Any]:
-    """A confirmed date as staff see it."""
-    names = ("id", "revision", "division", "code", "year", "first", "last", "confirmed_by")
-    return {name: getattr(record, name) for name in names}
-
-
-@staff.get("/seasons")
-@staff.response(200)
-def season_dates() -> dict[str, Any]:
-    """Confirmed season dates"""
-    rows = [SeasonDate.of(raw) for raw in SeasonDate.rows().find({}).sort([("year", 1), ("code", 1)]).limit(1000)]
-    return {"items": [dated(row) for row in rows], "next_cursor": None}
-
-
-@staff.post("/seasons")
-@staff.arguments(NewSeasonDate)
-@staff.alt_response(201, description="The date is confirmed and public")
-def confirm_season(payload: dict[str, Any]) -> Response:
-    """Confirm when a season is in a division, in the year of its first day"""
-    where = "" if payload["division"] == divisions.COUNTRY else payload["division"]
-    if not actor().may("notice.write", "", where):
-        raise Forbidden()
-    record = seasons.confirm(where, payload["code"], payload["first"], payload["last"], actor().id)
-    reader().refresh()
-    return tagged(dated(record), record.revision, 201)
-
-
-@staff.patch("/seasons/<string:key>")
-@staff.arguments(SeasonDateIn)
-@staff.alt_response(200, description="The date is corrected")
-def correct_season(payload: dict[str, Any], key: str) -> Response:
-    """Correct a confirmed date within its year. Needs If-Match."""
-    revision = if_match()
-    raw = SeasonDate.rows().find_one({"_id": key})
-    if raw is None:
-        raise NotFound(what=key)
-    if not actor().may("notice.write", "", raw["division"]):
-        raise Forbidden()
-    record = seasons.correct(key, payload["first"], payload["last"], actor().id, revision)
-    reader().refresh()
-    return tagged(dated(record), record.revision)

@@ -1,0 +1,155 @@
+"""Seasons: which one a reader is in and what to show first; and the desk where their local dates are confirmed."""
+
+from datetime import date
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import marshmallow as ma
+from flask import Response, jsonify
+from marshmallow import validate
+
+from api import front
+from api.auth import actor
+from api.guard import Blueprint, if_match, tagged
+from api.notices import DIVISION, Segment, place, preferred
+from api.shapes import reader, settings
+from content import catalogue, divisions, languages, store
+from content.failures import Forbidden, NotFound
+from content.vocabulary import SEASONS, Stage
+from notifications import seasons
+from notifications.seasons import SeasonDate
+
+blp = Blueprint("seasons", __name__, url_prefix="/v1", description="What season it is, and what to show first")
+staff = Blueprint("staff_seasons", __name__, url_prefix="/v1/staff", description="Confirmed local dates of seasons")
+
+DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
+
+
+class SeasonsQuery(Segment):
+    on = ma.fields.Date(format="iso", validate=DAYS, metadata={"description": "a local day; today when left out"})
+
+
+class SeasonOut(ma.Schema):
+    code = ma.fields.String()
+    name = ma.fields.String()
+    title = ma.fields.String()
+    text = ma.fields.String()
+    first = ma.fields.String(metadata={"example": "2027-06-07"})
+    last = ma.fields.String()
+    provisional = ma.fields.Boolean(metadata={"description": "nobody has confirmed the local date yet"})
+    starts_in = ma.fields.Integer(metadata={"description": "days; 0 or less while it runs"})
+    lessons = ma.fields.List(ma.fields.String(), metadata={"description": "slugs of those published for these readers"})
+    checks = ma.fields.List(ma.fields.String())
+
+
+class SeasonsOut(ma.Schema):
+    on = ma.fields.String()
+    known_until = ma.fields.String()
+    items = ma.fields.List(ma.fields.Nested(SeasonOut))
+
+
+@blp.get("/seasons")
+@blp.arguments(SeasonsQuery, location="query")
+@blp.alt_response(200, schema=SeasonsOut)
+def index(query: dict[str, Any]) -> Response:
+    """The seasons a reader is in or about to enter, and what to show first"""
+    on = query.get("on") or store.now().astimezone(ZoneInfo(settings().zone)).date()
+    snapshot, wanted, last = reader().current, preferred(query), settings().language
+    stage = Stage.parse(query["stage"], "stage") if query["stage"] else None
+    found = seasons.current(on, place(query), query["stage"], seasons.of_snapshot(snapshot))
+
+    def text(by_language: Any) -> str:
+        return str(by_language[languages.pick(by_language, wanted, last)]) if by_language else ""
+
+    items = [
+        {
+            "code": one.season.code,
+            "name": SEASONS[one.season.code].zh,
+            "title": text(one.season.title),
+            "text": text(one.season.text),
+            "first": one.span.first.isoformat(),
+            "last": one.span.last.isoformat(),
+            "provisional": one.span.provisional,
+            "starts_in": one.starts_in,
+            "lessons": catalogue.readable(snapshot, one.season.lessons, query["audience"], stage),
+            "checks": list(one.season.checks),
+        }
+        for one in found
+        if not query["audience"] or not one.season.audiences or query["audience"] in one.season.audiences
+    ]
+    front.keep(*catalogue.holds(snapshot, "lesson", most=3600 if "on" in query else 60))
+    return jsonify({"on": on.isoformat(), "known_until": seasons.known_until().isoformat(), "items": items})
+
+
+# --- staff -----------------------------------------------------------------------------------------------------------
+
+
+class SeasonDateIn(ma.Schema):
+    first = ma.fields.Date(format="iso", required=True, validate=DAYS)
+    last = ma.fields.Date(format="iso", required=True, validate=DAYS)
+
+
+class SeasonDateOut(ma.Schema):
+    """A confirmed date as staff see it."""
+
+    id = ma.fields.String()
+    revision = ma.fields.Integer()
+    division = ma.fields.String(metadata={"description": "empty: the whole country"})
+    code = ma.fields.String()
+    year = ma.fields.Integer()
+    first = ma.fields.String(metadata={"example": "2027-06-20"})
+    last = ma.fields.String()
+    confirmed_by = ma.fields.String(metadata={"description": "id"})
+
+
+class SeasonDatesOut(ma.Schema):
+    items = ma.fields.List(ma.fields.Nested(SeasonDateOut))
+    next_cursor = ma.fields.String(allow_none=True)
+
+
+class NewSeasonDate(SeasonDateIn):
+    code = ma.fields.String(required=True, validate=validate.OneOf(list(SEASONS)))
+    division = ma.fields.String(required=True, validate=DIVISION, metadata={"description": "000000: the whole country"})
+
+
+def dated(record: SeasonDate) -> dict[str, Any]:
+    """A confirmed date as staff see it."""
+    names = ("id", "revision", "division", "code", "year", "first", "last", "confirmed_by")
+    return {name: getattr(record, name) for name in names}
+
+
+@staff.get("/seasons")
+@staff.alt_response(200, schema=SeasonDatesOut)
+def index_staff() -> Response:
+    """Confirmed season dates"""
+    rows = [SeasonDate.of(raw) for raw in SeasonDate.rows().find({}).sort([("year", 1), ("code", 1)]).limit(1000)]
+    return jsonify({"items": [dated(row) for row in rows], "next_cursor": None})
+
+
+@staff.post("/seasons")
+@staff.arguments(NewSeasonDate)
+@staff.alt_response(201, schema=SeasonDateOut, description="The date is confirmed and public")
+def confirm(payload: dict[str, Any]) -> Response:
+    """Confirm when a season is in a division, in the year of its first day"""
+    where = "" if payload["division"] == divisions.COUNTRY else payload["division"]
+    if not actor().may("notice.write", "", where):
+        raise Forbidden()
+    record = seasons.confirm(where, payload["code"], payload["first"], payload["last"], actor().id)
+    reader().refresh()
+    return tagged(dated(record), record.revision, 201)
+
+
+@staff.patch("/seasons/<string:key>")
+@staff.arguments(SeasonDateIn)
+@staff.alt_response(200, schema=SeasonDateOut, description="The date is corrected")
+def correct(payload: dict[str, Any], key: str) -> Response:
+    """Correct a confirmed date within its year. Needs If-Match."""
+    revision = if_match()
+    raw = SeasonDate.rows().find_one({"_id": key})
+    if raw is None:
+        raise NotFound(what=key)
+    if not actor().may("notice.write", "", raw["division"]):
+        raise Forbidden()
+    record = seasons.correct(key, payload["first"], payload["last"], actor().id, revision)
+    reader().refresh()
+    return tagged(dated(record), record.revision)
