@@ -20,9 +20,11 @@ from zoneinfo import ZoneInfo
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
-from content import divisions, languages
+from content import divisions, languages, waking
 from content.failures import Failure
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+CHANNELS = ("fcm", "webhook")
 BROKERS = ("mongodb", "redis", "rediss", "amqp", "amqps", "pyamqp", "sqs", "memory", "sentinel")
 
 
@@ -69,6 +71,15 @@ class Settings:
     """FIREBASE_CREDENTIALS: path of a service-account JSON. Empty: inbox only, and a log line "would push"."""
     fcm_url: str = ""
     """XINQIAO_FCM_URL: base address instead of Firebase's; loopback only (tests, rehearsals)."""
+    webhook_url: str = ""
+    """XINQIAO_WEBHOOK_URL: the district's own system (SMS, WeChat, a vendor's push), which each notice is posted to."""
+    webhook_secret: str = field(default="", repr=False)
+    """XINQIAO_WEBHOOK_SECRET: what those posts are signed with; whsec_ and 24 to 64 bytes in base64 (Standard Webhooks)."""
+    channels: str = "fcm,webhook"
+    """XINQIAO_CHANNELS: what carries a notice. Steps separated by "," are all taken, in this order; within a step "a>b" means b
+    only for what a did not take."""
+    quiet: str = waking.USUAL
+    """XINQIAO_QUIET_HOURS: local hours in which no family is pushed anything and no offer runs out."""
     admin_password: str = field(default="", repr=False)
     """XINQIAO_ADMIN_PASSWORD: first password of `admin`, used instead of a generated one."""
     data_key: str = field(default="", repr=False)
@@ -91,6 +102,8 @@ class Settings:
         "AWS_ACCESS_KEY_ID": "s3_access_key", "AWS_SECRET_ACCESS_KEY": "s3_secret_key",
         "XINQIAO_S3_BUCKET": "s3_bucket", "AWS_REGION": "s3_region", "XINQIAO_S3_PUBLIC_URL": "s3_public_url",
         "BROKER_URL": "broker_url", "FIREBASE_CREDENTIALS": "firebase_credentials", "XINQIAO_FCM_URL": "fcm_url",
+        "XINQIAO_WEBHOOK_URL": "webhook_url", "XINQIAO_WEBHOOK_SECRET": "webhook_secret", "XINQIAO_CHANNELS": "channels",
+        "XINQIAO_QUIET_HOURS": "quiet",
         "XINQIAO_ADMIN_PASSWORD": "admin_password", "XINQIAO_DATA_KEY": "data_key",
         "XINQIAO_SIGNING_KEY": "signing_key",
         "XINQIAO_SECOND_PERSON": "second_person", "XINQIAO_ZONE": "zone", "XINQIAO_DIVISION": "division",
@@ -174,8 +187,9 @@ class Settings:
                     f"FIREBASE_CREDENTIALS={self.firebase_credentials!r} is no service-account file (JSON). "
                     "Correct the path or unset it."
                 )
-        if self.fcm_url and _host(self.fcm_url) not in {"127.0.0.1", "localhost", "::1"}:
+        if self.fcm_url and _host(self.fcm_url) not in LOOPBACK:
             raise SettingsError("XINQIAO_FCM_URL may only be a loopback address. Unset it to use Firebase.")
+        self._check_channels()
         for name, value, size in (
             ("XINQIAO_DATA_KEY", self.data_key, 96),
             ("XINQIAO_SIGNING_KEY", self.signing_key, 32),
@@ -187,6 +201,36 @@ class Settings:
                 )
         if self.admin_password and len(self.admin_password) < 10:
             raise SettingsError("XINQIAO_ADMIN_PASSWORD is shorter than 10 characters. Choose a longer one.")
+
+    def _check_channels(self) -> None:
+        names = [name for step in self.steps() for name in step]
+        if not set(names) <= set(CHANNELS) or len(names) != len(set(names)):
+            raise SettingsError(
+                f"XINQIAO_CHANNELS={self.channels!r} is not fcm and webhook, each once at most. "
+                "Write fcm,webhook for both, or fcm>webhook for the second only where the first took nothing."
+            )
+        if self.webhook_url and not _may_be_posted_to(self.webhook_url):
+            raise SettingsError(  # the address is not repeated: it may hold what opens the other system
+                "XINQIAO_WEBHOOK_URL is no address to post to. It begins with https:// (http:// on loopback only), names a host, "
+                "and has neither a user nor a fragment."
+            )
+        if self.webhook_url and not self.webhook_secret:
+            raise SettingsError("XINQIAO_WEBHOOK_URL is set: set XINQIAO_WEBHOOK_SECRET too, which the posts are signed with.")
+        if self.webhook_secret and not (
+            self.webhook_secret.startswith("whsec_") and 24 <= _bytes(self.webhook_secret.removeprefix("whsec_")) <= 64
+        ):
+            raise SettingsError(
+                "XINQIAO_WEBHOOK_SECRET is not whsec_ and 24 to 64 bytes in base64. Make one: "
+                "python3 -c 'import base64,os;print(\"whsec_\"+base64.b64encode(os.urandom(32)).decode())'"
+            )
+        try:
+            waking.parsed(self.quiet)
+        except ValueError as error:
+            raise SettingsError(f"XINQIAO_QUIET_HOURS={self.quiet!r}: {error}. Write {waking.USUAL}.") from None
+
+    def steps(self) -> list[list[str]]:
+        """The channels: each step is taken, in this order; of a step, each channel only for what those before it did not take."""
+        return [[name.strip() for name in step.split(">")] for step in self.channels.split(",")]
 
     def public(self, path: str = "") -> str:
         """The absolute address of a path of this API ("/s/…") as it is given to families."""
@@ -219,6 +263,16 @@ def _bytes(text: str) -> int:
         return len(base64.b64decode(text, validate=True))
     except ValueError:
         return 0
+
+
+def _may_be_posted_to(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    plain = re.fullmatch(r"[!-~]+", url, re.ASCII) and "#" not in url and "@" not in parts.netloc and port != 0
+    return bool(plain and parts.hostname and (parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)))
 
 
 def _host(url: str) -> str | None:

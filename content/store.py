@@ -37,6 +37,7 @@ from pymongo.errors import (
 )
 from pymongo.uri_parser import parse_uri
 
+from content import waking
 from content.failures import Conflict, Failure, Unavailable
 from content.settings import Settings
 
@@ -62,8 +63,11 @@ def connect(settings: Settings, patience: float = PATIENCE) -> None:
 
     `patience`: seconds one operation, or one whole transaction with its repeats, may take. The driver lets it override the
     time to find a server, and without it a transaction whose database was killed is tried again for two minutes.
+
+    Whoever is connected also obeys the quiet hours of these settings (`waking`).
     """
     settings.needed("mongodb_uri")
+    waking.configure(settings.quiet)
     disconnect()
     me.connect(
         db=parse_uri(settings.mongodb_uri, warn=False).get("database") or settings.database,
