@@ -305,6 +305,10 @@ TEXTS: dict[str, Text] = {
     "payload_too_large": Text(
         "推送内容为 {size} 字节，上限 {limit} 字节。请缩短。", "The push is {size} bytes; the limit is {limit}. Shorten it."
     ),
+    "bad_placeholder": Text(
+        "“{field}”（{language}）里的“{placeholder}”不是可以填写的位置。只能用 {choices}，文中不要有别的花括号。",
+        "“{field}” ({language}) holds “{placeholder}”, which is no placeholder. Use {choices} and no other braces.",
+    ),
     "unconfirmed_date": Text(
         "“{what}”在当地的日期还没有确认，不能安排发送。请先确认日期。",
         "The local date of “{what}” is not confirmed, so nothing can be scheduled. Confirm the date first.",
