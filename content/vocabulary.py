@@ -109,6 +109,14 @@ SEASONS: Mapping[str, Label] = {
     "mental_health_day": Label("世界精神卫生日", "World Mental Health Day"),  # J P
     "sleep_day": Label("世界睡眠日", "World Sleep Day"),  # J
     "families_week": Label("全国家庭教育宣传周", "family education week"),  # P, by law the week that holds 05-15
+    "mental_health_month": Label("学生心理健康宣传教育月", "students' mental-health month"),
+    "student_day": Label("5·25学生心理健康日", "students' mental-health day"),
+    "children_day": Label("儿童节", "Children's Day"),
+    "world_children_day": Label("世界儿童日", "World Children's Day"),
+    "teachers_day": Label("教师节", "Teachers' Day"),
+    "life_day": Label("珍爱生命日", "cherishing life day"),  # 09-10; a label is public, so it says no more than this
+    "disability_day": Label("全国助残日", "national day of disabled persons"),
+    "school_safety_day": Label("全国中小学生安全教育日", "school safety day"),
 }
 
 FORMATS: Mapping[str, Label] = {

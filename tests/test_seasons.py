@@ -1,12 +1,9 @@
 """Seasons: which days they are, who has confirmed them, and what a phone is told of them."""
 
-from datetime import date
+from datetime import date, time
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from content import divisions
 from content.failures import Invalid, NotFound
 from content.published import Reader
 from content.vocabulary import SEASONS
@@ -14,51 +11,129 @@ from notifications import seasons
 from notifications.seasons import Override, Span
 from tests.site import Site
 
-CODES = st.sampled_from(["", "150603", "500114", "420100", "370200", "620800", "150600", "370000", "419001"])
+
+def day(text: str) -> date:
+    """A date."""
+    return date.fromisoformat(text)
 
 
-def test_the_gaokao_of_2027_begins_on_the_seventh_of_june() -> None:
-    assert seasons.season("gaokao", 2027) == Span(date(2027, 6, 7), date(2027, 6, 9), False)
+SPANS = {  # facts/calendar.md and the calendars of 2026 and 2027
+    ("gaokao", 2027): ("2027-06-07", "2027-06-09"),
+    ("families_week", 2027): ("2027-05-10", "2027-05-16"),
+    ("families_week", 2026): ("2026-05-11", "2026-05-17"),
+    ("mental_health_day", 2027): ("2027-10-10", "2027-10-10"),
+    ("mental_health_month", 2027): ("2027-05-01", "2027-05-31"),
+    ("student_day", 2027): ("2027-05-25", "2027-05-25"),
+    ("children_day", 2027): ("2027-06-01", "2027-06-01"),
+    ("world_children_day", 2027): ("2027-11-20", "2027-11-20"),
+    ("teachers_day", 2027): ("2027-09-10", "2027-09-10"),
+    ("life_day", 2027): ("2027-09-10", "2027-09-10"),
+    ("disability_day", 2025): ("2025-05-18", "2025-05-18"),
+    ("disability_day", 2026): ("2026-05-17", "2026-05-17"),
+    ("disability_day", 2027): ("2027-05-16", "2027-05-16"),
+    ("school_safety_day", 2025): ("2025-03-31", "2025-03-31"),
+    ("school_safety_day", 2026): ("2026-03-30", "2026-03-30"),
+    ("school_safety_day", 2027): ("2027-03-29", "2027-03-29"),
+}
+
+
+def test_the_days_of_the_facts() -> None:
+    for (code, year), (first, last) in SPANS.items():
+        assert seasons.season(code, year) == Span(day(first), day(last), False)
+    assert day("2027-06-07").weekday() == 0
     assert seasons.season("gaokao", 2040).provisional
-    days = [one.on for one in seasons.due("gaokao", 2027)]
-    assert days == [date(2027, 5, 8), date(2027, 5, 24), date(2027, 5, 31), date(2027, 6, 6)]
-    (now,) = [c for c in seasons.current(date(2027, 6, 6), "150603", "senior.12.final") if c.season.code == "gaokao"]
-    assert now.starts_in == 1
-    assert "gaokao" not in {c.season.code for c in seasons.current(date(2027, 6, 6), "150603", "junior.9.final")}
-    assert seasons.season("families_week", 2027)[:2] == (date(2027, 5, 10), date(2027, 5, 16))
     assert seasons.season("zhongkao", 2027).provisional
-
-
-def test_the_file_and_the_vocabulary_name_the_same_seasons() -> None:
     assert set(seasons.calendar().seasons) == set(SEASONS)
+    with pytest.raises(NotFound):
+        seasons.season("nothing", 2027)
 
 
-@given(st.sampled_from(list(SEASONS)), st.integers(2020, 2040), CODES, st.data())
-def test_seasons_fire_on_the_right_local_day(code: str, year: int, division: str, data: st.DataObject) -> None:
-    plain = seasons.season(code, year, (), division)
-    rule = seasons.calendar().seasons[code]
-    assert plain.first <= plain.last
-    assert plain.provisional is (rule.local or plain.last > seasons.known_until())
-    if rule.week_of:
-        assert (plain.first.weekday(), plain.last.weekday()) == (0, 6)
-        assert plain.first <= date(year, rule.month, rule.day) <= plain.last
-    # whoever is nearest and has confirmed, decides
-    line = [*(divisions.lineage(division) if division else []), ""]
-    told = data.draw(st.lists(st.sampled_from([*line, "110101"]), unique=True))
-    overrides = [Override(d, code, year, date(year, 3, 1 + i), date(year, 3, 5 + i)) for i, d in enumerate(told)]
-    span = seasons.season(code, year, overrides, division)
-    nearest = next((d for d in line if d in told), None)
-    if nearest is None:
-        assert span == plain
-    else:
-        assert span == Span(date(year, 3, 1 + told.index(nearest)), date(year, 3, 5 + told.index(nearest)), False)
-    # each notice day once, and every one of them lies where `current` shows the season
-    days = seasons.due(code, year, overrides, division)
-    assert len({one.on for one in days}) == len(days) == len(rule.lead_days)
-    for one in days:
-        shown = [c for c in seasons.current(one.on, division, "", overrides) if c.season.code == code and c.span == span]
-        assert len(shown) == 1
-        assert one.provisional is span.provisional
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {}, {"date": "02-30"}, {"date": "06-07", "week_of": "05-15"}, {"month": 13}, {"month": 5, "weekday": 0, "nth": 1},
+        {"month": 5, "weekday": 7, "nth": 5}, {"usual": "06-12..06-22"}, {"local": True, "usual": "06-12", "days": 3},
+    ],
+)  # fmt: skip
+def test_a_rule_that_is_none_is_refused(rule: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"seasons\.yaml, x"):
+        seasons._season({"code": "x", "rule": rule, "lead_days": [0]})
+
+
+def test_no_push_is_near_a_quarter_or_within_a_sitting() -> None:
+    row = {"code": "x", "rule": {"date": "06-07"}, "lead_days": [0]}
+    for wrong in ({"at": "18:30"}, {"at": "18:32"}, {"at": "17:58"}, {"at": "10:07", "sitting": "08:30..18:00"}):
+        with pytest.raises(ValueError, match=r"seasons\.yaml, x"):
+            seasons._season({**row, **wrong})
+    assert seasons._season({**row, "at": "18:33"}).at == time(18, 33)
+
+
+def test_the_notices_of_the_gaokao() -> None:
+    june = [one for one in seasons.occasions("150603", day("2027-05-01"), day("2027-06-30")) if one.code == "gaokao"]
+    assert [(one.lead, str(one.on), str(one.until)) for one in june] == [
+        (-30, "2027-05-08", "2027-05-24"), (-14, "2027-05-24", "2027-05-31"), (-7, "2027-05-31", "2027-06-06"),
+        (-1, "2027-06-06", "2027-06-07"), (0, "2027-06-07", "2027-06-10"), (1, "2027-06-10", "2027-06-13"),
+    ]  # fmt: skip
+    assert {(one.year, one.division, one.at, one.span.provisional) for one in june} == {(2027, "150603", time(18, 37), False)}
+    assert {one.division for one in seasons.occasions("000000", day("2027-06-07"), day("2027-06-07"))} == {""}
+    # a month's one notice is worth something as long as the month, a day's for two days more
+    may = {one.code: one for one in seasons.occasions("", day("2027-05-01"), day("2027-06-01"))}
+    assert (may["mental_health_month"].until, may["children_day"].until) == (day("2027-06-01"), day("2027-06-04"))
+    (now,) = [c for c in seasons.current(day("2027-06-06"), "150603", "senior.12.final") if c.season.code == "gaokao"]
+    assert now.starts_in == 1
+    assert "gaokao" not in {c.season.code for c in seasons.current(day("2027-06-06"), "150603", "junior.9.final")}
+
+
+def test_the_gaokao_may_be_moved_nationwide_or_in_one_place() -> None:
+    nation = Override("", "gaokao", 2020, day("2020-07-07"), day("2020-07-10"))
+    city = Override("310000", "gaokao", 2022, day("2022-07-07"), day("2022-07-09"))
+    assert seasons.season("gaokao", 2020, [nation], "150603")[:2] == (nation.first, nation.last)
+    assert seasons.season("gaokao", 2022, [city], "310101")[:2] == (city.first, city.last)
+    assert seasons.season("gaokao", 2022, [city], "150603").first == day("2022-06-07")
+    # sleep day of the World Sleep Society in one district: a confirmed date is the setting
+    friday = Override("150603", "sleep_day", 2027, day("2027-03-19"), day("2027-03-19"))
+    assert [o.on for o in seasons.occasions("150603", day("2027-03-01"), day("2027-03-25"), [friday])] == [day("2027-03-19")]
+    assert [o.on for o in seasons.occasions("150602", day("2027-03-01"), day("2027-03-25"), [friday])] == [day("2027-03-21")]
+
+
+def test_while_an_exam_sits() -> None:
+    sits = [(time(8, 30), time(18, 0))]
+    for where in ("", "150603", "150000"):
+        assert seasons.sittings(where, day("2027-06-08")) == sits
+        assert seasons.sittings(where, day("2027-06-10")) == []
+    assert seasons.sittings("150603", day("2029-06-07")) == sits  # past the known-until day, and by law all the same
+    assert seasons.sittings("150603", day("2027-06-15")) == []  # the usual days of the zhongkao, which nobody has confirmed
+    told = [
+        Override("150603", "zhongkao", 2027, day("2027-06-20"), day("2027-06-22")),
+        Override("310000", "gaokao", 2027, day("2027-07-07"), day("2027-07-09")),
+    ]
+    assert [seasons.sittings(where, day("2027-06-21"), told) for where in ("150603", "150600", "", "150602")] == [
+        sits, sits, sits, [],
+    ]  # fmt: skip
+    assert [seasons.sittings(where, day("2027-07-08"), told) for where in ("310101", "310000", "", "150603")] == [
+        sits, sits, sits, [],
+    ]  # fmt: skip
+    assert seasons.sittings("310101", day("2027-06-08"), told) == []
+
+
+def test_staff_are_asked_sixty_and_thirty_days_ahead() -> None:
+    def asked(today: str, *overrides: Override) -> list[tuple[int, int]]:
+        found = [one for one in seasons.asks("150603", day(today), overrides) if one.code == "zhongkao"]
+        return [(one.stage, one.days_left) for one in found]
+
+    assert asked("2027-03-13") == []  # the first notice is that of 2027-05-13
+    assert asked("2027-03-14") == [(60, 60)]
+    assert asked("2027-04-12") == [(60, 31)]
+    assert asked("2027-04-13") == [(30, 30)]
+    assert asked("2027-06-20") == [(30, -38)]  # still unsent, still asked for
+    assert asked("2027-06-23") == []
+    assert asked("2027-04-13", Override("150600", "zhongkao", 2027, day("2027-06-20"), day("2027-06-22"))) == []
+    assert asked("2027-04-13", Override("150602", "zhongkao", 2027, day("2027-06-20"), day("2027-06-22"))) == [(30, 30)]
+    # past the known-until day the fixed ones are asked for too, or they would stay unsent without a word
+    assert "gaokao" in {one.code for one in seasons.asks("150603", day("2028-04-10"))}
+    assert "gaokao" not in {one.code for one in seasons.asks("150603", day("2027-04-10"))}
+    # what pushes nothing need not be confirmed
+    assert {one.code for one in seasons.asks("", day("2028-05-10"))}.isdisjoint({"disability_day", "world_children_day"})
 
 
 def test_a_confirmed_date_is_published_corrected_and_kept_once(clean: None) -> None:
@@ -73,8 +148,20 @@ def test_a_confirmed_date_is_published_corrected_and_kept_once(clean: None) -> N
     for wrong in (("150603", "nothing", 21, 22), ("999999", "zhongkao", 21, 22), ("150603", "zhongkao", 22, 21)):
         with pytest.raises(Invalid):
             seasons.confirm(wrong[0], wrong[1], date(2028, 6, wrong[2]), date(2028, 6, wrong[3]), "anna")
+    # a winter holiday that begins in the December before is still that of its own year
+    january = seasons.confirm("150603", "winter_break", date(2027, 1, 15), date(2027, 2, 20), "anna")
+    december = seasons.confirm("150603", "winter_break", date(2027, 12, 28), date(2028, 2, 20), "anna", 2028)
+    assert (january.year, december.year) == (2027, 2028)
+    assert seasons.season("winter_break", 2028, seasons.stored(), "150603").first == date(2027, 12, 28)
+    with pytest.raises(Invalid):
+        seasons.confirm("150603", "winter_break", date(2027, 11, 30), date(2028, 2, 20), "anna", 2028)
+    # and a date taken back counts no more, for nobody
+    seasons.withdraw(made.id, "bold", 2)
+    reader.refresh()
+    assert seasons.of_snapshot(reader.current) == seasons.stored()
+    assert seasons.season("zhongkao", 2027, seasons.stored(), "150603").provisional
     with pytest.raises(NotFound):
-        seasons.season("nothing", 2027)
+        seasons.withdraw(made.id, "bold")
 
 
 def test_seasons_over_http(site: Site) -> None:
