@@ -1,10 +1,9 @@
-"""Notices: the inbox and the topics a phone subscribes to; and the desk where notices are written.
+"""Notices as families get them: the inbox, and the topics to which a phone subscribes itself.
 
 No route takes a phone's address or token: the phone subscribes itself to the topics it is told, and the inbox holds every
-notice whether or not a push arrives.
+notice whether or not a push arrives. Push is off until a parent turns it on.
 """
 
-from datetime import UTC, datetime
 from typing import Any
 
 import marshmallow as ma
@@ -12,20 +11,30 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor, allowed
-from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
-from api.shapes import Paging, Regexp, Tag, codes, reader, settings
-from content import divisions, store
-from content.failures import Forbidden, NotFound, Text, invalid
-from content.vocabulary import AUDIENCES, SEASONS
-from notifications import notices, topics
-from notifications.notices import Notice
+from api.guard import Blueprint
+from api.shapes import Regexp, Tag, reader, settings
+from api.support import Card
+from content import divisions, helpcard, languages, store
+from content.failures import invalid
+from content.published import Snapshot
+from content.vocabulary import AUDIENCES
+from notifications import inbox, topics
+from notifications.notices import DEEDS, KINDS
 
 blp = Blueprint("notices", __name__, url_prefix="/v1", description="Inbox and push topics")
-staff = Blueprint("staff_notices", __name__, url_prefix="/v1/staff", description="Write, approve, schedule, cancel notices")
+
+# What a parent reads before turning push on: what leaves the phone, and the country.
+LEAVES = {
+    "zh-Hans": "打开推送后，手机会向谷歌（安卓）或苹果（iPhone）登记几个话题，例如“150603 家长 高三 简体中文”。"
+    "它们在境外的服务器会知道这台手机订了哪些话题、何时收到提醒；提醒上只有“心桥有一条新消息”，没有内容、姓名或孩子的情况。"
+    "我们不知道您的手机是哪一台。不打开推送，打开应用同样能看到全部消息；随时可以关闭。",
+    "en": "With push on, the phone registers a few topics with Google (Android) or Apple (iPhone), such as “150603, parents, "
+    "last year of senior high, Chinese”. Their servers abroad learn which topics this phone takes and when something arrives; "
+    "the push says only “A new message in Xinqiao”: no text, no name, nothing about a child. We do not know which phone is "
+    "yours. Without push everything is in the app just the same, and it can be turned off at any time.",
+}
 
 DIVISION = Regexp("^[0-9]{6}$")
-MOMENTS = validate.Range(datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 
 
 class Segment(ma.Schema):
@@ -48,14 +57,29 @@ class TopicsQuery(Segment):
     audience = ma.fields.String(required=True, validate=validate.OneOf(list(AUDIENCES)), metadata={"example": "parent"})
 
 
+class DoneWhen(ma.Schema):
+    """What the reader does, whereupon the phone hides the notice and subscribes to `done_topic`."""
+
+    kind = ma.fields.String(required=True, validate=validate.OneOf(list(DEEDS)), metadata={"enum": list(DEEDS)})
+    slug = ma.fields.String(validate=Regexp("^[a-z0-9-]{1,80}$"), metadata={"description": "of the lesson or the check"})
+
+
 class InboxEntry(ma.Schema):
     """One notice in the reader's best language."""
 
     id = ma.fields.String()
+    kind = ma.fields.String(metadata={"enum": list(KINDS)})
     title = ma.fields.String()
     body = ma.fields.String()
     language = ma.fields.String()
     season = ma.fields.String(allow_none=True)
+    campaign = ma.fields.String(allow_none=True, metadata={"example": "gaokao.2027"})
+    done_when = ma.fields.Nested(DoneWhen, allow_none=True)
+    done_topic = ma.fields.String(
+        allow_none=True,
+        metadata={"description": "the FCM topic to join once it is done: later pushes of the campaign leave it out"},
+    )
+    offices = ma.fields.List(ma.fields.String(), metadata={"description": "of an emergency notice: who wrote and approved it"})
     lessons = ma.fields.List(ma.fields.String(), metadata={"description": "slugs"})
     audiences = ma.fields.List(ma.fields.String())
     stages = ma.fields.List(ma.fields.String())
@@ -67,12 +91,15 @@ class InboxEntry(ma.Schema):
 
 class Inbox(ma.Schema):
     items = ma.fields.List(ma.fields.Nested(InboxEntry))
+    help = ma.fields.Nested(Card, allow_none=True, metadata={"description": "beside an emergency notice; else null"})
     withdrawn = ma.fields.List(ma.fields.String(), metadata={"description": "ids taken back since; the phone forgets them"})
     next_cursor = ma.fields.String(metadata={"description": "send it as `since` next time; always given"})
 
 
 class Topics(ma.Schema):
     topics = ma.fields.List(ma.fields.String(), metadata={"example": ["d150603.parent.senior.final.zh-Hans"]})
+    language = ma.fields.String(metadata={"description": "of the topics: the nearest to the reader's in which pushes leave"})
+    what_leaves = ma.fields.String(metadata={"description": "to be read before push is turned on: what leaves the country"})
 
 
 def place(query: dict[str, Any]) -> str:
@@ -94,14 +121,27 @@ def preferred(query: dict[str, Any]) -> tuple[str, ...]:
 def index(query: dict[str, Any]) -> Response:
     """The inbox of a segment
 
-    Everyone of a segment gets the same answer; nothing tells who reads.
+    Everyone of a segment gets the same answer; nothing tells who reads. The lock screen shows none of it: "心桥有一条新消息".
     """
-    items, withdrawn, cursor = notices.inbox(
-        reader().current, store.now(), division=place(query), audience=query["audience"], stage=query["stage"],
-        wanted=preferred(query), since=int(query["since"]), limit=query["limit"], last=settings().language,
+    snapshot, now, where, wanted = reader().current, store.now(), place(query), preferred(query)
+    items, withdrawn, cursor = inbox.read(
+        snapshot, now, division=where, audience=query["audience"], stage=query["stage"],
+        wanted=wanted, since=int(query["since"]), limit=query["limit"], last=settings().language,
     )  # fmt: skip
+    language = languages.pick(("zh-Hans", "en"), wanted)
+    help_ = helpcard.card(snapshot, where, now, language) if any(one["kind"] == "emergency" for one in items) else None
     front.keep(seconds=30, max_age=30)
-    return jsonify({"items": items, "withdrawn": withdrawn, "next_cursor": str(cursor)})
+    return jsonify({"items": items, "help": help_, "withdrawn": withdrawn, "next_cursor": str(cursor)})
+
+
+def served(snapshot: Snapshot) -> list[str]:
+    """The languages in which phones can be subscribed; the same as `notices.push_languages` finds. Computed once a snapshot."""
+    known = snapshot.memo("push")
+    if "languages" not in known:
+        editions = {language for by_language in snapshot.entries("lesson").values() for language in by_language}
+        known["languages"] = sorted({settings().language, *(languages.parts(one)[0] for one in editions)})
+    found: list[str] = known["languages"]
+    return found
 
 
 @blp.get("/topics")
@@ -110,184 +150,12 @@ def index(query: dict[str, Any]) -> Response:
 def push_topics(query: dict[str, Any]) -> Response:
     """The FCM topics a phone of this segment subscribes itself to
 
-    Without a stage only notices for every stage arrive. A phone that changes its segment leaves the topics of the old one.
+    Without a stage only notices for every stage arrive. A family with two children asks for each and subscribes to all: one
+    notice still rings once. A phone that changes its segment leaves the topics of the old one, and asks again now and then.
     """
-    language = query.get("language") or settings().language
+    wanted = preferred(query)
+    language = languages.pick(served(reader().current), wanted, settings().language)
+    found = topics.for_phone(place(query), query["audience"], query["stage"], language)
+    leaves = LEAVES[languages.pick(LEAVES, wanted)]
     front.keep()
-    return jsonify({"topics": topics.for_phone(place(query), query["audience"], query["stage"], language)})
-
-
-# --- staff -----------------------------------------------------------------------------------------------------------
-
-
-class NoticeTextIn(ma.Schema):
-    language = Tag(required=True)
-    title = ma.fields.String(required=True, validate=validate.Length(1, 100))
-    body = ma.fields.String(required=True, validate=validate.Length(1, 1000))
-
-
-class NoticeIn(ma.Schema):
-    season = ma.fields.String(allow_none=True, validate=validate.OneOf(list(SEASONS)))
-    divisions = ma.fields.List(ma.fields.String(validate=DIVISION), validate=validate.Length(max=200))
-    audiences = codes(AUDIENCES)
-    stages = ma.fields.List(ma.fields.String(validate=validate.Length(max=40)), validate=validate.Length(max=50))
-    texts = ma.fields.List(ma.fields.Nested(NoticeTextIn), validate=validate.Length(1, 20))
-    lessons = ma.fields.List(ma.fields.String(validate=Regexp("^[a-z0-9-]{1,80}$")), validate=validate.Length(max=20))
-    send_at = ma.fields.AwareDateTime(allow_none=True, validate=MOMENTS)
-    expires_at = ma.fields.AwareDateTime(validate=MOMENTS)
-    urgent = ma.fields.Boolean(metadata={"description": "passes quiet hours"})
-
-
-class NewNotice(NoticeIn):
-    audiences = ma.fields.List(
-        ma.fields.String(validate=validate.OneOf(list(AUDIENCES))), required=True, validate=validate.Length(1, 10)
-    )
-    texts = ma.fields.List(ma.fields.Nested(NoticeTextIn), required=True, validate=validate.Length(1, 20))
-
-
-class NoticeScheduleIn(ma.Schema):
-    send_at = ma.fields.AwareDateTime(
-        allow_none=True,
-        load_default=None,
-        validate=MOMENTS,
-        metadata={"description": "left out: as the draft says, else at once"},
-    )
-
-
-class NoticesQuery(Paging):
-    state = ma.fields.String(load_default=str, validate=validate.OneOf(notices.STATES))
-
-
-def fields_of(payload: dict[str, Any]) -> dict[str, Any]:
-    """A body as the verb's plain values."""
-    fields = dict(payload)
-    if "texts" in fields:
-        tags = [text["language"] for text in fields["texts"]]
-        if len(set(tags)) < len(tags):
-            raise invalid("texts", "bad_format", reason=Text("每种语言只写一次", "write each language once"))
-        fields["texts"] = {text["language"]: {"title": text["title"], "body": text["body"]} for text in fields["texts"]}
-    return fields
-
-
-def shown(notice: Notice) -> dict[str, Any]:
-    """A notice as staff see it, with the topics it goes to and what came of each."""
-    moments = ("send_at", "expires_at", "first_try", "next_try", "lease_until", "created_at", "updated_at")
-    return {
-        "id": notice.id,
-        "state": notice.state,
-        "reason": notice.reason,
-        "revision": notice.revision,
-        "season": notice.season,
-        "divisions": list(notice.divisions),
-        "audiences": list(notice.audiences),
-        "stages": list(notice.stages),
-        "texts": [{"language": tag, **dict(text)} for tag, text in sorted(notice.texts.items())],
-        "lessons": list(notice.lessons),
-        "urgent": notice.urgent,
-        "created_by": notice.created_by,
-        "authors": list(notice.authors),
-        "approved_by": notice.approved_by,
-        "in_inbox": notice.listed,
-        "attempts": notice.attempts,
-        **{name: notices.iso(getattr(notice, name)) for name in moments},
-        "topics": notice.topics(),
-        "results": [
-            {"topic": r.topic, "outcome": r.outcome, "detail": r.detail, "at": notices.iso(r.at)} for r in notice.results
-        ],
-    }
-
-
-def readable(notice: Notice) -> bool:
-    """Whether the asker may read what goes to any of its divisions; what he does to it he must be allowed in all of them."""
-    return any(allowed("notice.read", "", [code]) for code in notice.divisions or [settings().division])
-
-
-def own(key: str, permission: str) -> Notice:
-    """The notice, when the asker may do this to it. One that he may not even read is not there (404)."""
-    notice = notices.get(key)
-    if not readable(notice):
-        raise NotFound(what=key)
-    if permission != "notice.read" and not allowed(permission, "", notice.divisions):
-        raise Forbidden()
-    return notice
-
-
-@staff.get("/notices")
-@staff.arguments(NoticesQuery, location="query")
-@staff.response(200)
-def index_staff(query: dict[str, Any]) -> dict[str, Any]:
-    """Notices the asker may read, newest first"""
-    found = filter(readable, notices.latest(query["state"], moment_of(query)))
-    return next_page(found, query["limit"], lambda notice: [notice.created_at.isoformat(), notice.id], shown)
-
-
-@staff.post("/notices")
-@staff.arguments(NewNotice)
-@staff.alt_response(201, description="The draft")
-def create(payload: dict[str, Any]) -> Response:
-    """Draft a notice"""
-    if not allowed("notice.write", "", payload.get("divisions", [])):
-        raise Forbidden()
-    notice = notices.draft(fields_of(payload), actor().id, settings(), store.now())
-    return created(shown(notice), notice.revision, f"/v1/staff/notices/{notice.id}")
-
-
-@staff.get("/notices/<string:key>")
-@staff.alt_response(200, description="The notice; ETag is its revision")
-def show_staff(key: str) -> Response:
-    """One notice, with its topics and what came of each"""
-    notice = own(key, "notice.read")
-    return tagged(shown(notice), notice.revision)
-
-
-@staff.patch("/notices/<string:key>")
-@staff.arguments(NoticeIn)
-@staff.alt_response(200, description="The changed draft")
-def edit(payload: dict[str, Any], key: str) -> Response:
-    """Change a draft
-
-    Whoever changes it becomes one of its authors and may not approve it. Needs If-Match.
-    """
-    revision = if_match()
-    own(key, "notice.write")
-    if "divisions" in payload and not allowed("notice.write", "", payload["divisions"]):
-        raise Forbidden()
-    notice = notices.edit(key, fields_of(payload), actor().id, settings(), store.now(), revision)
-    return tagged(shown(notice), notice.revision)
-
-
-@staff.post("/notices/<string:key>/approve")
-@staff.alt_response(200, description="Approved")
-def approve(key: str) -> Response:
-    """Approve a draft as a second person; always needed. Needs If-Match."""
-    revision = if_match()
-    own(key, "notice.approve")
-    notice = notices.approve(key, actor().id, store.now(), revision)
-    return tagged(shown(notice), notice.revision)
-
-
-@staff.post("/notices/<string:key>/schedule")
-@staff.arguments(NoticeScheduleIn)
-@staff.alt_response(200, description="Scheduled")
-def schedule(payload: dict[str, Any], key: str) -> Response:
-    """Give an approved notice its moment
-
-    A notice of a season waits for the season's confirmed local date (409 `unconfirmed_date`). Needs If-Match.
-    """
-    revision = if_match()
-    own(key, "notice.write")
-    notice = notices.schedule(key, actor().id, settings(), store.now(), payload["send_at"], revision)
-    return tagged(shown(notice), notice.revision)
-
-
-@staff.post("/notices/<string:key>/cancel")
-@staff.alt_response(200, description="Cancelled")
-def cancel(key: str) -> Response:
-    """Stop a notice at once and take it out of the inbox. Needs If-Match."""
-    revision = if_match()
-    notice = own(key, "notice.read")
-    if not allowed("notice.write", "", notice.divisions) and not allowed("notice.approve", "", notice.divisions):
-        raise Forbidden()
-    notice = notices.cancel(key, actor().id, revision)
-    reader().refresh()
-    return tagged(shown(notice), notice.revision)
+    return jsonify({"topics": found, "language": language, "what_leaves": leaves})

@@ -54,6 +54,7 @@ CARRIED: Mapping[str, str] = {
     "course_sessions": "dates and places, without the link for those booked; the number of seats taken stays, since those "
     "families come",
     "season_dates": "confirmed local dates",
+    "notice_templates": "divisions' own texts for season notices, with their versions",
     "demands": "what is asked for, with its answer; families are a number in it",
     "tasks": "what is offered without being asked for",
     "coverage_targets": "what staff say that the plan asks",
@@ -83,6 +84,9 @@ LEFT: Mapping[str, str] = {
     "comments": "talk between colleagues of this store about drafts",
     "previews": "rights to look at a draft, for some hours",
     "notices": "news of its day: sent from two stores it would reach families twice",
+    "told": "which topics were pushed to today, gone in three days",
+    "push_gate": "who sends at this moment",
+    "season_asks": "which dates this store's staff were asked for",
     "push_sweeps": "how far the pushes to bookings came",
     "releases": "numbers of this district's own weeks",
     "rounds": "samples of this district, whose codes open nothing elsewhere",

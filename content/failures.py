@@ -207,9 +207,7 @@ TEXTS: dict[str, Text] = {
         "反馈从开课后填写，到结束后 14 天为止，名额确认的家庭可以填写。",
         "Feedback is open to families with confirmed seats, from the start until fourteen days after the end.",
     ),
-    "no_certificate": Text(
-        "不能开具证明：{reason}。", "There is no certificate: {reason}."
-    ),
+    "no_certificate": Text("不能开具证明：{reason}。", "There is no certificate: {reason}."),
     "too_late": Text(
         "离开始不到一小时，已不能在这里取消。来不了也没关系，请打电话跟对方说一声；您留下的信息之后会自动删除。",
         "It begins within the hour and can no longer be cancelled here. If you cannot come, that is all right: please telephone the "
@@ -309,6 +307,27 @@ TEXTS: dict[str, Text] = {
         "“{field}”（{language}）里的“{placeholder}”不是可以填写的位置。只能用 {choices}，文中不要有别的花括号。",
         "“{field}” ({language}) holds “{placeholder}”, which is no placeholder. Use {choices} and no other braces.",
     ),
+    "nobody_saved": Text(
+        "这是系统按日历起草的，还没有人看过。请先由一人打开并保存（可不改动），再由另一人批准。",
+        "The calendar drafted this and nobody has read it yet. One person saves it first (as it is, if you like); another approves.",
+    ),
+    "follows_season": Text(
+        "季节通知的日期跟随季节，应在 {day}；只能改当天的时刻。要换日期，请改季节日期，或另写一条通知。",
+        "A season notice keeps its season's day, {day}; only its time may change. Correct the season's date, or write another notice.",
+    ),
+    "adults_first": Text(
+        "紧急通知先发给大人。给学生的另写一条，在 after 里写上发给大人的那一条，半小时后才发出。",
+        "In an emergency adults hear first. Write another notice for students and name the adults' one in `after`; it follows half an hour later.",
+    ),
+    "no_method": Text(
+        "紧急通知不写方式和细节（“{found}”）。请只写发生了一件让人难过的事，以及可以怎样互相支持。",
+        "An emergency notice names no method or detail (“{found}”). Say only that something sad happened and how to support each other.",
+    ),
+    "no_place": Text(
+        "紧急通知不写学校或社区的名称（“{found}”）。请用区域来限定对象。",
+        "An emergency notice names no school or community (“{found}”). Choose its divisions to say whom it is for.",
+    ),
+    "no_help_line": Text("正文里要有求助电话，例如 {line}。", "The text must name a help line, such as {line}."),
     "unconfirmed_date": Text(
         "“{what}”在当地的日期还没有确认，不能安排发送。请先确认日期。",
         "The local date of “{what}” is not confirmed, so nothing can be scheduled. Confirm the date first.",

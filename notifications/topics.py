@@ -1,18 +1,31 @@
-"""Segments and FCM topic names. The phone subscribes itself, so we hold no list of phones.
+"""Segments, FCM topic names, and which messages reach whom. The phone subscribes itself, so we hold no list of phones.
 
 A name says where, who, which school year and which language, and nothing of health or hardship:
 `d150603.parent.senior.final.zh-Hans`; `all` stands for every division or every stage. A notice goes to the topics of
 exactly what it is meant for; a phone subscribes to every topic that covers it (its division and all above, its stage and
-all wider ones), so one message reaches it however widely the notice is meant.
+all wider ones; a family with two children, to those of both), so one message reaches it however widely the notice is meant.
+
+**One buzz a day.** FCM takes a condition of up to five topics, and a phone that fits it in three ways gets one message. `plan`
+puts a notice's topics into such conditions and leaves out (`!`) the topics that were told already that day. Nobody has to know a
+phone for that: who could be in both is seen from the names.
+
+**Done.** A phone whose reader has done what a campaign asks subscribes to `done.gaokao.2027`, which the campaign's later messages
+leave out. (The other way round, a topic of the campaign that the phone leaves, would need every phone to be awake once before the
+first message.)
 """
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from content import divisions
 from content.failures import invalid
-from content.vocabulary import AUDIENCES, GRADES, Stage
+from content.vocabulary import AUDIENCES, GRADES, STAGES, Stage
 
 ALL = "all"
+DONE = "done"
+MOST = 5  # topics in one condition, FCM's limit
 
 
 class Segment(NamedTuple):
@@ -22,6 +35,25 @@ class Segment(NamedTuple):
     audience: str
     stage: str
     language: str
+
+
+class Push(NamedTuple):
+    """One message: to the phones in any of `topics` and in none of `without`. All its topics are of one language."""
+
+    topics: tuple[str, ...]
+    without: tuple[str, ...]
+
+    @property
+    def language(self) -> str:
+        """The language of the phones it reaches."""
+        return segment(self.topics[0]).language
+
+    def target(self) -> tuple[str, str]:
+        """("topic", its name) or ("condition", FCM's expression)."""
+        if len(self.topics) == 1 and not self.without:
+            return "topic", self.topics[0]
+        wanted, told = (" || ".join(f"'{name}' in topics" for name in names) for names in (self.topics, self.without))
+        return "condition", f"({wanted}) && !({told})" if self.without else wanted
 
 
 def name(segment: Segment) -> str:
@@ -46,14 +78,22 @@ def segment(topic: str) -> Segment:
     return found
 
 
+def done(campaign: str) -> str:
+    """The topic that a phone joins once its reader has done what the campaign asks."""
+    return f"{DONE}.{campaign}"
+
+
+def _every(stage: str) -> list[Stage]:
+    """All that can be said of a reader of this stage."""
+    return [Stage(stage, g, e, f) for g in (None, *GRADES.get(stage, ())) for e in (False, True) for f in (False, True)]
+
+
 def covering(stage: str) -> list[str]:
     """Every stage text whose notices a reader of `stage` should get, widest first; `Stage.covers` decides. Raises `Invalid`."""
     if not stage:
         return [""]
     reader = Stage.parse(stage, "stage")
-    grades = [None, *GRADES.get(reader.stage, ())]
-    meant = [Stage(reader.stage, g, e, f) for g in grades for e in (False, True) for f in (False, True)]
-    return ["", *(str(one) for one in meant if one.covers(reader))]
+    return ["", *(str(one) for one in _every(reader.stage) if one.covers(reader))]
 
 
 def for_phone(division: str, audience: str, stage: str, language: str) -> list[str]:
@@ -63,12 +103,78 @@ def for_phone(division: str, audience: str, stage: str, language: str) -> list[s
     return [name(Segment(code, audience, one, language)) for code in where for one in covering(stage)]
 
 
-def for_notice(codes: list[str], audiences: list[str], stages: list[str], languages: list[str]) -> list[str]:
-    """The topics a notice goes to, one message each, in a fixed order. Empty `codes`: the whole country; empty `stages`: all."""
-    return [
-        name(Segment(code, audience, stage, language))
+def for_notice(codes: Sequence[str], audiences: Sequence[str], stages: Sequence[str], languages: Sequence[str]) -> list[str]:
+    """The topics a notice goes to, in a fixed order. Empty `codes`: the whole country; empty `stages`: all. A topic whose phones
+    are all in another of them is left out."""
+    if not languages:
+        return []
+    wanted = [
+        Segment(code, audience, stage, languages[0])
         for code in codes or [""]
         for audience in audiences
         for stage in stages or [""]
-        for language in languages
     ]
+    named = list(dict.fromkeys(map(name, wanted)))
+    widest = [segment(one) for one in named if not any(covers(other, one) for other in named if other != one)]
+    return [name(one._replace(language=language)) for language in languages for one in widest]
+
+
+# --- who could be reached twice --------------------------------------------------------------------------------------
+
+
+@lru_cache(1024)
+def _readers(stage: str) -> frozenset[str]:
+    """Every stage text by which a phone can ask and then be in this stage's topics."""
+    if not stage:
+        return frozenset({"", *(str(one) for name in STAGES for one in _every(name))})
+    meant = Stage.parse(stage)
+    return frozenset(str(one) for one in _every(meant.stage) if meant.covers(one))
+
+
+def _place(code: str) -> str:
+    return "" if code == divisions.COUNTRY else code
+
+
+@lru_cache(65536)
+def covers(wide: str, narrow: str) -> bool:
+    """Whether every phone in the topic `narrow` is in `wide` too."""
+    a, b = segment(wide), segment(narrow)
+    return (
+        (a.audience, a.language) == (b.audience, b.language)
+        and divisions.within(_place(b.division), _place(a.division))
+        and _readers(b.stage) <= _readers(a.stage)
+    )
+
+
+@lru_cache(65536)
+def meet(one: str, other: str) -> bool:
+    """Whether one phone can be in both topics: in one line of divisions, of one audience and language. Parents and teachers may
+    have to do with any two stages, a student is in one."""
+    a, b = segment(one), segment(other)
+    return (
+        (a.audience, a.language) == (b.audience, b.language)
+        and (divisions.within(a.division, b.division) or divisions.within(b.division, a.division))
+        and (a.audience != "student" or bool(_readers(a.stage) & _readers(b.stage)))
+    )
+
+
+def plan(wanted: Iterable[str], told: Iterable[str], campaign: str = "") -> tuple[list[Push], list[str]]:
+    """(the messages for these topics, the topics that get none): no phone that is in a topic of `told` is reached, nor one that
+    is done with `campaign`. A topic gets no message when all its phones were told, or when there is no room in a condition to
+    leave out those who were: then the inbox has to do, for nobody is to be called twice a day.
+
+    A notice of more than five topics is several messages; who is in two of them sees one, since they share its collapse key."""
+    known, rest, groups = list(told), [], defaultdict(list)
+    for topic in wanted:
+        near = [one for one in known if meet(one, topic)]
+        widest = [one for one in near if not any(covers(other, one) for other in near if other != one)]
+        without = (*sorted(widest), *([done(campaign)] if campaign else []))
+        if any(covers(one, topic) for one in near) or len(without) >= MOST:
+            rest.append(topic)
+        else:
+            groups[segment(topic).language, without].append(topic)
+    pushes = []
+    for (_, without), names in groups.items():
+        room = MOST - len(without)
+        pushes += [Push(tuple(names[i : i + room]), without) for i in range(0, len(names), room)]
+    return pushes, rest

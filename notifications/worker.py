@@ -1,8 +1,8 @@
 """The Celery app: `celery -A notifications.worker:app worker` and `… beat`. It carries and times; the outbox decides.
 
-Beat asks for a sweep each second; the sweep makes notices due and hands their ids out; `send` claims one, posts to one topic
-at a time and settles it. Nothing waits in the broker: no countdown, no ETA (a killed worker loses those), so whatever the
-broker or a worker loses, the next sweep finds in the outbox.
+Beat asks for a sweep each second; the sweep makes notices due and has them sent, one fan-out at a time. Nothing waits in the
+broker: no countdown, no ETA (a killed worker loses those), so whatever the broker or a worker loses, the next sweep finds in the
+outbox.
 
 Without BROKER_URL the broker is the service's own MongoDB, in a database beside it (`NAME_broker`).
 """
@@ -39,7 +39,7 @@ from content import (
 from content.failures import Failure
 from content.settings import Settings, SettingsError
 from notifications import bookings as pushes
-from notifications import fcm, notices, outcomes
+from notifications import drafting, outbox
 
 log = logging.getLogger("xinqiao.worker")
 
@@ -84,6 +84,7 @@ app.conf.update(
     beat_schedule={
         # `expires`: what piled up while no worker ran is thrown away unread
         "sweep": {"task": "notices.sweep", "schedule": 1.0, "options": {"expires": 5}},
+        "drafts": {"task": "notices.draft", "schedule": 60.0, "options": {"expires": 55}},
         "schedule": {"task": "publishing.schedule", "schedule": 60.0, "options": {"expires": 55}},
         "packs": {"task": "packs.build", "schedule": 600.0, "options": {"expires": 590}},
         "tombstones": {"task": "published.purge", "schedule": 86400.0, "options": {"expires": 3600}},
@@ -122,53 +123,36 @@ def _started(sender: Any = None, **_: Any) -> None:
         store.connect(settings)
 
 
-def carry(key: str, settings: Settings, clock: Callable[[], datetime] = store.now) -> str:
-    """Claim a notice, send what is open of it, settle it. Returns the state it left it in, or "not ours" when there was
-    nothing to claim or the claim was lost. Raises driver errors: the lease then runs out and the sweep heals."""
-    notice = notices.claim(key, clock(), settings)
-    if notice is None:
-        return "not ours"
-    wait, reason, stop = 0.0, "", False
-    for topic in notice.open_topics():
-        at = clock()
-        if not notices.may_go_on(notice, at, settings):
-            reason = reason or "held"
-            break
-        outcome = fcm.send(notices.message(notice, topic, at), settings)
-        if not notices.note(notice, topic, outcome, clock()):
-            return "not ours"
-        if isinstance(outcome, outcomes.Retry):
-            wait, reason = max(wait, outcome.after), outcome.reason
-        elif isinstance(outcome, outcomes.Unknown):
-            reason = reason or outcome.reason
-        elif isinstance(outcome, outcomes.Refused) and outcome.stop:
-            stop, reason = True, outcome.reason
-            break
-    return notices.settle(notice, clock(), settings, wait=wait, reason=reason, stop=stop) or "not ours"
-
-
 @app.task(name="notices.send")
-def send(key: str) -> None:
-    """Send one notice. A second task for it finds nothing to claim."""
+def send() -> None:
+    """Send what is due. A second task beside the first finds the gate taken."""
     try:
-        log.info("notice %s: %s", key, carry(key, settings))
+        if found := outbox.fan_out(settings):
+            log.info("notices: %s", dict(found))
     except PyMongoError as error:
-        log.warning("notice %s: database away (%s), the sweep will find it", key, type(error).__name__)
+        log.warning("fan-out cut: database away (%s), the sweep will find the rest", type(error).__name__)
 
 
 @app.task(name="notices.sweep")
 def sweep() -> None:
-    """Bring the outbox up to now and hand out what is due."""
+    """Bring the outbox up to now, and have what is due sent."""
     try:
-        ready = notices.sweep(store.now(), settings)
+        if outbox.sweep(store.now(), settings):
+            send.delay()
     except PyMongoError as error:
         log.warning("sweep put off: %s", type(error).__name__)
-        return
-    try:
-        for key in ready:
-            send.delay(key)
     except OperationalError as error:
         log.warning("broker away: %s", type(error).__name__)
+
+
+@app.task(name="notices.draft")
+def draft() -> None:
+    """Draft the notices that the calendar asks for, and ask for the dates that it lacks."""
+    try:
+        if not archive.running() and (counts := drafting.tick(store.now(), settings)):
+            log.info("season notices: %s", dict(counts))
+    except (Failure, PyMongoError) as error:
+        log.warning("drafts put off: %s", type(error).__name__)
 
 
 @app.task(name="publishing.schedule")

@@ -1,0 +1,242 @@
+"""Season notices draft themselves: two weeks before its day each is there, for one person to save and another to approve.
+
+An **area** is the service's division or one below it that has confirmed a date of its own; its notices go to the whole of it but
+for the areas inside. A notice of an occasion (season, year, lead, audience) exists once in a place: its id is made of these, so a
+second run, or a second worker, makes nothing. When a date moves, what still waits for its day is cancelled and drafted anew, for
+its words name the day; what went out is not repeated.
+
+A date that nobody has confirmed gives no draft. Staff are asked for it 60 and 30 days before its first notice (`SeasonAsk`), in
+the to-do list and through the webhook.
+"""
+
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, ClassVar, NamedTuple
+from zoneinfo import ZoneInfo
+
+import mongoengine as me
+from pymongo.errors import DuplicateKeyError
+
+from content import divisions, store
+from content.failures import Conflict, Failure
+from content.records import SYSTEM
+from content.settings import Settings
+from notifications import notices, seasons, templates, webhook
+from notifications.notices import Notice
+from notifications.outcomes import Retry, Unknown
+from notifications.seasons import Occasion, Override
+
+log = logging.getLogger("xinqiao.drafting")
+
+AHEAD = timedelta(days=14)  # time for two people to read it
+WAITING = ("drafted", "approved", "scheduled")
+WENT = ("due", "claimed", "sent", "refused", "failed")
+MOVED = "the season's date was moved: drafted anew"
+
+
+class Wanted(NamedTuple):
+    """A notice that the calendar asks for."""
+
+    occasion: Occasion
+    audience: str
+    divisions: tuple[str, ...]
+
+    def key(self) -> str:
+        """Its id: the same for the same occasion, dates and places."""
+        one = self.occasion
+        parts = (one.code, one.year, one.lead, one.division, one.span.first, one.span.last, self.audience, *self.divisions)
+        return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
+
+
+class SeasonAsk(store.Row):
+    """Staff were asked for a date; `_id` says for which and how early."""
+
+    code = me.StringField(required=True)
+    year = me.IntField(required=True)
+    division = me.StringField()
+    stage = me.IntField(required=True)
+    """60 or 30 days ahead."""
+    at = me.DateTimeField(required=True)
+    hooked = me.BooleanField(required=True, default=False)
+    """Whether the webhook has it, or will never take it."""
+
+    meta: ClassVar[dict[str, Any]] = {"collection": "season_asks", "indexes": [{"fields": ["-at"]}]}
+
+
+def tick(now: datetime, settings: Settings) -> Counter[str]:
+    """Bring drafts and asks up to now. Returns how many were drafted, moved and asked. A second call makes nothing. Raises driver
+    errors; the next one goes on."""
+    counts: Counter[str] = Counter()
+    overrides, day = seasons.stored(), now.astimezone(ZoneInfo(settings.zone)).date()
+    wanted = list(_wanted(settings.division, day, overrides))
+    there: dict[tuple[str, int], list[Notice]] = {}
+    for season, year in {(one.occasion.code, one.occasion.year) for one in wanted}:
+        rows = Notice.rows().find({"season": season, "year": year, "kind": "season"})
+        there[season, year] = [Notice.of(raw) for raw in rows]
+    for raw in list(Notice.rows().find({"state": {"$in": list(WAITING)}, "kind": "season"})):
+        if _moved(Notice.of(raw), overrides, settings):
+            counts["moved"] += _call_off(raw["_id"])
+    own = templates.stored()
+    for one in wanted:
+        counts["drafted"] += _draft(one, there[one.occasion.code, one.occasion.year], own, settings, now)
+    for ask in seasons.asks(settings.division, day, overrides):
+        counts["asked"] += _ask(ask, now)
+    _hook_asks(settings, day)
+    return +counts
+
+
+# --- what the calendar wants -----------------------------------------------------------------------------------------
+
+
+def _wanted(home: str, day: date, overrides: Sequence[Override]) -> Iterator[Wanted]:
+    """Every notice of a confirmed date that is due from `day` to AHEAD of it, area by area."""
+    last = day + AHEAD
+    places = [home, *sorted({o.division for o in overrides if o.division != home and divisions.within(o.division, home)})]
+    for place in places:
+        for one in seasons.occasions(place, day, last, overrides):
+            areas = _areas(one.code, one.year, places, overrides)
+            if one.span.provisional or place not in areas:
+                continue
+            inside = [area for area in areas if area != place and divisions.within(area, place)]
+            where = tuple("" if code == divisions.COUNTRY else code for code in without(place, inside))
+            for audience in seasons.calendar().seasons[one.code].audiences:
+                yield Wanted(one, audience, where)
+
+
+def _areas(code: str, year: int, places: Sequence[str], overrides: Sequence[Override]) -> list[str]:
+    """Those of `places` (the first holds all others) whose dates of a season are others than those around them."""
+    spans = {place: seasons.season(code, year, overrides, place) for place in places}
+    found = [places[0]]
+    for place in places[1:]:
+        around = [one for one in places if one != place and divisions.within(place, one)]
+        nearest = max(around, key=lambda one: len(divisions.lineage(one)) if one else 0)
+        if spans[place] != spans[nearest]:
+            found.append(place)
+    return found
+
+
+def without(code: str, left_out: Iterable[str]) -> list[str]:
+    """The fewest divisions that together are `code` ("" the country) without those: itself, or its children without them. A phone
+    that says only the city when one of its districts is left out hears nothing, for nobody knows which district it is in."""
+    inside = [one for one in left_out if divisions.within(one, code)]
+    if not inside:
+        return [code]
+    if code in inside:
+        return []
+    return [part for child in divisions.children(code) for part in without(child.code, inside)]
+
+
+def _moved(notice: Notice, overrides: Sequence[Override], settings: Settings) -> bool:
+    """Whether its day is no longer the season's. A date that was taken back moves nothing: the notice is held as unconfirmed."""
+    span = seasons.season(notice.season, notice.year, overrides, notice.dated_by or "")
+    on = seasons.calendar().seasons[notice.season].notice_day(span, notice.lead)
+    return not span.provisional and on != notice.send_at.astimezone(ZoneInfo(settings.zone)).date()
+
+
+# --- drafting --------------------------------------------------------------------------------------------------------
+
+
+def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, now: datetime) -> int:
+    """Draft it, unless it is there; how many were made."""
+    occasion = one.occasion
+    alike = [n for n in there if n.lead == occasion.lead and n.audiences == [one.audience]]
+    went = [code for n in alike if n.state in WENT for code in n.divisions or [""]]
+    left = tuple(part for code in one.divisions for part in _left(code, went))
+    key = one._replace(divisions=left).key()
+    send_at, over, approve_by = (
+        datetime.combine(on, at, ZoneInfo(settings.zone)).astimezone(UTC)
+        for on, at in ((occasion.on, occasion.at), (occasion.until, time()), (occasion.on + timedelta(days=1), time()))
+    )
+    if not left or any(n.id == key for n in alike) or now >= send_at:
+        return 0
+    template = templates.best(occasion.code, occasion.lead, one.audience, occasion.division, own)
+    if template is None:
+        log.warning("no text for %s, %s days, %s: nothing is drafted", occasion.code, occasion.lead, one.audience)
+        return 0
+    for stale in alike:
+        if stale.state in WAITING and (stale.dated_by or "") == occasion.division:
+            _call_off(stale.id)
+    season = seasons.calendar().seasons[occasion.code]
+    fields = {
+        "season": occasion.code,
+        "divisions": [code for code in left if code],
+        "audiences": [one.audience],
+        "stages": list(season.stages),
+        "texts": templates.rendered(template, templates.values(occasion, settings)),
+        "lessons": list(template.lessons or season.lessons),
+        "done_when": dict(template.done_when or {}),
+        "send_at": send_at,
+        "expires_at": over,
+    }
+    born = {
+        "id": key, "year": occasion.year, "lead": occasion.lead, "dated_by": occasion.division, "approve_by": approve_by,
+        "template": f"{template.name}@{template.version}",
+    }  # fmt: skip
+    try:
+        notices.draft(fields, SYSTEM, settings, now, "season", born)
+    except (Conflict, DuplicateKeyError):  # another worker was quicker
+        return 0
+    except Failure as failure:
+        log.warning("the draft of %s could not be made: %s", template.name, failure)
+        return 0
+    return 1
+
+
+def _left(code: str, went: Sequence[str]) -> list[str]:
+    """What of a division has not been told."""
+    return [] if any(divisions.within(code, one) for one in went) else without(code, [one for one in went if one])
+
+
+def _call_off(key: str) -> int:
+    try:
+        notices.cancel(key, SYSTEM, reason=MOVED)
+    except Failure as failure:  # it fell due at this moment
+        log.info("notice %s is not called off: %s", key, failure)
+        return 0
+    return 1
+
+
+# --- asking for dates ------------------------------------------------------------------------------------------------
+
+
+def _ask(ask: seasons.Ask, now: datetime) -> int:
+    stage = 60 if ask.days_left > 30 else 30
+    name = f"{ask.code}.{ask.year}.{ask.division or divisions.COUNTRY}.{stage}"
+    if SeasonAsk.rows().find_one({"_id": name}, {"_id": 1}):
+        return 0
+    row = {"_id": name, "code": ask.code, "year": ask.year, "division": ask.division, "stage": stage, "at": now, "hooked": False}
+    try:
+        SeasonAsk.rows().insert_one(row)
+    except DuplicateKeyError:
+        return 0
+    log.warning("the date of %s %s is not confirmed: its first notice would be due in %s days", ask.code, ask.year, ask.days_left)
+    return 1
+
+
+def _hook_asks(settings: Settings, day: date) -> None:
+    """Tell the district's own system; what it did not take is told again at the next tick."""
+    if not settings.webhook_url:
+        return
+    asked = {(ask.code, ask.year): ask for ask in seasons.asks(settings.division, day, seasons.stored())}
+    for raw in list(SeasonAsk.rows().find({"hooked": False})):
+        ask = asked.get((raw["code"], raw["year"]))
+        if ask:
+            event = {
+                "type": "season.unconfirmed", "season": ask.code, "year": ask.year, "division": ask.division,
+                "usual_first": ask.usual.first.isoformat(), "days_left": ask.days_left,
+            }  # fmt: skip
+            if isinstance(webhook.send(event, raw["_id"], settings), Retry | Unknown):
+                return
+        SeasonAsk.rows().update_one({"_id": raw["_id"]}, {"$set": {"hooked": True}})
+
+
+def states(season: str, year: int) -> dict[tuple[int, str], list[Notice]]:
+    """The notices of a campaign by (lead, audience), for whoever shows the year."""
+    found: dict[tuple[int, str], list[Notice]] = defaultdict(list)
+    for raw in Notice.rows().find({"season": season, "year": year, "kind": "season"}):
+        notice = Notice.of(raw)
+        found[notice.lead, notice.audiences[0]].append(notice)
+    return found

@@ -1,0 +1,403 @@
+"""How notices leave: `sweep` brings each to where it should be, `fan_out` hands the due ones to their channels.
+
+One fan-out at a time, wherever it runs: a gate in the database has a lease, and whoever holds it claims one due notice after the
+other, urgent ones first, sends one message at a time, writes each outcome down (`note`) and ends with `settle`. After a crash the
+lease runs out, `sweep` makes the notice due again, and only what has no outcome is sent again, under the same collapse key.
+
+Inbox first: in the transaction that makes a notice due it enters the published set. Quiet hours, exams and crowded minutes
+(`hours`) hold a push and never drop it. Whatever line a worker dies at, the next sweep finds the same work.
+"""
+
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo
+
+import mongoengine as me
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from content import records, store
+from content.failures import Failure
+from content.records import SYSTEM
+from content.settings import Settings
+from notifications import channels, hours, notices, seasons, told, topics
+from notifications.channels import WHOLE, Work
+from notifications.notices import OPEN, Notice
+from notifications.outcomes import GIVE_UP, Outcome, Refused, Retry, Sent, Skipped, Unknown, backoff
+
+log = logging.getLogger("xinqiao.outbox")
+
+LEASE = timedelta(seconds=60)  # a send ends within 10 s, and each one renews it
+ADULTS_FIRST = timedelta(minutes=30)  # between an emergency's word to adults and its word to students
+PACE = 1.0  # seconds between two messages of a fan-out: FCM fans each out to a district
+IN_A_ROW = 3  # messages that did not pass end a turn: it is not the topics' fault
+TURN = 60.0  # seconds of one fan-out; the next sweep goes on
+UNCONFIRMED = "held: the season's local date is not confirmed"
+GATE, HELD = "gate", "held"
+EVER = datetime(1970, 1, 1, tzinfo=UTC)  # without a lower bound the embedded server walks through all nulls
+
+Clock = Callable[[], datetime]
+
+
+class Gate(store.Row):
+    """Who sends now; one row."""
+
+    lease = me.StringField(required=True)
+    lease_until = me.DateTimeField(required=True)
+
+    meta: ClassVar[dict[str, Any]] = {"collection": "push_gate"}
+
+
+# --- bringing the outbox up to now -----------------------------------------------------------------------------------
+
+
+def sweep(now: datetime, settings: Settings) -> bool:
+    """Bring every notice to where it should be at `now`; whether one is due and nobody is at it. Safe to run often, twice and in
+    two places: each step acts only on the state it expects. Raises driver errors; the next sweep goes on."""
+    rows = Notice.rows()
+    _each(
+        {"state": "claimed", "lease_until": {"$lte": now}},
+        {"$set": {"state": "due", "next_try": now}, "$unset": {"lease": "", "lease_until": ""}},
+    )
+    for raw in list(rows.find({"state": {"$in": list(OPEN)}, "expires_at": {"$lte": now}}, {"_id": 1})):
+        _step(raw["_id"], "expire", lambda notice: _expired(notice, now), notices.unlist)
+    for raw in list(rows.find({"state": {"$in": ["drafted", "approved"]}, "approve_by": {"$gt": EVER, "$lte": now}}, {"_id": 1})):
+        _step(raw["_id"], "expire", lambda notice: _expired(notice, now), None)
+    for raw in list(rows.find({"listed": True, "expires_at": {"$lte": now}}, {"_id": 1})):
+        _step(raw["_id"], "unlist", lambda notice: {"listed": False} if notice.listed else {}, notices.unlist)
+    for raw in list(rows.find({"state": "approved", "kind": "season"}, {"_id": 1})):
+        _step(raw["_id"], "schedule", lambda notice: {"state": "scheduled"} if notice.state == "approved" else {}, None)
+    overrides: list[seasons.Override] | None = None
+    served: list[str] = []
+    for raw in list(rows.find({"state": "scheduled", "send_at": {"$lte": now}})):
+        overrides = seasons.stored() if overrides is None else overrides
+        served = served or notices.push_languages(settings)
+        if why := _not_yet(Notice.of(raw), now, overrides, settings):
+            if raw.get("reason") != why:
+                rows.update_one({"_id": raw["_id"], "state": "scheduled"}, {"$set": {"reason": why}})
+            continue
+        tags = sorted({*served, *raw["texts"]})
+        _step(raw["_id"], "release", lambda notice, tags=tags: _falls_due(notice, now, tags), notices.relist)
+    if rows.find_one({"state": "due", "next_try": {"$lte": now}}, {"_id": 1}) is None:
+        return False
+    gate = Gate.rows().find_one({"_id": GATE})
+    return gate is None or _lapsed(gate, now)
+
+
+def _each(match: dict[str, Any], update: dict[str, Any]) -> None:
+    """Update all that match, one by one. A bare `update_many` that meets a row which an open transaction has written hangs
+    the embedded server for good (a bare `update_one` waits its turn), and a notice is written by transactions too."""
+    rows = Notice.rows()
+    for raw in list(rows.find(match, {"_id": 1})):
+        rows.update_one({**match, "_id": raw["_id"]}, update)
+
+
+def _step(key: str, action: str, decide: Any, also: Any) -> None:
+    """One audited step of the clock; one that fails is left for the next sweep and hinders no other notice."""
+    try:
+        records.change(Notice, key, SYSTEM, action, decide, also=also)
+    except Failure as failure:
+        log.warning("notice %s: %s put off: %s", key, action, failure)
+
+
+def _expired(notice: Notice, now: datetime) -> dict[str, Any]:
+    waits = notice.state in {"drafted", "approved"}
+    end = min(notice.expires_at, notice.approve_by or notice.expires_at) if waits else notice.expires_at
+    if notice.state not in OPEN or end > now:
+        return {}
+    why = {"drafted": "nobody approved it in time", "approved": "nobody scheduled it in time"}
+    return {"state": "expired", "listed": False, "reason": why.get(notice.state, notice.reason or "its time passed")}
+
+
+def _not_yet(notice: Notice, now: datetime, overrides: list[seasons.Override], settings: Settings) -> str:
+    """Why a notice whose moment has come stays scheduled; "" when nothing keeps it."""
+    if notice.season and not notices.dated(notice, overrides, settings):
+        return UNCONFIRMED
+    if notice.after:
+        first = Notice.rows().find_one({"_id": notice.after}, {"results": 1, "state": 1})
+        told_at = [row["at"] for row in (first or {}).get("results") or ()]
+        if not told_at or min(told_at) > now - ADULTS_FIRST or (first or {})["state"] == "cancelled":
+            return "held: the adults hear first"
+    return ""
+
+
+def _falls_due(notice: Notice, now: datetime, tags: list[str]) -> dict[str, Any]:
+    if notice.state != "scheduled":
+        return {}
+    return {"state": "due", "listed": True, "next_try": now, "push_languages": tags, "reason": None}
+
+
+# --- the gate --------------------------------------------------------------------------------------------------------
+
+
+def _lapsed(gate: dict[str, Any], now: datetime) -> bool:
+    """Its lease is over, or was given by a clock that ran ahead."""
+    return not now < gate["lease_until"] <= now + LEASE
+
+
+def enter(now: datetime) -> str | None:
+    """The lease of the gate; None while another has it."""
+    rows, lease = Gate.rows(), store.new_id()
+    mine = {"lease": lease, "lease_until": now + LEASE}
+    found = rows.find_one({"_id": GATE})
+    if found is None:
+        try:
+            rows.insert_one({"_id": GATE, **mine})
+        except DuplicateKeyError:
+            return None
+        return lease
+    if not _lapsed(found, now):
+        return None
+    return lease if rows.update_one({"_id": GATE, "lease": found["lease"]}, {"$set": mine}).matched_count else None
+
+
+def leave(lease: str, now: datetime) -> None:
+    """Give the gate back; one that is another's by now stays that one's."""
+    Gate.rows().update_one({"_id": GATE, "lease": lease}, {"$set": {"lease_until": now}})
+
+
+def _renew(lease: str, now: datetime) -> bool:
+    return bool(Gate.rows().update_one({"_id": GATE, "lease": lease}, {"$set": {"lease_until": now + LEASE}}).matched_count)
+
+
+# --- one notice ------------------------------------------------------------------------------------------------------
+
+
+def fan_out(settings: Settings, clock: Clock = store.now, pause: Callable[[float], None] = time.sleep) -> Counter[str]:
+    """Send what is due, one notice after the other, until nothing is or TURN is over. Returns how many came to which state.
+    Nothing while another is at it. Raises driver errors: the leases then run out and the sweep heals."""
+    found: Counter[str] = Counter()
+    if (lease := enter(clock())) is None:
+        return found
+    overrides, ends = seasons.stored(), time.monotonic() + TURN
+    while (notice := claim(lease, clock(), settings, overrides)) and time.monotonic() < ends:
+        found[carry(notice, settings, overrides, clock, pause)] += 1
+    if notice:
+        settle(notice, clock(), settings, overrides)
+    leave(lease, clock())
+    return found
+
+
+def claim(lease: str, now: datetime, settings: Settings, overrides: Sequence[seasons.Override]) -> Notice | None:
+    """The next due notice under the gate's lease: urgent ones first, then the longest due. What may not leave now is held on the
+    way. None when nothing is due, or the gate is another's."""
+    rows = Notice.rows()
+    if not _renew(lease, now):
+        return None
+    due = {"state": "due", "next_try": {"$lte": now}, "expires_at": {"$gt": now}}
+    for raw in list(rows.find(due, {"urgent": 1, "divisions": 1}).sort([("urgent", -1), ("next_try", 1)])):
+        match = {**due, "_id": raw["_id"]}
+        if not raw["urgent"] and (free := hours.free_from(now, raw.get("divisions") or [], settings, overrides)) > now:
+            rows.update_one(match, _held(free, now, raw.get("divisions") or [], settings, overrides))
+            continue
+        update = {
+            "$set": {"state": "claimed", "lease": lease, "lease_until": now + LEASE},
+            "$inc": {"attempts": 1},
+            "$min": {"first_try": now},
+        }
+        taken = rows.find_one_and_update(match, update, return_document=ReturnDocument.AFTER)
+        if taken:
+            return Notice.of(taken)
+    return None
+
+
+def _held(
+    free: datetime, now: datetime, codes: Sequence[str], settings: Settings, overrides: Sequence[seasons.Override]
+) -> dict[str, Any]:
+    """The update that holds a due notice until `free`. Held is not tried: the hour of tries begins anew, unless it only waits for
+    a less crowded minute."""
+    update: dict[str, Any] = {"$set": {"next_try": free, "reason": f"held until {notices.iso(free)}"}}
+    if hours.held_until(now, codes, settings, overrides):
+        update["$unset"] = {"first_try": ""}
+    return update
+
+
+def carry(
+    notice: Notice,
+    settings: Settings,
+    overrides: Sequence[seasons.Override],
+    clock: Clock = store.now,
+    pause: Callable[[float], None] = time.sleep,
+) -> str:
+    """Send what is open of a claimed notice and settle it. Returns the state it left it in, or "not ours" when the claim was lost
+    on the way. Raises driver errors."""
+    wait, reason = 0.0, ""
+    for step in channels.steps(settings):
+        while todo := channels.work(notice, step):
+            if todo.channel == "webhook":
+                turn = _hook(notice, settings, clock)
+            else:
+                turn = _push(notice, todo, settings, overrides, clock, pause)
+            if turn is None:
+                return "not ours"
+            if turn.reason:
+                wait, reason = max(wait, turn.wait), reason or turn.reason
+                break
+    return settle(notice, clock(), settings, overrides, wait=wait, reason=reason) or "not ours"
+
+
+class _Turn:
+    """What is to be waited for after a channel's turn."""
+
+    def __init__(self) -> None:
+        self.wait, self.reason, self.row = 0.0, "", 0
+
+    def heed(self, outcome: Outcome) -> bool:
+        """Whether the turn may go on after this outcome."""
+        passed = not isinstance(outcome, Retry | Unknown)
+        self.row = 0 if passed else self.row + 1
+        if isinstance(outcome, Retry):
+            self.wait = max(self.wait, outcome.after)
+        if isinstance(outcome, Retry | Unknown):
+            self.reason = self.reason or outcome.reason
+        quota = isinstance(outcome, Retry) and outcome.reason.startswith("429")  # it is the project's, not the topic's
+        return self.row < IN_A_ROW and not quota
+
+
+def _hook(notice: Notice, settings: Settings, clock: Clock) -> _Turn | None:
+    turn = _Turn()
+    outcome = channels.hook(notice, settings)
+    if not note(notice, "webhook", [WHOLE], outcome, clock()):
+        return None
+    turn.heed(outcome)
+    return turn
+
+
+def _push(
+    notice: Notice,
+    todo: Work,
+    settings: Settings,
+    overrides: Sequence[seasons.Override],
+    clock: Clock,
+    pause: Callable[[float], None],
+) -> _Turn | None:
+    """Hand a notice's open topics to FCM, a condition at a time. None when the claim is lost."""
+    turn, day = _Turn(), _day(clock(), settings)
+    known = [] if notice.urgent else told.on(day, notice.id)
+    pushes, rest = topics.plan(todo.keys, known, notice.campaign if notice.done_when else "")
+    if rest and not note(notice, todo.channel, rest, None, clock()):
+        return None
+    if notice.attempts > 1:  # else the same ones would fail first each time, and the others never be tried
+        random.shuffle(pushes)
+    for number, one in enumerate(pushes):
+        if number:
+            pause(PACE)
+        at = clock()
+        if not may_go_on(notice, at, settings, overrides) or _day(at, settings) != day:
+            turn.reason = turn.reason or HELD
+            break
+        told.put(day, one.topics, notice.id, at)
+        outcome = channels.push(notice, one, settings, at)
+        if isinstance(outcome, Refused | Skipped):
+            told.take_back(day, one.topics, notice.id)
+        if not note(notice, todo.channel, one.topics, outcome, clock()):
+            return None
+        if isinstance(outcome, Refused) and outcome.stop:
+            left = [topic for other in pushes[number + 1 :] for topic in other.topics]
+            return turn if not left or note(notice, todo.channel, left, outcome, clock()) else None
+        if not turn.heed(outcome):
+            break
+    return turn
+
+
+def _day(now: datetime, settings: Settings) -> date:
+    return now.astimezone(ZoneInfo(settings.zone)).date()
+
+
+def may_go_on(notice: Notice, now: datetime, settings: Settings, overrides: Sequence[seasons.Override]) -> bool:
+    """Whether a claimed notice's next message may leave at this moment: not expired, not held."""
+    if notice.expires_at <= now:
+        return False
+    return bool(notice.urgent or hours.free_from(now, notice.divisions, settings, overrides) <= now)
+
+
+ROWS: dict[type, str] = {Sent: "sent", Skipped: "skipped", Refused: "refused"}
+
+
+def note(notice: Notice, channel: str, keys: Sequence[str], outcome: Outcome | None, now: datetime) -> bool:
+    """Write down what came of these topics (None: their phones were told of something else today) and renew the leases. False
+    when the claim is lost (cancelled, or the lease ran out and another has it): then stop at once. A Retry or Unknown leaves
+    the topics open."""
+    update: dict[str, Any] = {"$set": {"lease_until": now + LEASE}}
+    kind = "inbox_only" if outcome is None else ROWS.get(type(outcome), "")
+    if kind:
+        detail = outcome.name if isinstance(outcome, Sent) else getattr(outcome, "reason", "")
+        made = [{"channel": channel, "topic": key, "outcome": kind, "detail": detail, "at": now} for key in keys]
+        update["$push"] = {"results": {"$each": made}}
+    match = {"_id": notice.id, "state": "claimed", "lease": notice.lease}
+    raw = Notice.rows().find_one_and_update(match, update, {"results": 1}, return_document=ReturnDocument.AFTER)
+    if raw is None:
+        return False
+    notice.results = Notice.of({**notice.to_mongo().to_dict(), "results": raw.get("results") or []}).results
+    return _renew(notice.lease, now)
+
+
+def settle(
+    notice: Notice,
+    now: datetime,
+    settings: Settings,
+    overrides: Sequence[seasons.Override],
+    *,
+    wait: float = 0.0,
+    reason: str = "",
+) -> str | None:
+    """End a claim: at its end when every channel has come to its end, else due again after at least `wait` seconds. An hour after
+    its first try a channel is given up, and the next takes over or the notice has failed. Returns the new state; None when the
+    claim was lost, and then nothing is written."""
+    match = {"_id": notice.id, "state": "claimed", "lease": notice.lease}
+    raw = Notice.rows().find_one(match)
+    if raw is None:
+        return None
+    there = Notice.of(raw)
+    update: dict[str, Any] = {"$unset": {"lease": "", "lease_until": ""}}
+    left = _left(there, settings)
+    if not left:
+        update["$set"] = _end(there, settings, reason)
+    else:
+        then = now + (backoff(there.attempts, wait) if reason != HELD else timedelta(0))
+        free = then if there.urgent else hours.free_from(then, there.divisions, settings, overrides)
+        kept = there.first_try is not None and not (
+            not there.urgent and hours.held_until(then, there.divisions, settings, overrides)
+        )
+        if kept and free > there.first_try + GIVE_UP:
+            why = f"gave up after 60 minutes: {reason}"
+            rows = [
+                {"channel": todo.channel, "topic": key, "outcome": "failed", "detail": why, "at": now}
+                for todo in left
+                for key in todo.keys
+            ]
+            there.results = Notice.of({**raw, "results": [*(raw.get("results") or []), *rows]}).results
+            update["$push"] = {"results": {"$each": rows}}
+            update["$set"] = {"state": "due", "next_try": now} if _left(there, settings) else _end(there, settings, why)
+            update["$unset"]["first_try"] = ""
+        else:
+            update["$set"] = {"state": "due", "next_try": free, "reason": reason}
+            if not kept:
+                update["$unset"]["first_try"] = ""
+    done = Notice.rows().update_one(match, update)
+    return str(update["$set"]["state"]) if done.matched_count else None
+
+
+def _left(notice: Notice, settings: Settings) -> list[Work]:
+    return [todo for step in channels.steps(settings) if (todo := channels.work(notice, step))]
+
+
+def _end(notice: Notice, settings: Settings, reason: str) -> dict[str, Any]:
+    """The state of a notice of which nothing is open: what its channels came to, those left out from which another took over."""
+    last: list[notices.Result] = []
+    for step in channels.steps(settings):
+        tried = [[row for row in notice.results if row.channel == channel] for channel in step]
+        last += next((rows for rows in reversed(tried) if rows), [])
+    found = {row.outcome for row in last}
+    state = "failed" if "failed" in found else "refused" if found == {"refused"} else "sent"
+    why = reason or "; ".join(sorted({row.detail for row in last if row.outcome in {"refused", "failed"}}))
+    if found == {"skipped"}:
+        why = "inbox only: no push credentials"
+    elif found == {"inbox_only"}:
+        why = "inbox only: its families were told of something else today"
+    return {"state": state, "reason": why}
