@@ -1,6 +1,7 @@
 """Seasons: which one a reader is in and what to show first; and the desk where their local dates are confirmed."""
 
-from datetime import date
+import functools
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,8 +13,10 @@ from api import front
 from api.auth import actor
 from api.guard import Blueprint, if_match, tagged
 from api.notices import DIVISION, Segment, place, preferred
-from api.shapes import reader, settings
-from content import catalogue, divisions, languages, store
+from api.shapes import reader, settings, text
+from api.support import CardLine
+from content import catalogue, divisions, helpcard, languages, store
+from content.checks import catalogue as catalogue_of_checks
 from content.failures import Forbidden, NotFound
 from content.vocabulary import SEASONS, Stage
 from notifications import seasons
@@ -22,6 +25,7 @@ from notifications.seasons import SeasonDate
 blp = Blueprint("seasons", __name__, url_prefix="/v1", description="What season it is, and what to show first")
 staff = Blueprint("staff_seasons", __name__, url_prefix="/v1/staff", description="Confirmed local dates of seasons")
 
+LINES = 3
 DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
 
 
@@ -39,7 +43,11 @@ class SeasonOut(ma.Schema):
     provisional = ma.fields.Boolean(metadata={"description": "nobody has confirmed the local date yet"})
     starts_in = ma.fields.Integer(metadata={"description": "days; 0 or less while it runs"})
     lessons = ma.fields.List(ma.fields.String(), metadata={"description": "slugs of those published for these readers"})
-    checks = ma.fields.List(ma.fields.String())
+    checks = ma.fields.List(ma.fields.String(), metadata={"description": "slugs of those published for these readers"})
+    lines = ma.fields.List(
+        ma.fields.Nested(CardLine), metadata={"description": "at most three help lines that go with it, open ones first"}
+    )
+    grades = ma.fields.List(ma.fields.String(), metadata={"description": "stages that it is for; empty: every one"})
 
 
 class SeasonsOut(ma.Schema):
@@ -52,32 +60,48 @@ class SeasonsOut(ma.Schema):
 @blp.arguments(SeasonsQuery, location="query")
 @blp.alt_response(200, schema=SeasonsOut)
 def index(query: dict[str, Any]) -> Response:
-    """The seasons a reader is in or about to enter, and what to show first"""
-    on = query.get("on") or store.now().astimezone(ZoneInfo(settings().zone)).date()
-    snapshot, wanted, last = reader().current, preferred(query), settings().language
+    """The seasons a reader is in or about to enter, and what to show first
+
+    Its lessons, its self-checks and up to three help lines, as they are open now (of another day than today: at the time of the
+    season's push).
+    """
+    zone, now = ZoneInfo(settings().zone), store.now()
+    today = now.astimezone(zone).date()
+    on = query.get("on") or today
+    snapshot, wanted, where = reader().current, preferred(query), place(query)
     stage = Stage.parse(query["stage"], "stage") if query["stage"] else None
-    found = seasons.current(on, place(query), query["stage"], seasons.of_snapshot(snapshot))
+    found = [
+        one
+        for one in seasons.current(on, where, query["stage"], seasons.of_snapshot(snapshot))
+        if not query["audience"] or not one.season.audiences or query["audience"] in one.season.audiences
+    ]
+    checks = {item.key for item in catalogue_of_checks(snapshot, query["audience"], stage)}
+    language = languages.pick(("zh-Hans", "en"), wanted, settings().language)
 
-    def text(by_language: Any) -> str:
-        return str(by_language[languages.pick(by_language, wanted, last)]) if by_language else ""
+    @functools.cache
+    def lines(at: datetime) -> list[dict[str, Any]]:
+        return helpcard.card(snapshot, where, at, language)["lines"]  # type: ignore[no-any-return]
 
-    items = [
-        {
+    def shown(one: seasons.Current) -> dict[str, Any]:
+        at = now if on == today else datetime.combine(on, one.season.at, zone)
+        return {
             "code": one.season.code,
-            "name": SEASONS[one.season.code].zh,
-            "title": text(one.season.title),
-            "text": text(one.season.text),
+            "name": getattr(SEASONS[one.season.code], "en" if language == "en" else "zh"),
+            "title": text(one.season.title, wanted),
+            "text": text(one.season.text, wanted),
             "first": one.span.first.isoformat(),
             "last": one.span.last.isoformat(),
             "provisional": one.span.provisional,
             "starts_in": one.starts_in,
             "lessons": catalogue.readable(snapshot, one.season.lessons, query["audience"], stage),
-            "checks": list(one.season.checks),
+            "checks": [slug for slug in one.season.checks if slug in checks],
+            "lines": [line for line in lines(at) if line["kind"] in one.season.help][:LINES],
+            "grades": list(one.season.stages),
         }
-        for one in found
-        if not query["audience"] or not one.season.audiences or query["audience"] in one.season.audiences
-    ]
-    front.keep(*catalogue.holds(snapshot, "lesson", most=3600 if "on" in query else 60))
+
+    soon = abs((on - today).days) <= 1  # what is open now changes by the minute, and tomorrow is today in a while
+    front.keep(*catalogue.holds(snapshot, "lesson", most=60 if soon else 3600))
+    items = [shown(one) for one in found]
     return jsonify({"on": on.isoformat(), "known_until": seasons.known_until().isoformat(), "items": items})
 
 
@@ -109,6 +133,11 @@ class SeasonDatesOut(ma.Schema):
 
 class NewSeasonDate(SeasonDateIn):
     code = ma.fields.String(required=True, validate=validate.OneOf(list(SEASONS)))
+    year = ma.fields.Integer(
+        strict=True,
+        validate=validate.Range(2000, 2100),
+        metadata={"description": "of the season; that of `first` when left out. One of January may begin in the December before"},
+    )
     division = ma.fields.String(required=True, validate=DIVISION, metadata={"description": "000000: the whole country"})
 
 
@@ -134,7 +163,7 @@ def confirm(payload: dict[str, Any]) -> Response:
     where = "" if payload["division"] == divisions.COUNTRY else payload["division"]
     if not actor().may("notice.write", "", where):
         raise Forbidden()
-    record = seasons.confirm(where, payload["code"], payload["first"], payload["last"], actor().id)
+    record = seasons.confirm(where, payload["code"], payload["first"], payload["last"], actor().id, payload.get("year"))
     reader().refresh()
     return tagged(dated(record), record.revision, 201)
 
@@ -145,11 +174,31 @@ def confirm(payload: dict[str, Any]) -> Response:
 def correct(payload: dict[str, Any], key: str) -> Response:
     """Correct a confirmed date within its year. Needs If-Match."""
     revision = if_match()
+    own(key)
+    record = seasons.correct(key, payload["first"], payload["last"], actor().id, revision)
+    reader().refresh()
+    return tagged(dated(record), record.revision)
+
+
+@staff.delete("/seasons/<string:key>")
+@staff.alt_response(204, description="The date is taken back")
+def withdraw(key: str) -> Response:
+    """Take back a date that was confirmed wrongly
+
+    What the city, the province or the country has confirmed counts again; without that the season is provisional, and none of its
+    notices is sent. Needs If-Match.
+    """
+    revision = if_match()
+    own(key)
+    seasons.withdraw(key, actor().id, revision)
+    reader().refresh()
+    return Response(status=204)
+
+
+def own(key: str) -> None:
+    """Let pass who may confirm dates where this one holds. Raises `NotFound`, `Forbidden`."""
     raw = SeasonDate.rows().find_one({"_id": key})
     if raw is None:
         raise NotFound(what=key)
     if not actor().may("notice.write", "", raw["division"]):
         raise Forbidden()
-    record = seasons.correct(key, payload["first"], payload["last"], actor().id, revision)
-    reader().refresh()
-    return tagged(dated(record), record.revision)

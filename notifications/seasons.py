@@ -29,6 +29,7 @@ from content.vocabulary import Stage
 FILE = Path(content.__file__).parent / "library" / "seasons.yaml"
 AT = "18:37"  # school is out, and no sharp quarter, when everybody's jobs and pushes run
 FRESH = timedelta(days=2)  # what a season's last notice says is worth something so long
+PREPARE = timedelta(days=7)  # to draft a notice, edit it and have a second person approve it
 ASK, ASK_AGAIN = 60, 30  # days before the first notice that staff are asked for a date
 
 Rule = Callable[[int], tuple[date, date]]
@@ -78,6 +79,8 @@ class Calendar(NamedTuple):
 
     seasons: Mapping[str, Season]
     known_until: date
+    revised: date
+    """When it was changed last: what calendar feeds say of dates that nobody has confirmed."""
     sources: tuple[Any, ...]
 
 
@@ -143,6 +146,11 @@ class Ask(NamedTuple):
         """60 or 30: which of the two times of asking it is."""
         return ASK_AGAIN if self.days_left <= ASK_AGAIN else ASK
 
+    @property
+    def confirm_by(self) -> date:
+        """The last day on which there is still time to draft and approve the first notice."""
+        return self.first_notice - PREPARE
+
 
 class Current(NamedTuple):
     """A season that a reader is in or about to enter; `starts_in` days, 0 or less once it runs."""
@@ -160,7 +168,7 @@ def calendar() -> Calendar:
     """The file, read once. Raises `ValueError` that names the season when the file is wrong: a test loads it."""
     data = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     found = {row["code"]: _season(row) for row in data["seasons"]}
-    return Calendar(found, _day(data["known_until"]), tuple(data.get("sources", ())))
+    return Calendar(found, _day(data["known_until"]), _day(data["revised"]), tuple(data.get("sources", ())))
 
 
 def known_until() -> date:
@@ -294,14 +302,19 @@ def occasions(division: str, first_day: date, last_day: date, overrides: Iterabl
     split, its parts have together what the whole has. Raises `NotFound` for an unknown division."""
     where, found = _line(division)[0], []
     for one in _around(division, first_day, last_day, overrides):
-        days = [one.season.notice_day(one.span, lead) for lead in one.season.lead_days]
-        if not days:
-            continue
-        over = max(one.span.last, days[-1] + FRESH) + timedelta(days=1)
-        for lead, on, until in zip(one.season.lead_days, days, [*days[1:], over], strict=True):
-            if first_day <= on <= last_day:
-                found.append(Occasion(one.season.code, one.year, lead, where, on, one.season.at, one.span, until))
+        found += [occasion for occasion in occasions_of(one, where) if first_day <= occasion.on <= last_day]
     return sorted(found, key=lambda o: (o.on, o.code, o.lead, o.year))
+
+
+def occasions_of(one: Dated, division: str) -> list[Occasion]:
+    """All notices of one season of one year, earliest first. Each is worth something until the next one, the last until the
+    season is over, but two days at least."""
+    days = [one.season.notice_day(one.span, lead) for lead in one.season.lead_days]
+    over = [max(one.span.last, day + FRESH) + timedelta(days=1) for day in days[-1:]]
+    return [
+        Occasion(one.season.code, one.year, lead, division, on, one.season.at, one.span, until)
+        for lead, on, until in zip(one.season.lead_days, days, days[1:] + over, strict=True)
+    ]
 
 
 def sittings(division: str, day: date, overrides: Iterable[Override] = ()) -> list[tuple[time, time]]:
@@ -385,7 +398,12 @@ class SeasonDate(records.Record):
     def item(self) -> Item:
         """What readers get."""
         content = {"division": self.division, "code": self.code, "year": self.year, "first": self.first, "last": self.last}
-        return Item("season", f"{self.code}:{self.division or divisions.COUNTRY}:{self.year}", published.ANY, content)
+        return Item("season", item_key(self.division, self.code, self.year), published.ANY, content)
+
+
+def item_key(division: str, code: str, year: int) -> str:
+    """The key of a confirmed date in the published set."""
+    return f"{code}:{division or divisions.COUNTRY}:{year}"
 
 
 def confirm(division: str, code: str, first: date, last: date, by: str, year: int | None = None) -> SeasonDate:

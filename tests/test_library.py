@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from api import bootstrap
-from content import checks, directory, divisions, fhir, importing, languages, lessons, rules, scoring
+from content import checks, directory, divisions, fhir, helpcard, importing, languages, lessons, rules, scoring
 from content.published import ANY
 from content.vocabulary import AUDIENCES, FORMATS, KINDS, PLACES, SEASONS, STAGES, TOPICS, Stage
 from tests.site import Site
@@ -131,7 +131,7 @@ def test_the_season_calendar_names_every_season_and_leads_to_what_exists() -> No
     assert sorted(s["code"] for s in calendar["seasons"]) == sorted(SEASONS)
     for season in calendar["seasons"]:
         assert set(season["audiences"]) <= set(AUDIENCES) and all(Stage.parse(s) for s in season["stages"])
-        assert season["lead_days"] == sorted(season["lead_days"]) and set(season.get("help", ())) <= set(directory.KINDS)
+        assert season["lead_days"] == sorted(season["lead_days"]) and set(season.get("help", ())) <= set(helpcard.KINDS)
         assert season["lessons"] and set(season["lessons"]) <= slugs()
         assert set(season["checks"]) <= {path.stem for path in CHECKS}
         for texts in (season["title"], season["text"]):

@@ -1,15 +1,17 @@
 """Seasons: which days they are, who has confirmed them, and what a phone is told of them."""
 
 from datetime import date, time
+from pathlib import Path
 
 import pytest
 
+from api import bootstrap
 from content.failures import Invalid, NotFound
 from content.published import Reader
 from content.vocabulary import SEASONS
 from notifications import seasons
 from notifications.seasons import Override, Span
-from tests.site import Site
+from tests.site import Site, library
 
 
 def day(text: str) -> date:
@@ -164,22 +166,58 @@ def test_a_confirmed_date_is_published_corrected_and_kept_once(clean: None) -> N
         seasons.withdraw(made.id, "bold")
 
 
-def test_seasons_over_http(site: Site) -> None:
-    june = site.get("/v1/seasons?division=150603&stage=senior.12.final&on=2027-06-06").json()
+def test_what_season_it_is_over_http(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = "division=150603&stage=senior.12.final&on=2027-06-06"
+    june = site.get(f"/v1/seasons?{asked}").json()
     (gaokao,) = [item for item in june["items"] if item["code"] == "gaokao"]
-    assert (gaokao["first"], gaokao["provisional"]) == ("2027-06-07", False)
+    assert (gaokao["first"], gaokao["provisional"], gaokao["starts_in"]) == ("2027-06-07", False, 1)
     assert gaokao["title"] == seasons.calendar().seasons["gaokao"].title["zh-Hans"]
+    assert gaokao["grades"] == ["senior.final"]
+    # nothing is published: no lesson and no check is shown, and a number to call all the same
+    assert (gaokao["lessons"], gaokao["checks"]) == ([], [])
+    assert [line["phones"][0]["number"] for line in gaokao["lines"]] == ["12356"]
+    names = ("lessons/steady-in-exam-week.md", "lessons/gaokao-parents-at-home.md", "checks/exam-stress.json")
+    monkeypatch.setattr(bootstrap, "LIBRARY", library(tmp_path / "library", *names, "checks/exam-stress.yaml"))
+    bootstrap.load_library(site.settings, lambda line: None)
+    site.refresh()
+    (gaokao,) = [item for item in site.get(f"/v1/seasons?{asked}&audience=student").json()["items"] if item["code"] == "gaokao"]
+    assert "exam-stress" in gaokao["checks"]
+    assert "steady-in-exam-week" in gaokao["lessons"]
+    assert "gaokao-parents-at-home" not in gaokao["lessons"]
+    assert gaokao["lines"][0]["phones"][0]["number"] == "12356"
+    assert len(gaokao["lines"]) <= 3
+    assert site.get(f"/v1/seasons?{asked}", headers={"Accept-Language": "en"}).json()["items"][0]["name"].isascii()
+    assert {item["code"] for item in site.get("/v1/seasons?on=2027-09-10&audience=student").json()["items"]} >= {"teachers_day"}
+    assert "life_day" not in {item["code"] for item in site.get("/v1/seasons?on=2027-09-10&audience=student").json()["items"]}
     assert site.get("/v1/seasons?on=0001-01-01").status_code == 422
+    assert site.get("/v1/seasons?division=999999").status_code == 422
     assert site.get("/v1/seasons").status_code == 200
+
+
+def test_a_district_confirms_corrects_and_takes_back_a_date(site: Site) -> None:
+    def gaokao() -> tuple[str, str]:
+        june = site.get("/v1/seasons?division=150603&stage=senior.12.final&on=2027-06-06").json()
+        (found,) = [item for item in june["items"] if item["code"] == "gaokao"]
+        return found["first"], found["last"]
+
     site.person("organiser", "organiser", division="150603")
-    told = {"code": "gaokao", "division": "150603", "first": "2027-07-07", "last": "2027-07-09"}
+    site.person("elsewhere", "organiser", division="500114")
+    told = {"code": "gaokao", "division": "150603", "first": "2027-06-08", "last": "2027-06-09"}
     assert site.post("/v1/staff/seasons", {**told, "division": "150600"}, by="organiser").status_code == 403
+    assert site.post("/v1/staff/seasons", {**told, "year": 2026}, by="organiser").status_code == 422
     made = site.post("/v1/staff/seasons", told, by="organiser")
-    assert made.status_code == 201, made.text
-    key = made.json()["id"]
+    assert (made.status_code, made.json()["year"]) == (201, 2027)
+    assert gaokao() == ("2027-06-08", "2027-06-09")
+    path = f"/v1/staff/seasons/{made.json()['id']}"
     right = {"first": "2027-06-07", "last": "2027-06-10"}
-    assert site.call("PATCH", f"/v1/staff/seasons/{key}", json=right, by="organiser").status_code == 428
-    assert site.call("PATCH", f"/v1/staff/seasons/{key}", json=right, by="organiser", match='"1"').status_code == 200
-    june = site.get("/v1/seasons?division=150603&stage=senior.12.final&on=2027-06-06").json()
-    assert [item["last"] for item in june["items"] if item["code"] == "gaokao"] == ["2027-06-10"]
+    assert site.call("PATCH", path, json=right, by="organiser").status_code == 428
+    assert site.call("PATCH", path, json=right, by="elsewhere", match='"1"').status_code == 403
+    assert site.call("PATCH", path, json=right, by="organiser", match='"1"').status_code == 200
+    assert gaokao() == ("2027-06-07", "2027-06-10")
     assert len(site.get("/v1/staff/seasons", by="organiser").json()["items"]) == 1
+    assert site.call("DELETE", path, by="organiser").status_code == 428
+    assert site.call("DELETE", path, by="elsewhere", match='"2"').status_code == 403
+    assert site.call("DELETE", path, by="organiser", match='"1"').status_code == 412
+    assert site.call("DELETE", path, by="organiser", match='"2"').status_code == 204
+    assert gaokao() == ("2027-06-07", "2027-06-09")
+    assert site.call("DELETE", path, by="organiser", match='"2"').status_code == 404
