@@ -5,6 +5,7 @@ sends the same one again when no answer came. It is taken on the day that it nam
 in its place. Sums of a week are kept sealed and leave only as released tables without small cells.
 """
 
+from datetime import datetime
 from typing import Any
 
 import marshmallow as ma
@@ -91,6 +92,14 @@ class ReturnIn(Anonymous):
         strict=True,
         validate=validate.OneOf(menu.AGES),
         metadata={"description": "age of the installation in days: 0, 1-6 (1), 7-29 (7), 30-89 (30), 90 and more (90)"},
+    )
+
+
+class NoticeCountIn(Anonymous):
+    what = ma.fields.String(
+        required=True,
+        validate=validate.OneOf(menu.NOTICE),
+        metadata={"description": "opened in the inbox; or done what its `done_when` says", "example": "opened"},
     )
 
 
@@ -184,3 +193,25 @@ def come_back(payload: dict[str, Any]) -> Response:
     the share that came back. No phone is told from another.
     """
     return counted(payload["nonce"], menu.of_return(settings(), payload["bucket"], payload.get("division")))
+
+
+@blp.post("/notices/<string:key>/counts")
+@blp.arguments(NoticeCountIn)
+@blp.alt_response(201, schema=CountedOut, description="Counted now")
+@blp.alt_response(200, schema=CountedOut, description="Counted before")
+def count_notice(payload: dict[str, Any], key: str) -> Response:
+    """Add that a notice was opened, or acted upon
+
+    Each once a phone and notice, with a nonce of its own, and only if its owner wants to: no push and no inbox tells who reads.
+    Of a notice that does not stand in the inbox (any more) there is nothing to count.
+    """
+    if not stands(reader().current, key):
+        raise NotFound(what=key)
+    return counted(payload["nonce"], menu.of_notice(settings(), key, payload["what"], payload.get("division")))
+
+
+def stands(snapshot: Snapshot, key: str) -> bool:
+    """Whether a notice is in the inbox in some language."""
+    now = store.now()
+    found = (item.content for item in snapshot.get("notice", key).values())
+    return any(content and datetime.fromisoformat(content["expires_at"]) > now for content in found)

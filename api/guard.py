@@ -316,6 +316,7 @@ LIMITS: dict[str, int] = {
     "contributions.contribute": 3000,
     "contributions.check_in": 3000,
     "contributions.come_back": 3000,
+    "contributions.count_notice": 3000,
 }
 STAFF_LIMIT = 1200  # a minute for one signed-in person
 _limiter = SlidingWindowCounterRateLimiter(MemoryStorage())

@@ -18,6 +18,7 @@ HABITS = ("talk_15", "sport_60")  # 两个一: fifteen minutes of talk, one hour
 DONE = ("did", "partly", "not_yet")
 AGES = (0, 1, 7, 30, 90)  # days: each bucket of an installation's age begins there
 CORE = "core"
+NOTICE = ("opened", "acted")
 
 
 class Menu(NamedTuple):
@@ -169,3 +170,15 @@ def of_return(settings: Settings, age: int, division: str | None) -> Contributio
     """A phone was opened in this age bucket of its installation, told once a bucket: buckets over bucket 0 is who came back."""
     menu = Menu((ALL,), {"age": tuple(map(str, AGES))})
     return Contribution("return", place(settings, division), ALL, {"age": str(age)}, {}, menu)
+
+
+def of_notice(settings: Settings, notice_id: str, what: str, division: str | None) -> Contribution:
+    """A notice of the inbox was opened, or what it asks was done; told once each. Source: mission.md, reach measured per channel,
+    for the inbox tells of no reader. Raises `Invalid`.
+
+    Each is a subject of its own, "notice:<id>:opened": as two columns of one they would be merged while fewer than ten have
+    acted, and of forty that opened nothing could be told. They are sent apart, each by choice: their difference counts nobody.
+    """
+    if what not in NOTICE:
+        raise invalid("what", "not_one_of", choices=", ".join(NOTICE))
+    return Contribution(f"notice:{notice_id}:{what}", place(settings, division), ALL, {}, {}, Menu((ALL,), {}))

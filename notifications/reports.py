@@ -1,0 +1,299 @@
+"""What became of notices: planned, sent, refused and why, opened, acted; one by one, by campaign, and as a table.
+
+Sources: mission.md "reach measured per channel"; issue 6 "planned, sent, refused by reason, opened (contributed counts), acted".
+
+What is counted. **Topics**, by what came of each: a topic is a segment of phones, never a phone. **Messages** are what a channel
+took; one may go to several topics. Neither says how many people it reached: Firebase tells nobody, a district's own gateway only
+that it took it. **The inbox** tells of no reader either; its reach is what phones added by choice (`opened`, `acted`), as
+`content.statistics` has released it: of each county a closed week's, or several weeks' until 30 are in it. What it has not
+released is None here, whether it is nobody or 29.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, time, timedelta
+from itertools import groupby
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+from content import divisions, sheets, statistics
+from content.failures import Text
+from content.menu import NOTICE
+from notifications.notices import Notice
+
+OUTCOMES = ("sent", "inbox_only", "refused", "failed", "skipped")  # the better first
+EVERY = "*"  # the topic of a message that is for all of them
+ENDED = ("sent", "refused", "failed", "expired", "cancelled")
+NO_REACH: Mapping[str, Text] = {
+    "fcm": Text("Firebase 不告知一个主题有多少手机收到。", "Firebase does not tell how many phones a topic reached."),
+    "webhook": Text("本地渠道只告知已接收。", "The district's own channel tells only that it took the message."),
+    "inbox": Text("不足 10 人，或尚未公布。", "Fewer than 10, or not released yet."),
+}
+
+
+class Channel(NamedTuple):
+    """What one channel did. The inbox has neither messages nor outcomes, only a reach."""
+
+    channel: str
+    messages: int
+    sent: int
+    """Topics, as the next four; EVERY is one."""
+    inbox_only: int
+    refused: int
+    failed: int
+    skipped: int
+    reach: int | None
+    no_reach: Text | None
+    """Why there is none."""
+
+
+class Why(NamedTuple):
+    """Topics of one channel that were not sent to, by reason."""
+
+    channel: str
+    outcome: str
+    reason: str
+    topics: int
+
+
+class Report(NamedTuple):
+    """What became of one notice."""
+
+    id: str
+    title: str
+    campaign: str
+    """"gaokao.2027"; "" for what belongs to no season."""
+    kind: str
+    on: date
+    """Local day of its moment, else of its draft."""
+    divisions: tuple[str, ...]
+    state: str
+    reason: str
+    """Why it failed, expired or was refused; "" when there is nothing to say."""
+    planned: int
+    """Topics that it goes to."""
+    undecided: int
+    """Those without an outcome so far."""
+    messages: int
+    sent: int
+    """Planned topics by the best that any channel made of them, as the next four: with `undecided` they make up `planned`."""
+    inbox_only: int
+    refused: int
+    failed: int
+    skipped: int
+    channels: tuple[Channel, ...]
+    why: tuple[Why, ...]
+    in_inbox: bool
+    opened: int | None
+    acted: int | None
+    percent: int | None
+    """Acted of opened. None unless both are told and no more have acted than opened: each is sent apart and by choice."""
+    created_by: str
+    authors: tuple[str, ...]
+    approved_by: str
+    created_at: datetime
+    send_at: datetime | None
+    first_try: datetime | None
+    """As far as is known: a notice that was held, or given up by one channel, began anew."""
+    ended_at: datetime | None
+    """The last outcome, or when a person or its expiry ended it; None while it goes on, or where nothing was ever tried."""
+
+
+class Totals(NamedTuple):
+    """Several reports together. `opened` and `acted` are of those of which they are told: None when of none."""
+
+    campaign: str
+    notices: int
+    states: tuple[tuple[str, int], ...]
+    planned: int
+    undecided: int
+    messages: int
+    sent: int
+    inbox_only: int
+    refused: int
+    failed: int
+    skipped: int
+    opened: int | None
+    acted: int | None
+
+
+class _Row(NamedTuple):
+    channel: str
+    topic: str
+    outcome: str
+    detail: str
+
+
+def released(keys: Sequence[str]) -> dict[str, dict[str, int]]:
+    """What may be told of these notices: id -> {"opened": n, "acted": n}, each only where it was released. Sums over counties:
+    who adds up what was told learns nothing more."""
+    names = {f"notice:{key}:{what}": (key, what) for key in keys for what in NOTICE}
+    found: dict[str, dict[str, int]] = {}
+    for subject, n in statistics.persons(list(names)).items():
+        key, what = names[subject]
+        found.setdefault(key, {})[what] = n
+    return found
+
+
+def report(notice: Notice, told: Mapping[str, int], zone: ZoneInfo) -> Report:
+    """The report of one notice; `told` is its part of `released`."""
+    rows = [_Row(getattr(r, "channel", None) or "fcm", r.topic, r.outcome, r.detail or "") for r in notice.results]
+    opened, acted = told.get("opened"), told.get("acted")
+    names = dict.fromkeys(["fcm", *(row.channel for row in rows)])
+    channels = [_channel(name, [row for row in rows if row.channel == name]) for name in names]
+    inbox = Channel("inbox", 0, 0, 0, 0, 0, 0, opened, NO_REACH["inbox"] if opened is None else None)
+    why = Counter((row.channel, row.outcome, row.detail) for row in rows if row.outcome != "sent")
+    best = _best(notice.topics(), rows)
+    count = Counter(best.values())
+    on = (notice.send_at or notice.created_at).astimezone(zone).date()
+    return Report(
+        id=notice.id,
+        title=_title(notice),
+        campaign=f"{notice.season}.{getattr(notice, 'year', None) or on.year}" if notice.season else "",
+        kind=getattr(notice, "kind", None) or ("season" if notice.season else "general"),
+        on=on,
+        divisions=tuple(notice.divisions) or (divisions.COUNTRY,),
+        state=notice.state,
+        reason=notice.reason or "",
+        planned=len(best),
+        undecided=count[""],
+        messages=sum(one.messages for one in channels),
+        sent=count["sent"],
+        inbox_only=count["inbox_only"],
+        refused=count["refused"],
+        failed=count["failed"],
+        skipped=count["skipped"],
+        channels=(*channels, inbox),
+        why=tuple(Why(*key, n) for key, n in sorted(why.items())),
+        in_inbox=notice.listed,
+        opened=opened,
+        acted=acted,
+        percent=round(100 * acted / opened) if opened and acted is not None and acted <= opened else None,
+        created_by=notice.created_by,
+        authors=tuple(notice.authors),
+        approved_by=notice.approved_by or "",
+        created_at=notice.created_at,
+        send_at=notice.send_at,
+        first_try=min([moment for moment in (notice.first_try, *(r.at for r in notice.results)) if moment], default=None),
+        ended_at=_ended(notice),
+    )
+
+
+def _channel(name: str, rows: Sequence[_Row]) -> Channel:
+    count = Counter(row.outcome for row in rows)
+    messages = len({row.detail or row.topic for row in rows if row.outcome == "sent"})
+    sent, inbox_only, refused, failed, skipped = (count[outcome] for outcome in OUTCOMES)
+    return Channel(name, messages, sent, inbox_only, refused, failed, skipped, None, NO_REACH.get(name, NO_REACH["webhook"]))
+
+
+def _best(topics: Sequence[str], rows: Sequence[_Row]) -> dict[str, str]:
+    """Of each topic the best that any channel made of it; "" while there is nothing."""
+    seen: dict[str, set[str]] = {}
+    for row in rows:
+        seen.setdefault(row.topic, set()).add(row.outcome)
+    every = seen.pop(EVERY, set())
+    names = dict.fromkeys([*topics, *seen])
+    return {name: next((o for o in OUTCOMES if o in every or o in seen.get(name, ())), "") for name in names}
+
+
+def _title(notice: Notice) -> str:
+    by_language: Mapping[str, Mapping[str, str]] = notice.texts
+    text = by_language.get("zh-Hans") or next(iter(by_language.values()), {})
+    return text.get("title", "")
+
+
+def _ended(notice: Notice) -> datetime | None:
+    if notice.state not in ENDED:
+        return None
+    if notice.state in {"expired", "cancelled"}:
+        moment: datetime = notice.updated_at
+        return moment
+    return max((result.at for result in notice.results), default=None)
+
+
+# --- many ------------------------------------------------------------------------------------------------------------
+
+
+def within(first: date, last: date, zone: ZoneInfo, season: str = "", division: str = "") -> list[Notice]:
+    """Notices whose day (of their moment, else of their draft) lies in first..last, of a season, and that go to a division, one
+    below it or one above it; "" does not filter. In no order. Costs a look at every notice of the store."""
+    begin, end = (datetime.combine(day, time(), zone).astimezone(UTC) for day in (first, last + timedelta(days=1)))
+    span = {"$gte": begin, "$lt": end}
+    match: dict[str, Any] = {"$or": [{"send_at": span}, {"send_at": None, "created_at": span}]}
+    if season:
+        match["season"] = season
+    return [notice for notice in map(Notice.of, Notice.rows().find(match)) if not division or _goes_to(notice, division)]
+
+
+def _goes_to(notice: Notice, division: str) -> bool:
+    goes = notice.divisions or [divisions.COUNTRY]
+    return any(divisions.within(division, code) or divisions.within(code, division) for code in goes)
+
+
+def reports(found: Sequence[Notice], zone: ZoneInfo) -> list[Report]:
+    """The reports of these in their `order`: what belongs to no season first, then campaign by campaign; in each by day."""
+    told = released([notice.id for notice in found])
+    return sorted((report(notice, told.get(notice.id, {}), zone) for notice in found), key=order)
+
+
+def order(row: Report) -> list[str]:
+    """The sort key of a list of reports."""
+    return [row.campaign, row.on.isoformat(), row.id]
+
+
+def campaigns(rows: Sequence[Report]) -> list[Totals]:
+    """Of rows in their `order`, the totals of each campaign."""
+    return [totals(list(found), name) for name, found in groupby(rows, key=lambda row: row.campaign)]
+
+
+def totals(rows: Sequence[Report], campaign: str = "") -> Totals:
+    """Reports added up."""
+
+    def told(numbers: Iterable[int | None]) -> int | None:
+        known = [n for n in numbers if n is not None]
+        return sum(known) if known else None
+
+    return Totals(
+        campaign=campaign,
+        notices=len(rows),
+        states=tuple(sorted(Counter(row.state for row in rows).items())),
+        planned=sum(row.planned for row in rows),
+        undecided=sum(row.undecided for row in rows),
+        messages=sum(row.messages for row in rows),
+        sent=sum(row.sent for row in rows),
+        inbox_only=sum(row.inbox_only for row in rows),
+        refused=sum(row.refused for row in rows),
+        failed=sum(row.failed for row in rows),
+        skipped=sum(row.skipped for row in rows),
+        opened=told(row.opened for row in rows),
+        acted=told(row.acted for row in rows),
+    )
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+HEAD = (
+    "编号", "标题", "活动", "类型", "日期", "区划代码", "状态", "原因", "计划主题", "未定主题", "消息数", "已发主题",
+    "只进信箱主题", "被拒主题", "失败主题", "跳过主题", "未发原因", "打开", "照做", "照做比例", "起草", "批准", "起草时间",
+    "计划时间", "首次发送", "结束",
+)  # fmt: skip
+
+
+def table(rows: Sequence[Report], zone: ZoneInfo) -> bytes:
+    """A row for each notice, as CSV (UTF-8 with a byte order mark); moments in the zone's time. What is not told is empty."""
+    return sheets.to_csv([HEAD, *(_cells(row, zone) for row in rows)])
+
+
+def _cells(row: Report, zone: ZoneInfo) -> list[str | int]:
+    moments = (row.created_at, row.send_at, row.first_try, row.ended_at)
+    why = "；".join(f"{one.channel} {one.outcome} {one.reason} × {one.topics}" for one in row.why)
+    return [
+        row.id, row.title, row.campaign, row.kind, row.on.isoformat(), " ".join(row.divisions), row.state, row.reason,
+        row.planned, row.undecided, row.messages, row.sent, row.inbox_only, row.refused, row.failed,
+        row.skipped, why,
+        "" if row.opened is None else row.opened,
+        "" if row.acted is None else row.acted,
+        "" if row.percent is None else f"{row.percent}%",
+        " ".join(row.authors), row.approved_by,
+        *(moment.astimezone(zone).strftime("%Y-%m-%d %H:%M") if moment else "" for moment in moments),
+    ]  # fmt: skip
