@@ -342,7 +342,6 @@ POLICY: dict[str, Rule] = {
     "staff_seasons.confirm": staff("notice.write"),
     "staff_seasons.correct": staff("notice.write"),
     "staff_seasons.withdraw": staff("notice.write"),
-    "staff_seasons.withdraw": staff("notice.write"),
     # of the division asked for: asked in the view
     "staff_templates.index": staff("notice.read"),
     "staff_templates.emergencies": staff("notice.read"),
