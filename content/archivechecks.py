@@ -261,6 +261,8 @@ def record(cls: type[Row], raw: Mapping[str, Any]) -> None:
         values = {name: raw.get(name) for name in coveragetargets.FIELDS}
         _same(values, coveragetargets.checked_target(values))
         coveragetargets.check_place(raw["_id"], raw.get("division", ""), raw["year"])
+    elif hasattr(cls, "sound"):  # a notice's text, whose class lies above this room
+        cls.of(dict(raw)).sound()
     elif issubclass(cls, Listed):
         listed(cls.of(dict(raw)))
     elif cls is Media:

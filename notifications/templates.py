@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from string import Formatter
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import mongoengine as me
@@ -39,8 +38,16 @@ TITLE, BODY = 60, 400  # characters
 LEADS = range(-100, 101)  # days
 MOST_LESSONS, MOST_LANGUAGES, MOST_VERSIONS = 20, 20, 20
 DONE = ("lesson", "check", "read")
+EMERGENCIES: Mapping[str, Label] = {
+    "sudden_event": Label("突发事件", "a sudden event near by"),
+    "loss": Label("身边有人离开", "someone has died"),
+    "disaster": Label("自然灾害", "a natural disaster"),
+    "epidemic": Label("疫情时期", "an epidemic"),
+    "rumours": Label("网上消息太多", "too much news and hearsay"),
+}
 VALUES = ("texts", "lessons", "done_when")
-_PLACE = re.compile("{(" + "|".join(PLACES) + ")}")
+_PLACE = re.compile("{(?:" + "|".join(PLACES) + ")}")
+_BRACES = re.compile("{[^{}]{0,30}}?|}")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
@@ -168,8 +175,13 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def key_of(division: str, season: str, lead: int, audience: str) -> str:
     """The id of a division's own. Raises `NotFound` for a season, a lead or an audience that there is not."""
     if season not in SEASONS or lead not in LEADS or audience not in AUDIENCES:
-        raise NotFound(what=f"{season}:{lead}:{audience}"[:80])
+        raise missing(season, lead, audience)
     return f"{division or divisions.COUNTRY}:{season}:{lead}:{audience}"
+
+
+def missing(season: str, lead: int, audience: str) -> NotFound:
+    """What is raised where there is no such text."""
+    return NotFound(what=f"{season}:{lead}:{audience}"[:80])
 
 
 def stored() -> list[NoticeTemplate]:
@@ -276,7 +288,7 @@ def checked(values: Mapping[str, Any], season: str, lead: int, language: str = "
         }
         for name, words in texts[tag].items():
             check.errors += faults(words, f"texts.{tag}.{name}", tag)
-            if not words and text.get(name):
+            if not words and text.get(name) and f"texts.{tag}.{name}" not in {error.field for error in check.errors}:
                 check.fail(f"texts.{tag}.{name}", "required")
     if language and language not in texts:
         check.fail(f"texts.{language}", "required")
@@ -309,25 +321,14 @@ def _shown(text: str) -> str:
 
 
 def faults(text: str, field: str, language: str) -> list[FieldError]:
-    """One error for each thing in braces that is none of PLACES, and for braces that do not close. Formats, conversions,
+    """One error for each thing in braces that is not exactly one of PLACES, and for a brace by itself: formats, conversions,
     attributes, indexes and doubled braces are among them."""
-    try:
-        parts = list(Formatter().parse(text))
-    except ValueError:  # as Python says it: "Single '}' encountered in format string"
-        brace = next(iter(re.findall("[{][^{}]{0,20}", _PLACE.sub("", text))), "}")
-        return [FieldError(field, "bad_placeholder", _params(brace, language))]
-    found: list[str] = []
-    for literal, name, spec, conversion in parts:
-        found += re.findall("[{}]", literal)[:1]
-        if name is not None and (name not in PLACES or spec or conversion):
-            found.append("{" + name[:20] + (f"!{conversion}" if conversion else "") + (f":{spec[:20]}" if spec else "") + "}")
-    if not found and re.search("[{}]", _PLACE.sub("", text)):  # "{days:}" is to Python the same as "{days}"
-        found.append(next(iter(re.findall("[{][^{}]{0,20}[}]?", _PLACE.sub("", text))), "}"))
-    return [FieldError(field, "bad_placeholder", _params(one, language)) for one in dict.fromkeys(found)]
-
-
-def _params(placeholder: str, language: str) -> dict[str, Any]:
-    return {"placeholder": placeholder, "language": language, "choices": " ".join(f"{{{name}}}" for name in PLACES)}
+    found = dict.fromkeys(one for part in _PLACE.split(text) for one in _BRACES.findall(part))
+    choices = " ".join(f"{{{name}}}" for name in PLACES)
+    return [
+        FieldError(field, "bad_placeholder", {"placeholder": one, "language": language, "choices": choices})
+        for one in list(found)[:5]
+    ]
 
 
 def _known(fields: Mapping[str, Any]) -> None:
@@ -372,7 +373,7 @@ def rendered(template: Template, values: Mapping[str, Mapping[str, str]]) -> dic
 
 
 def _filled(text: Mapping[str, str], words: Mapping[str, str]) -> dict[str, str]:
-    return {name: _PLACE.sub(lambda found: words[found[1]], text[name]) for name in ("title", "body")}
+    return {name: _PLACE.sub(lambda found: words[found[0][1:-1]], text[name]) for name in ("title", "body")}
 
 
 def values(occasion: Dated, settings: Settings) -> dict[str, dict[str, str]]:
@@ -419,5 +420,8 @@ def _longest(language: str, season: str, lead: int) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def _longest_name() -> str:
-    every = [one.name for province in divisions.children() for one in (province, *divisions.search("", province.code, 10**4))]
-    return max([*every, *_COUNTRY.values()], key=lambda name: len(name.encode()))
+    names, below = [*_COUNTRY.values()], divisions.children()
+    while below:
+        names += [one.name for one in below]
+        below = [child for one in below for child in divisions.children(one.code)]
+    return max(names, key=lambda name: len(name.encode()))

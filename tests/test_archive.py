@@ -49,7 +49,7 @@ from content.published import Counter, PublishedRow, Reader, canonical
 from content.records import SYSTEM, Audit
 from content.settings import Settings
 from content.sync import CARD
-from notifications import seasons
+from notifications import seasons, templates
 from tests.site import library, serving
 from tests.test_courses import SERIES, federation, published_session, session_values
 from tests.test_media import picture
@@ -157,6 +157,9 @@ def build(settings: Settings, folder: Path) -> str:
     registrations.book(settings, registrations.Wish(2, FAMILY, PHONE, session))
     asked(settings, office)
     seasons.confirm("150603", "gaokao", date(2027, 6, 7), date(2027, 6, 8), second)
+    words = {"texts": {"zh-Hans": {"title": "小提醒", "body": "还有{days}天。"}}, "lessons": ["exam-week"]}
+    templates.save("150603", "gaokao", -7, "parent", words, author, settings)
+    templates.save("150603", "gaokao", -7, "parent", {**words, "done_when": {"kind": "read"}}, author, settings, 1)
     known = {
         "name": {"zh-Hans": "巴特尔"}, "field": {"zh-Hans": "亲子沟通"}, "profile": {"zh-Hans": "从教三十年"}, "kind": "expert",
         "organisation": office, "division": "150603", "paired_schools": [office],
@@ -589,6 +592,11 @@ FORGED: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a kind of its own": ("published", forged_kind),
     "a service record that runs": ("services", forged_record("services", url=SCRIPT)),
     "a zone that is none": ("course_sessions", forged_record("course_sessions", zone="Mars/Base")),
+    "a notice's text that reads memory": (
+        "notice_templates",
+        forged_record("notice_templates", texts={"en": {"title": "a", "body": "{days.__class__}"}}),
+    ),
+    "a notice's text of nowhere": ("notice_templates", forged_record("notice_templates", division="999999")),
     "a season without end": ("season_dates", forged_record("season_dates", last="zz")),
     "a draft with bogus stages": ("lessons", forged_record("lessons", stages=["bogus"])),
     "a draft path without steps": ("paths", forged_record("paths", steps=[{"lesson": "gone"}])),
