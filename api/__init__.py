@@ -85,6 +85,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         templates,
         vocabularies,
         volunteers,
+        years,
     )
     from content.search import Index
 
@@ -148,6 +149,7 @@ def create_app(settings: Settings, reader: Reader) -> Flask:
         reports,
         templates,
         seasons,
+        years,
         media,
         divisions,
         vocabularies,

@@ -342,6 +342,10 @@ POLICY: dict[str, Rule] = {
     "staff_seasons.confirm": staff("notice.write"),
     "staff_seasons.correct": staff("notice.write"),
     "staff_seasons.withdraw": staff("notice.write"),
+    "years.index": public(),
+    "years.calendar": public(),
+    "staff_years.show": staff("notice.read"),  # of notices, those that the asker may read: asked in the view
+    "staff_years.page": staff("notice.read"),
     # of the division asked for: asked in the view
     "staff_templates.index": staff("notice.read"),
     "staff_templates.emergencies": staff("notice.read"),

@@ -33,7 +33,7 @@ pages = flask.Blueprint("pages", __name__)
 FOLDER = Path(__file__).parent / "pages"
 TEMPLATES = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined)
 SCRIPTS = {name: (FOLDER / f"{name}.js").read_text() for name in ("share", "booking")}
-STYLES = {name: (FOLDER / f"{name}.css").read_text() for name in ("share", "poster")}
+STYLES = {name: (FOLDER / f"{name}.css").read_text() for name in ("share", "poster", "year")}
 HASHES = {name: base64.b64encode(hashlib.sha256(css.encode()).digest()).decode() for name, css in STYLES.items()}
 MOST_LISTED = 8  # coming sessions on a series' page; the calendar has all
 

@@ -272,6 +272,11 @@ def _line(division: str) -> list[str]:
     return [*(divisions.lineage(division) if division not in {"", divisions.COUNTRY} else []), ""]
 
 
+def where(division: str) -> str:
+    """Its code in force; "" the whole country. Raises `NotFound` for an unknown division."""
+    return _line(division)[0]
+
+
 def _dated(found: Season, year: int, line: list[str], known: Known) -> Dated:
     for code in line:
         if (one := known.get((code, found.code, year))) is not None:
@@ -300,9 +305,9 @@ def occasions(division: str, first_day: date, last_day: date, overrides: Iterabl
     """All seasons' notices that are due in a division on the local days first_day..last_day, both included, by (on, code, lead).
     Those of provisional dates are among them (`span.provisional`): they are asked for and never sent. Whatever way a range is
     split, its parts have together what the whole has. Raises `NotFound` for an unknown division."""
-    where, found = _line(division)[0], []
+    code, found = where(division), []
     for one in _around(division, first_day, last_day, overrides):
-        found += [occasion for occasion in occasions_of(one, where) if first_day <= occasion.on <= last_day]
+        found += [occasion for occasion in occasions_of(one, code) if first_day <= occasion.on <= last_day]
     return sorted(found, key=lambda o: (o.on, o.code, o.lead, o.year))
 
 
@@ -361,12 +366,12 @@ def confirmed(code: str, on: date, codes: Iterable[str], overrides: Iterable[Ove
 def asks(division: str, today: date, overrides: Iterable[Override] = ()) -> list[Ask]:
     """The dates that a division has to confirm: of every season whose notices would fall on a provisional date, from 60 days
     before the first of them until the season is over, the most urgent first. Raises `NotFound` for an unknown division."""
-    where, found = _line(division)[0], []
+    code, found = where(division), []
     for one in _around(division, today, today + timedelta(days=ASK), overrides):
         if one.span.provisional and one.season.lead_days and one.span.last >= today:
             first = one.season.notice_day(one.span, one.season.lead_days[0])
             if (left := (first - today).days) <= ASK:
-                found.append(Ask(one.season.code, one.year, where, one.span, first, left))
+                found.append(Ask(one.season.code, one.year, code, one.span, first, left))
     return sorted(found, key=lambda ask: (ask.first_notice, ask.code))
 
 

@@ -1,15 +1,18 @@
 """Seasons: which days they are, who has confirmed them, and what a phone is told of them."""
 
-from datetime import date, time
+from datetime import UTC, date, datetime, time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from icalendar import Calendar, Event
 
 from api import bootstrap
+from content import store
 from content.failures import Invalid, NotFound
 from content.published import Reader
 from content.vocabulary import SEASONS
-from notifications import seasons
+from notifications import notices, seasons
 from notifications.seasons import Override, Span
 from tests.site import Site, library
 
@@ -221,3 +224,109 @@ def test_a_district_confirms_corrects_and_takes_back_a_date(site: Site) -> None:
     assert site.call("DELETE", path, by="organiser", match='"2"').status_code == 204
     assert gaokao() == ("2027-06-07", "2027-06-09")
     assert site.call("DELETE", path, by="organiser", match='"2"').status_code == 404
+
+
+# --- the year --------------------------------------------------------------------------------------------------------
+
+
+def events(site: Site, path: str) -> dict[str, Any]:
+    """A feed's events by UID; a UID stands once."""
+    answer = site.get(path)
+    assert answer.headers["Content-Type"] == "text/calendar; charset=utf-8", answer.text
+    found = [one for one in Calendar.from_ical(answer.content).walk("VEVENT") if isinstance(one, Event)]
+    assert len({str(one["uid"]) for one in found}) == len(found)
+    return {str(one["uid"]).removesuffix("@xinqiao"): one for one in found}
+
+
+@pytest.fixture
+def may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the third of May 2027, nine in the morning in Shanghai."""
+    monkeypatch.setattr(store, "now", lambda: datetime(2027, 5, 3, 1, tzinfo=UTC))
+
+
+def test_a_year_to_subscribe_to(site: Site, may: None) -> None:
+    calendar = "/v1/calendars/seasons/150603.ics"
+    family = f"{calendar}?audience=parent&alarms=true"
+    seen = events(site, family)
+    gaokao = seen["season-gaokao-2027-150603"]
+    assert (gaokao["dtstart"].dt, gaokao["dtend"].dt) == (day("2027-06-07"), day("2027-06-10"))
+    assert (str(gaokao["summary"]), str(gaokao["status"])) == ("备考小贴士", "CONFIRMED")
+    assert gaokao["dtstamp"].dt == datetime.combine(seasons.calendar().revised, time(), UTC)
+    rings = [datetime.combine(day("2027-06-07"), time()) + one["trigger"].dt for one in gaokao.walk("VALARM")]
+    assert rings == [datetime.combine(o.on, o.at) for o in seasons.occasions("150603", day("2027-05-01"), day("2027-06-12"))
+                     if o.code == "gaokao"]  # fmt: skip
+    # what nobody has confirmed is marked and rings never
+    zhongkao = seen["season-zhongkao-2027-150603"]
+    assert (str(zhongkao["status"]), zhongkao.walk("VALARM")) == ("TENTATIVE", [])
+    assert str(zhongkao["summary"]).startswith("【暂定】")
+    assert not [one for one in events(site, f"{calendar}?audience=parent").values() if one.walk("VALARM")]
+    # no title of a family's calendar names trouble; colleagues read official names and what to confirm by when
+    told = events(site, f"{calendar}?audience=staff")
+    words = ("自杀", "精神", "心理", "Suicide", "预防", "残")
+    assert not [one for one in seen.values() if any(word in f"{one['summary']}{one['description']}" for word in words)]
+    assert str(told["season-life_day-2027-150603"]["summary"]) == "世界预防自杀日"
+    assert told["confirm-zhongkao-2027-150603"]["dtstart"].dt == day("2027-05-06")
+    assert "confirm-gaokao-2027-150603" not in told
+    assert not [uid for uid in seen if uid.startswith("confirm")]
+    student = events(site, f"{calendar}?audience=student&stage=senior.12.final&language=en")
+    assert {"season-life_day-2027-150603", "season-zhongkao-2027-150603"}.isdisjoint(student)
+    assert str(student["season-gaokao-2027-150603"]["summary"]) == "Tips for the weeks ahead"
+    assert site.get("/v1/calendars/seasons/999999.ics").status_code == 404
+    # the same calendar gives the same bytes; a confirmed date keeps its UID
+    before = site.get(family)
+    assert site.get(family, headers={"If-None-Match": before.headers["ETag"]}).status_code == 304
+    seasons.confirm("150600", "zhongkao", day("2027-06-20"), day("2027-06-22"), "anna")
+    site.refresh()
+    zhongkao = events(site, family)["season-zhongkao-2027-150603"]
+    assert (zhongkao["dtstart"].dt, len(zhongkao.walk("VALARM"))) == (day("2027-06-20"), 6)
+    assert zhongkao["dtstamp"].dt == store.now()
+
+
+def test_a_year_as_a_feed(site: Site, may: None) -> None:
+    def feed(audience: str) -> dict[str, dict[str, Any]]:
+        answer = site.get(f"/v1/seasons/year?division=150603&audience={audience}&stage=junior.final").json()
+        assert (answer["from"], answer["to"], answer["division"]) == ("2027-04-01", "2028-06-01", "150603")
+        return {f"{one['code']}.{one['year']}": one for one in answer["items"]}
+
+    assert feed("parent")["zhongkao.2027"]["reminders"] == []
+    assert "confirm_by" not in feed("parent")["zhongkao.2027"]
+    assert feed("staff")["zhongkao.2027"]["confirm_by"] == "2027-05-06"
+    assert feed("parent")["sleep_day.2028"]["provisional"]  # past the known-until day
+    assert feed("parent")["life_day.2027"]["title"] == "今天，多问一句"
+    assert "life_day.2027" not in feed("student")
+    assert feed("parent")["mental_health_day.2027"]["reminders"] == [{"on": "2027-10-10", "at": "18:37"}]
+
+
+def test_the_year_for_staff(site: Site, may: None) -> None:
+    site.person("organiser", "organiser", division="150603")
+    site.person("elsewhere", "organiser", division="500114")
+    seasons.confirm("150600", "zhongkao", day("2027-06-20"), day("2027-06-22"), site.ids["organiser"])
+    texts = {"zh-Hans": {"title": "六月快到了", "body": "三分钟看完。"}}
+    fields = {"season": "gaokao", "divisions": ["150603"], "audiences": ["parent"], "texts": texts}
+    born = {"year": 2027, "lead": -7, "dated_by": "150603"}
+    made = notices.draft(fields, site.ids["organiser"], site.settings, store.now(), "season", born)
+    year = site.get("/v1/staff/year?division=150603&from=2027-05-01&to=2027-12-31", by="organiser").json()
+    items = {one["code"]: one for one in year["items"]}
+    assert items["zhongkao"]["confirmed_by_name"] == "organiser"
+    assert (items["zhongkao"]["dated_by"], items["zhongkao"]["provisional"]) == ("150600", False)
+    assert (items["gaokao"]["dated_by"], items["gaokao"]["confirmed_by"], items["gaokao"]["date_id"]) == (None, None, None)
+    states = {one["lead"]: [(n["id"], n["state"]) for n in one["notices"]] for one in items["gaokao"]["occasions"]}
+    assert states == {lead: [(made.id, "drafted")] if lead == -7 else [] for lead in (-30, -14, -7, -1, 0, 1)}
+    asks = {one["code"]: one for one in year["asks"]}
+    assert (asks["graduation"]["first_notice"], asks["graduation"]["confirm_by"]) == ("2027-05-27", "2027-05-20")
+    assert (asks["graduation"]["stage"], asks["graduation"]["days_left"], asks["enrolment"]["stage"]) == (30, 24, None)
+    assert "zhongkao" not in asks
+    # whoever may not read a notice is not told of it
+    other = site.get("/v1/staff/year?division=150603", by="elsewhere").json()
+    assert not [n for one in other["items"] for occasion in one["occasions"] for n in occasion["notices"]]
+    for wrong in ("from=2027-05-02&to=2027-05-01", "from=2027-01-01&to=2099-01-01", "division=999999", "from=yesterday"):
+        assert site.get(f"/v1/staff/year?{wrong}", by="organiser").status_code == 422
+    assert site.get("/v1/staff/year").status_code == 401
+    page = site.get("/v1/staff/year.html?division=150603&from=2027-05-01&to=2027-12-31", by="organiser")
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "script-src" not in page.headers["Content-Security-Policy"]
+    for said in ("康巴什区", "请确认这些日期", "世界预防自杀日", "待审批", "2027年6月20日", "毕业季"):
+        assert said in page.text
+    english = site.get("/v1/staff/year.html?division=150603&language=en", by="organiser").text
+    assert "Please confirm these dates" in english
+    assert "waits for approval" in english
