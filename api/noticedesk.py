@@ -2,6 +2,7 @@
 notice will be before it leaves.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -9,11 +10,12 @@ import marshmallow as ma
 from flask import Response, jsonify
 from marshmallow import validate
 
-from api.auth import actor, allowed
+from api.auth import actor
 from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
 from api.notices import DIVISION, DoneWhen
 from api.shapes import Moment, Paging, Regexp, Tag, codes, reader, settings
-from content import store
+from content import divisions, store
+from content import staff as people
 from content.failures import Forbidden, NotFound, Text, invalid
 from content.vocabulary import AUDIENCES, SEASONS
 from notifications import channels, hours, notices, quiet, seasons, told, topics
@@ -199,17 +201,25 @@ def texts_of(notice: Notice) -> list[dict[str, str]]:
     return [{"language": tag, **dict(text)} for tag, text in sorted(notice.texts.items())]
 
 
-def readable(notice: Notice) -> bool:
-    """Whether the asker may read what goes to any of its divisions; what he does to it he must be allowed in all of them."""
-    return any(allowed("notice.read", "", [code]) for code in notice.divisions or [settings().division])
+def may(permission: str, codes: Sequence[str]) -> bool:
+    """Whether the asker may do this in every one of these divisions ([]: the service's own): by a grant for all organisations, or
+    as one who works in an office there (federation, education, health)."""
+    areas = people.areas(actor(), permission)
+    return all(any(divisions.within(code, area) for area in areas) for code in codes or [settings().division])
+
+
+def reading() -> Callable[[Notice], bool]:
+    """Whether the asker may read a notice: one that goes to any division of his. What he does to it he must be allowed in all."""
+    areas, home = people.areas(actor(), "notice.read"), settings().division
+    return lambda notice: any(divisions.within(code, area) for code in notice.divisions or [home] for area in areas)
 
 
 def own(key: str, permission: str) -> Notice:
     """The notice, when the asker may do this to it. One that he may not even read is not there (404)."""
     notice = notices.get(key)
-    if not readable(notice):
+    if not reading()(notice):
         raise NotFound(what=key)
-    if permission != "notice.read" and not allowed(permission, "", notice.divisions):
+    if permission != "notice.read" and not may(permission, notice.divisions):
         raise Forbidden()
     return notice
 
@@ -219,7 +229,7 @@ def own(key: str, permission: str) -> Notice:
 @blp.alt_response(200, schema=NoticesOut)
 def index_staff(query: dict[str, Any]) -> Response:
     """Notices the asker may read, newest first"""
-    found = filter(readable, notices.latest(query["state"], moment_of(query)))
+    found = filter(reading(), notices.latest(query["state"], moment_of(query)))
     return jsonify(next_page(found, query["limit"], lambda notice: [notice.created_at.isoformat(), notice.id], shown))
 
 
@@ -231,24 +241,25 @@ def todo() -> Response:
     Season dates to confirm (asked for 60 and 30 days before their first notice), drafts of the calendar that nobody has saved,
     drafts to approve, approved ones to schedule.
     """
-    where, now = settings().division, store.now()
+    where, now, mine = settings().division, store.now(), reading()
+    writes, approves = (people.areas(actor(), f"notice.{verb}") for verb in ("write", "approve"))
     day = now.astimezone(ZoneInfo(settings().zone)).date()
     items = [
         {
             "what": "confirm_date", "by": ask.first_notice.isoformat(), "season": ask.code, "year": ask.year,
             "division": ask.division, "usual": ask.usual.first.isoformat(), "notice": None, "title": None,
-            "may": actor().may("notice.write", "", ask.division),
+            "may": any(divisions.within(ask.division, area) for area in writes),
         }
         for ask in seasons.asks(where, day, seasons.stored())
-        if actor().may("notice.read", "", ask.division) or actor().may("notice.read", "", where)
     ]  # fmt: skip
     for state in ("drafted", "approved"):
-        for notice in filter(readable, notices.latest(state)):
+        for notice in filter(mine, notices.latest(state)):
             if state == "approved" and notice.kind == "season":
                 continue  # it goes by itself
             what = "schedule" if state == "approved" else "approve" if notice.authors else "save"
-            may = "notice.approve" if what == "approve" else "notice.write"
-            mine = what == "approve" and actor().id in notice.authors
+            areas = approves if what == "approve" else writes
+            able = all(any(divisions.within(code, area) for area in areas) for code in notice.divisions or [where])
+            wrote = what == "approve" and actor().id in notice.authors
             items.append(
                 {
                     "what": what,
@@ -259,7 +270,7 @@ def todo() -> Response:
                     "usual": None,
                     "notice": notice.id,
                     "title": title_of(notice),
-                    "may": allowed(may, "", notice.divisions) and not mine,
+                    "may": able and not wrote,
                 }  # fmt: skip
             )
     return jsonify({"items": sorted(items, key=lambda one: (str(one["by"])[:10], one["what"]))})
@@ -309,7 +320,7 @@ def preview(key: str) -> Response:
 @blp.alt_response(201, schema=NoticeOut, description="The draft")
 def create(payload: dict[str, Any]) -> Response:
     """Draft a notice"""
-    if not allowed("notice.write", "", payload.get("divisions", [])):
+    if not may("notice.write", payload.get("divisions", [])):
         raise Forbidden()
     kind = payload.pop("kind")
     notice = notices.draft(fields_of(payload), actor().id, settings(), store.now(), kind)
@@ -335,7 +346,7 @@ def edit(payload: dict[str, Any], key: str) -> Response:
     """
     revision = if_match()
     own(key, "notice.write")
-    if "divisions" in payload and not allowed("notice.write", "", payload["divisions"]):
+    if "divisions" in payload and not may("notice.write", payload["divisions"]):
         raise Forbidden()
     notice = notices.edit(key, fields_of(payload), actor().id, settings(), store.now(), revision)
     return tagged(shown(notice), notice.revision)
@@ -372,7 +383,7 @@ def cancel(key: str) -> Response:
     """Stop a notice at once and take it out of the inbox. Needs If-Match."""
     revision = if_match()
     notice = own(key, "notice.read")
-    if not allowed("notice.write", "", notice.divisions) and not allowed("notice.approve", "", notice.divisions):
+    if not may("notice.write", notice.divisions) and not may("notice.approve", notice.divisions):
         raise Forbidden()
     notice = notices.cancel(key, actor().id, revision)
     reader().refresh()

@@ -16,12 +16,12 @@ from marshmallow import validate
 from api import front, sharing
 from api.calendars import FEED, TYPE
 from api.guard import Blueprint
-from api.noticedesk import readable
+from api.noticedesk import reading
 from api.notices import DIVISION, place
 from api.seasons import DAYS
 from api.shapes import Tag, reader, settings
+from api.sharewords import MONTHS, WEEKDAYS, reading_of
 from api.sharewords import Reading as Page
-from api.sharewords import reading_of
 from content import divisions, store
 from content import staff as people
 from content.calendars import Reading
@@ -238,7 +238,7 @@ def whole(query: dict[str, Any], to: Reading) -> dict[str, Any]:
     dates = {(one.division, one.code, one.year): one for one in map(SeasonDate.of, SeasonDate.rows().find({}))}
     overrides = [one.override() for one in dates.values()]
     found = year.rows(where, first, last, overrides)
-    made = {key: list(filter(readable, some)) for key, some in year.notices_of(found, where).items()}
+    made = {key: list(filter(reading(), some)) for key, some in year.notices_of(found, where).items()}
     names = people.names({one.confirmed_by for one in dates.values()})
     asked = {(one.code, one.year): one.stage for one in seasons.asks(where, now, overrides)}
 
@@ -382,15 +382,15 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
     def say(code: str, **parts: Any) -> str:
         return reading.label(WORDS[code]).format(**parts)
 
-    def day(text: str) -> str:
-        at = date.fromisoformat(text)
-        names = ("一二三四五六日", ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"))
-        return f"{reading.day(at)}" + (
-            f" ({names[1][at.weekday()]})" if reading.ui == "en" else f"（周{names[0][at.weekday()]}）"
-        )
+    def day(text: str, base: str = "") -> str:
+        """With its weekday, and its year where that is not the year of `base`."""
+        at, weekday = date.fromisoformat(text), date.fromisoformat(text).weekday()
+        if reading.ui == "en":
+            return f"{WEEKDAYS[weekday][1][:3]} {at.day} {MONTHS[at.month - 1]}" + ("" if text[:4] == base[:4] else f" {at.year}")
+        return ("" if text[:4] == base[:4] else f"{at.year}年") + f"{at.month}月{at.day}日（周{WEEKDAYS[weekday][0][-1]}）"
 
-    def span(first: str, last: str) -> str:
-        return day(first) if first == last else f"{day(first)} – {day(last)}"
+    def span(first: str, last: str, base: str = "") -> str:
+        return day(first, base) if first == last else f"{day(first, base)} – {day(last, base)}"
 
     def lead(days: int) -> str:
         return say("before", n=-days) if days < 0 else say("after", n=days) if days else say("that_day")
@@ -428,26 +428,26 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
         left = (date.fromisoformat(one["confirm_by"]) - date.fromisoformat(now)).days
         return {
             "name": one["name"],
-            "usual": span(one["usual_first"], one["usual_last"]),
-            "by": day(one["confirm_by"]),
+            "usual": span(one["usual_first"], one["usual_last"], now),
+            "by": day(one["confirm_by"], now),
             "left": say("late") if late else say("days", n=left),
-            "first": day(one["first_notice"]),
+            "first": day(one["first_notice"], now),
             "kind": "late" if late else "soon",
         }
 
     months: dict[str, list[dict[str, Any]]] = {}
     for row in values["items"]:
         at = date.fromisoformat(row["first"])
-        month = f"{at:%Y-%m}" if reading.ui == "en" else f"{at.year}年{at.month}月"
+        month = f"{MONTHS[at.month - 1]} {at.year}" if reading.ui == "en" else f"{at.year}年{at.month}月"
         months.setdefault(month, []).append(
             {
                 "name": row["name"],
-                "span": span(row["first"], row["last"]),
+                "span": span(row["first"], row["last"], row["first"]),
                 "dated": dated(row),
                 "provisional": row["provisional"],
                 "whom": whom(row),
                 "occasions": [
-                    {"on": day(one["on"]), "at": one["at"], "lead": lead(one["lead"]), "notices": stands(row, one)}
+                    {"on": day(one["on"], row["first"]), "at": one["at"], "lead": lead(one["lead"]), "notices": stands(row, one)}
                     for one in row["occasions"]
                 ],
             }

@@ -44,6 +44,11 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)  # without a lower bound the embedded se
 Clock = Callable[[], datetime]
 
 
+def _now() -> datetime:
+    """The clock that `store` shows at the moment of asking."""
+    return store.now()
+
+
 class Gate(store.Row):
     """Who sends now; one row."""
 
@@ -168,7 +173,7 @@ def _renew(lease: str, now: datetime) -> bool:
 # --- one notice ------------------------------------------------------------------------------------------------------
 
 
-def fan_out(settings: Settings, clock: Clock = store.now, pause: Callable[[float], None] = time.sleep) -> Counter[str]:
+def fan_out(settings: Settings, clock: Clock = _now, pause: Callable[[float], None] = time.sleep) -> Counter[str]:
     """Send what is due, one notice after the other, until nothing is or TURN is over. Returns how many came to which state.
     Nothing while another is at it. Raises driver errors: the leases then run out and the sweep heals."""
     found: Counter[str] = Counter()
@@ -221,7 +226,7 @@ def carry(
     notice: Notice,
     settings: Settings,
     overrides: Sequence[seasons.Override],
-    clock: Clock = store.now,
+    clock: Clock = _now,
     pause: Callable[[float], None] = time.sleep,
 ) -> str:
     """Send what is open of a claimed notice and settle it. Returns the state it left it in, or "not ours" when the claim was lost

@@ -21,7 +21,9 @@ from pymongo.errors import PyMongoError
 
 from api import front
 from content import embedded, sealed, staff, store
+from content.records import SYSTEM
 from content.settings import Settings
+from tests.doubles.fake_fcm import FakeFcm
 from tests.promises.report import measured, pytest_terminal_summary  # noqa: F401  (for every test)
 from tests.site import Clock, Site, serving
 
@@ -86,6 +88,26 @@ def settings(var: Path, mongo_uri: str, s3: dict[str, str], database: str) -> Se
     data_key, signing_key = (base64.b64encode(os.urandom(size)).decode() for size in (96, 32))
     keys = {"data_key": data_key, "signing_key": signing_key}
     return replace(Settings(var=var, mongodb_uri=mongo_uri, database=database, **keys), **s3)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def phone() -> Iterator[FakeFcm]:
+    """A local FCM."""
+    with FakeFcm() as running:
+        yield running
+
+
+@pytest.fixture
+def near(settings: Settings, phone: FakeFcm) -> Settings:
+    """Settings that push to it; that lessons go without a second person must not matter to notices."""
+    return replace(settings, fcm_url=phone.url, second_person=False)
+
+
+@pytest.fixture
+def people(clean: None) -> tuple[str, str]:
+    """Two independent colleagues."""
+    made = [staff.create_account(name, name, "correct horse battery", SYSTEM, must_change=False) for name in ("anna", "bold")]
+    return made[0].id, made[1].id
 
 
 _known: set[str] = set()
