@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 import click
@@ -389,6 +390,8 @@ def doctor() -> None:
     say("ffmpeg", "", films.state())
     say("broker", broker_problem(settings))
     say("push", "", fcm.credentials_state(settings))
+    say("webhook", "", f"notices are posted to {urlsplit(settings.webhook_url).netloc}" if settings.webhook_url else "none")
+    say("quiet hours", "", f"{settings.quiet} {settings.zone}")
     inside = f"{settings.public()} is for this machine only: set XINQIAO_PUBLIC_URL, which stands in QR codes and share pages"
     say("address", "", settings.public_url or inside)
     if up:

@@ -1,7 +1,8 @@
 """`xinqiao serve`: one supervisor process that starts, watches and stops everything the service is made of.
 
 It owns VAR (a lock: one supervisor a folder), starts the embedded servers that no setting replaces, prepares the database,
-then runs the API under granian, the Celery worker and beat as children. A dead child is started again; Ctrl-C, SIGTERM and
+then runs the API under granian, the Celery worker and beat as children. With the embedded database and no Firebase credentials
+it also starts the rehearsal, where pushes end on a page instead of on phones. A dead child is started again; Ctrl-C, SIGTERM and
 SIGHUP stop all of them in reverse order, and the kernel kills them when the supervisor itself is killed. While it runs,
 VAR/run.json (0600) tells other commands the addresses and secrets.
 
@@ -144,6 +145,10 @@ def _servers(settings: Settings, children: list[Child]) -> Settings:
         children.append(child)
         embedded.start(child)
         found["mongodb_uri"] = embedded.mongo_uri(var)
+        if rehearses(settings):
+            found["fcm_url"], child = _rehearsal(settings, var)
+            children.append(child)
+            embedded.start(child)
     if not settings.s3_endpoint_url:
         child = embedded.s3(var, settings.s3_bucket)
         children.append(child)
@@ -162,6 +167,21 @@ def _servers(settings: Settings, children: list[Child]) -> Settings:
     if children:
         _say(f"  数据库与媒体库 database and media store ready in {time.monotonic() - begun:.1f} s")
     return replace(settings, var=var, **found)  # type: ignore[arg-type]
+
+
+def rehearses(settings: Settings) -> bool:
+    """Whether pushes end on this machine: with nothing of production set, and nowhere else to send them."""
+    return not (settings.mongodb_uri or settings.firebase_credentials or settings.fcm_url)
+
+
+def _rehearsal(settings: Settings, var: Path) -> tuple[str, Child]:
+    """The local FCM, and the address at which it takes pushes and shows them."""
+    port, log = embedded.ports(var, ("fcm",))["fcm"], embedded.folder(var / "log")
+    argv = [sys.executable, "-m", "notifications.rehearsal", "--port", str(port), "--zone", settings.zone]
+    argv += ["--journal", str(log / "pushes.jsonl")]
+    env = {k: v for k, v in os.environ.items() if k not in Settings.ENV}  # it needs no secret
+    address = f"http://{embedded.HOST}:{port}"
+    return address, Child("fcm", argv, log / "fcm.log", env, ready=lambda: embedded.answers(f"{address}/counts"))
 
 
 def _prepare(settings: Settings) -> str | None:
@@ -221,6 +241,7 @@ def _table(settings: Settings, password: str | None) -> None:
         ("接口 API", f"{address}/v1"),
         ("文档 Docs", f"{address}/docs"),
         ("账号 Staff", staff),
+        *([("推送预演 Push rehearsal", f"{settings.fcm_url}/")] if settings.fcm_url else []),
         ("日志 Logs", f"{settings.var / 'log'}/"),
     ):
         _say(f"  {name:<9} {value}")
@@ -269,6 +290,6 @@ def _clock() -> str:
 
 def _stop(children: list[Child]) -> None:
     """In reverse order, in two waves: what uses the servers, then the servers."""
-    servers = [child for child in children if child.name in {"mongo", "s3"}]
+    servers = [child for child in children if child.name in {"mongo", "s3", "fcm"}]
     embedded.stop_all([child for child in reversed(children) if child not in servers])
     embedded.stop_all(servers[::-1])

@@ -110,9 +110,9 @@ def _way(settings: Settings) -> _Way:
 def credentials_state(settings: Settings) -> str:
     """How pushes leave, in one line for `xinqiao doctor`; asks nobody."""
     if settings.fcm_url:
-        return f"to {settings.fcm_url} instead of Firebase"
+        return f"no push leaves this machine: they end at {settings.fcm_url}/ and can be seen there"
     if not settings.firebase_credentials:
-        return "no FIREBASE_CREDENTIALS: inbox only"
+        return "no FIREBASE_CREDENTIALS: inbox only, no push leaves this machine"
     try:
         return f"Firebase project {credentials.Certificate(settings.firebase_credentials).project_id}"
     except (ValueError, OSError) as error:

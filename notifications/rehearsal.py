@@ -263,8 +263,10 @@ def fault_of(body: Any, length: int = LIMIT + 1) -> str:
             parse(message["condition"])
         except ValueError as error:
             return f"malformed condition: {error}"
-    android = message.get("android", {})
-    for name, data in (("data", message.get("data", {})), ("android.data", android.get("data", {}))):
+    parts = [message.get(name, {}) for name in ("android", "apns", "webpush", "notification", "fcm_options")]
+    if not all(isinstance(part, dict) for part in parts):
+        return "a part is no object"
+    for name, data in (("data", message.get("data", {})), ("android.data", parts[0].get("data", {}))):
         if not isinstance(data, dict) or not all(isinstance(v, str) for v in data.values()):
             return f"{name} is not a map of strings"
         if bad := [key for key in data if RESERVED.match(key)]:

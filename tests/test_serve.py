@@ -26,6 +26,7 @@ from api import serve
 from content import embedded
 from content.embedded import CannotStart, Child
 from content.settings import Settings
+from notifications import fcm, outcomes
 from tests.site import WITH_LIBRARY, library
 
 DATABASES = ("xinqiao", "xinqiao_broker")
@@ -339,6 +340,11 @@ def test_the_service_from_its_first_start_to_its_last(home: Path, service: Calla
     with client(found.mongodb_uri) as db:
         db["xinqiao"]["kept"].insert_one({"_id": "a"})
 
+    # without Firebase credentials pushes end on a page of its own
+    assert f"推送预演 Push rehearsal {found.fcm_url}/" in first.said()
+    assert isinstance(fcm.send(fcm.Message("n1", "d150603.parent.all.zh-Hans", "心桥", "…", 60), found), outcomes.Sent)
+    assert "d150603.parent.all.zh-Hans" in (home / "log" / "pushes.jsonl").read_text()
+
     # a second one beside it says so
     second = service()
     assert second.process.wait(60) != 0
@@ -347,20 +353,21 @@ def test_the_service_from_its_first_start_to_its_last(home: Path, service: Calla
     assert first.answers()
 
     # killed children are started again, the database on its port with its data, granian without its old workers
-    for word in ("secantusd", "granian"):
+    for word in ("secantusd", "granian", "notifications.rehearsal"):
         child = until(functools.partial(first.child, word))
         before = child.children(recursive=True)
         child.kill()
         until(functools.partial(gone, [child, *before]))
         until(functools.partial(first.child, word))
     until(first.answers)
-    assert first.said().count("starting again in") == 2
+    until(lambda: embedded.answers(f"{found.fcm_url}/"))
+    assert first.said().count("starting again in") == 3
     with client(found.mongodb_uri) as db:
         assert db["xinqiao"]["kept"].find_one({"_id": "a"})
 
     # the supervisor is killed: nothing stays behind
     family = first.family()
-    assert len(family) >= 7  # mongo, s3, granian and its two workers, the Celery worker, beat
+    assert len(family) >= 8  # mongo, s3, the rehearsal, granian and its two workers, the Celery worker, beat
     first.process.kill()
     first.process.wait()
     until(lambda: gone(family))
@@ -382,6 +389,12 @@ def test_the_service_from_its_first_start_to_its_last(home: Path, service: Calla
     assert gone(family)
     assert not (home / "run.json").exists()
     assert third.said().endswith("Stopped.\n")
+
+
+def test_pushes_end_here_only_while_nothing_else_is_set() -> None:
+    assert serve.rehearses(Settings())
+    for other in (Settings(mongodb_uri="set"), Settings(firebase_credentials="set"), Settings(fcm_url="set")):
+        assert not serve.rehearses(other)
 
 
 def test_a_start_that_is_stopped_early_leaves_nothing(home: Path, service: Callable[..., Service]) -> None:
