@@ -55,6 +55,11 @@ def hook(notice: Notice, settings: Settings) -> Outcome:
     return webhook.send(event(notice), notice.id, settings)
 
 
+def recall(key: str, settings: Settings) -> Outcome:
+    """Tell the district's own system that a notice which it has is cancelled."""
+    return webhook.send({"type": "notice.cancelled", "id": key}, f"{key}-cancelled", settings)
+
+
 def event(notice: Notice) -> dict[str, Any]:
     """A notice as the webhook tells it: everything that a district needs to tell it in its own ways, and nobody's address."""
     emergency = notice.kind == "emergency"

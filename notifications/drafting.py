@@ -228,7 +228,7 @@ def _hook_asks(settings: Settings, day: date) -> None:
                 "type": "season.unconfirmed", "season": ask.code, "year": ask.year, "division": ask.division,
                 "usual_first": ask.usual.first.isoformat(), "days_left": ask.days_left,
             }  # fmt: skip
-            if isinstance(webhook.send(event, raw["_id"], settings), Retry | Unknown):
+            if isinstance(webhook.send(event, raw["_id"].replace(".", "-"), settings), Retry | Unknown):
                 return
         SeasonAsk.rows().update_one({"_id": raw["_id"]}, {"$set": {"hooked": True}})
 

@@ -101,12 +101,14 @@ class Notice(records.Record):
     results = me.EmbeddedDocumentListField(Result)
     reason = me.StringField()
     """Why it is where it is, in words for staff."""
+    recall = me.BooleanField()
+    """Cancelled after the webhook had it: the district's own system is still to be told."""
 
     meta: ClassVar[dict[str, Any]] = {
         "collection": "notices",
         "indexes": [
             {"fields": ["state", "expires_at"]}, {"fields": ["state", "next_try"]}, {"fields": ["listed", "expires_at"]},
-            {"fields": ["-created_at"]}, {"fields": ["season", "year"]},
+            {"fields": ["-created_at"]}, {"fields": ["season", "year"]}, {"fields": ["recall"]},
         ],
     }  # fmt: skip
     NAME = "notice"
@@ -250,7 +252,11 @@ def cancel(key: str, by: str, revision: int | None = None, reason: str = "") -> 
 
     def decide(notice: Notice) -> dict[str, Any]:
         _only(notice, "cancel", *OPEN, "claimed")
-        return {"state": "cancelled", "listed": False, "lease": None, "lease_until": None, "reason": reason or notice.reason}
+        hooked = any(row.channel == "webhook" and row.outcome == "sent" for row in notice.results)
+        return {
+            "state": "cancelled", "listed": False, "lease": None, "lease_until": None, "reason": reason or notice.reason,
+            "recall": True if hooked else None,
+        }  # fmt: skip
 
     return records.change(Notice, key, by, "cancel", decide, revision=revision, also=unlist)
 

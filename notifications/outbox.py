@@ -88,7 +88,8 @@ def sweep(now: datetime, settings: Settings) -> bool:
             continue
         tags = sorted({*served, *raw["texts"]})
         _step(raw["_id"], "release", lambda notice, tags=tags: _falls_due(notice, now, tags), notices.relist)
-    if rows.find_one({"state": "due", "next_try": {"$lte": now}}, {"_id": 1}) is None:
+    waits = rows.find_one({"state": "due", "next_try": {"$lte": now}}, {"_id": 1}) or rows.find_one({"recall": True}, {"_id": 1})
+    if waits is None:
         return False
     gate = Gate.rows().find_one({"_id": GATE})
     return gate is None or _lapsed(gate, now)
@@ -180,6 +181,9 @@ def fan_out(settings: Settings, clock: Clock = _now, pause: Callable[[float], No
     if (lease := enter(clock())) is None:
         return found
     overrides, ends = seasons.stored(), time.monotonic() + TURN
+    for raw in list(Notice.rows().find({"recall": True}, {"_id": 1})):
+        if not isinstance(channels.recall(raw["_id"], settings), Retry | Unknown):
+            Notice.rows().update_one({"_id": raw["_id"]}, {"$unset": {"recall": ""}})
     while (notice := claim(lease, clock(), settings, overrides)) and time.monotonic() < ends:
         found[carry(notice, settings, overrides, clock, pause)] += 1
     if notice:
