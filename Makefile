@@ -21,6 +21,7 @@ bench: $(VENV)/.test programs
 	$(BIN)/python -m tests.bench.reads
 	$(BIN)/python -m tests.bench.contributions
 	$(BIN)/python -m tests.bench.sync
+	$(BIN)/python -m tests.bench.pushes
 	$(BIN)/python -m tests.bench.search $(LESSONS)
 
 # Debian's packages, when they are missing and we may install them; without them the proofs that need them are skipped.

@@ -88,6 +88,7 @@ LEFT: Mapping[str, str] = {
     "push_gate": "who sends at this moment",
     "season_asks": "which dates this store's staff were asked for",
     "push_sweeps": "how far the pushes to bookings came",
+    "push_rounds": "the same, of what is told to all of a session",
     "releases": "numbers of this district's own weeks",
     "rounds": "samples of this district, whose codes open nothing elsewhere",
     "codes": "unused codes of rounds, as keyed hashes",

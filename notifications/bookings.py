@@ -4,32 +4,39 @@ The booking's own inbox (`content.reaching.messages`) is the truth; a push only 
 the one address that the family left with its booking and names neither title nor people nor subject. An address that FCM calls
 gone is forgotten with the same step; nothing else ever makes us drop one.
 
+What is told to all who booked a session (it moved, it is tomorrow) is one `PushRound`, which goes through the session's places
+in the order of their numbers, a page at a time, and keeps how far it came: a page costs one small write, where a write for each
+booking would take longer than its push (the embedded server writes 400 a second). What concerns one booking stands with it:
+
     Booking.push_at   when the booking is looked at next; absent: at once
-    Booking.pushed    ids of the messages that are done with: pushed, refused, given up or past their time
-    Booking.push_try  {"first", "tries", "not_before"} while FCM did not take it
+    Booking.pushed    ids of the messages that are done with and that no round counts
+    Booking.push_try  {"first", "tries", "not_before", "owed": ids of the messages} while they wait
 
-`sweep` is the only writer of the three, and a lease in the database lets one worker sweep at a time. It reads which sessions
-were released since the last sweep (`published`, whose sequence no clock can disturb) and brings their bookings' `push_at`
-forward; then looks at what is due: computes the inbox, sends at most one push, and writes down the messages it stood for. A
-place that waits for an answer is looked at each minute, since no session is released when it gets one.
+`sweep` is the only writer of all these, and a lease in the database lets one worker sweep at a time. It reads which sessions were
+released since the last sweep (`published`, whose sequence no clock can disturb) and which begin within a day, and makes their
+rounds; then goes on with what is due, a page at a time: reads the bookings, computes their inboxes, sends at most one push to
+each, SENDERS at a time, and writes down what came of them. A place that waits for an answer is looked at each minute, since no
+session is released when it gets one.
 
-Whatever line a worker dies at, the next sweep finds the same work; between FCM's answer and the write that is one push twice,
-under the same collapse key.
+Whatever line a worker dies at, the next sweep finds the same work; pushes of the page that it died in go out twice, under the
+same collapse key, unless they were written down.
 """
 
 import hashlib
 import json
 import logging
-import random
+import threading
 import time
 from collections import Counter as Counts
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from itertools import islice
-from typing import Any, ClassVar
+from itertools import chain, islice
+from typing import Any, ClassVar, NamedTuple
 
 import mongoengine as me
+from pymongo import UpdateOne
 from pymongo.client_session import ClientSession
 from pymongo.errors import DuplicateKeyError
 
@@ -37,27 +44,30 @@ from content import sealed, store
 from content.bookings import ACTIVE, Booking, Held, Place
 from content.courses import CourseSession
 from content.published import Counter, PublishedRow
-from content.reaching import REMINDERS, messages
+from content.reaching import REMINDERS, Message, messages
 from content.settings import Settings, SettingsError
 from content.waking import quiet_until
-from notifications import fcm, outcomes
-from notifications.notices import BACKOFF_LIMIT, GIVE_UP, LEASE, TTL_LIMIT
+from notifications import fcm, outcomes, quiet
+from notifications.notices import TTL_LIMIT
+from notifications.outbox import LEASE
+from notifications.outcomes import GIVE_UP
 
 log = logging.getLogger("xinqiao.pushes")
 
 NEWS = timedelta(hours=48)  # what happened longer ago is no news
 AGAIN = timedelta(seconds=60)  # until a place that waits for an answer is looked at again
-BUDGET = 20.0  # seconds of one sweep: a worker that is told to stop need not wait for two thousand phones
+BUDGET = 27.0  # seconds of one sweep, of the thirty from one to the next
+SENDERS = 8  # posts under way; sixteen were no faster
 IN_A_ROW = 5  # pushes that did not pass end a sweep: it is not the phones' fault
-DUE = 500  # bookings read at a time, where the embedded server walks through all that are due
-BATCH = 50  # the embedded server's `$in` grows with its square: 100 names 0.03 s, 1,000 names 5 s
+DUE = 500  # names of bookings read at a time, where the embedded server walks through all that are due
+PAGE = 250  # bookings looked at between two writes: what a killed worker may send twice
+BATCH = 25  # the embedded server's `$in` grows with its square: 25 names 5 ms, 100 names 32 ms, 1,000 names 5 s
 LONGEST = timedelta(minutes=75)  # the longest that a retry waits; more was written by a clock that ran ahead
 EVER = datetime(1970, 1, 1, tzinfo=UTC)  # dates only: without a lower bound the embedded server walks through all nulls
 KINDS = ("session", "invited_session")
 OPEN = ("requested", "waiting", "offered")
 KEY = "bookings"
-TEXTS = {"zh-Hans": ("心桥", "心桥有一条新消息"), "en": ("Xinqiao", "A new message in Xinqiao")}
-FIELDS = dict.fromkeys(("push", "push_at", "pushed", "push_try", "seen_at", "expires_at"), 1)
+FIELDS = dict.fromkeys(("session", "push", "push_at", "pushed", "push_try", "seen_at", "expires_at"), 1)
 
 
 class PushSweep(store.Row):
@@ -73,16 +83,36 @@ class PushSweep(store.Row):
     meta: ClassVar[dict[str, Any]] = {"collection": "push_sweeps"}
 
 
+class PushRound(store.Row):
+    """One thing told to all who booked a session; `_id` is SESSION.NAME, with the name that a message has (`_name`)."""
+
+    session = me.StringField(required=True)
+    until = me.DateTimeField(required=True)
+    """When it is news no more."""
+    after = me.IntField(required=True, default=0)
+    """Places up to this number have been looked at."""
+    over = me.BooleanField(required=True, default=False)
+    """No place is left."""
+
+    meta: ClassVar[dict[str, Any]] = {
+        "collection": "push_rounds",
+        "indexes": [{"fields": ["until"], "expireAfterSeconds": 86400}],
+    }
+
+
+Rounds = Mapping[str, dict[str, Any]]
+"""All rounds that are still news, by `_id`."""
+
+
 def sweep(settings: Settings) -> Counts[str]:
     """Bring the pushes to bookings up to now. Returns how many bookings were pushed, put_off, or lost their phone's address
-    (gone), and how many messages are expired, refused or failed. Nothing while another sweeps, and nothing at all without
-    push credentials. Needs `sealed.configure`. Raises driver errors; the next sweep goes on."""
+    (gone), how many messages are refused or failed, and how many messages or whole rounds expired. Nothing while another sweeps,
+    and nothing at all without push credentials. Needs `sealed.configure`. Raises driver errors; the next sweep goes on."""
     counts: Counts[str] = Counts()
     if not settings.fcm_url and not settings.firebase_credentials:
         return counts
     if state := _claim():
-        _follow(state)
-        _carry(state["lease"], settings, counts)
+        _carry(_Sweep(state["lease"], settings, counts, _follow(state)))
         _renew(state["lease"], timedelta(0))
     return counts
 
@@ -116,29 +146,62 @@ def _sequence() -> int:
     return int(found["value"]) if found else 0
 
 
-# --- who is to be looked at ------------------------------------------------------------------------------------------
+# --- what is to be told ----------------------------------------------------------------------------------------------
 
 
-def _follow(state: Mapping[str, Any]) -> None:
-    """Have the bookings of sessions with fresh events looked at. The sequence is written after the bookings: a crash between
-    the two has them looked at once more."""
+def _follow(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Make the rounds of sessions with fresh events and of those that begin soon; all that are news. The sequence is written
+    after them: a crash between the two has the same ones made once more."""
     now, top = store.now(), _sequence()
     if state["at"] > now + AGAIN:
         log.warning("the clock went back: every booking is looked at again")
-        _wake(state["lease"], Booking.rows().find({"push_at": {"$gt": now}}, {"_id": 1}), "_id")
+        _wake(state["lease"], Booking.rows().find({"push_at": {"$gt": now}}, {"_id": 1}))
+    rounds = {row["_id"]: row for row in PushRound.rows().find({"until": {"$gt": now}})}
     since = state["seq"] if state["seq"] <= top else 0  # it ran backwards: another set was put in its place
     released = PublishedRow.rows().find({"seq": {"$gt": since, "$lte": top}}, {"kind": 1, "key": 1})
-    for name in sorted({row["key"] for row in released if row["kind"] in KINDS}):
-        raw = CourseSession.rows().find_one({"_id": name}, {"events": 1})
-        if raw and raw.get("events") and raw["events"][-1]["at"] > now - NEWS:
-            _wake(state["lease"], Place.rows().find({"session": name, "state": {"$in": ACTIVE}}, {"booking": 1}), "booking")
+    changed = sorted({row["key"] for row in released if row["kind"] in KINDS})
+    told = list(_events(changed, now)) + list(_reminders(now))
+    for session, name, until in told:
+        key = f"{session}.{name}"
+        if key not in rounds:
+            row = {"session": session, "until": until, "after": 0, "over": False}
+            PushRound.rows().update_one({"_id": key}, {"$setOnInsert": row}, upsert=True)
+            rounds[key] = {"_id": key, **row}
     _renew(state["lease"], seq=top, at=now)
+    return rounds
 
 
-def _wake(lease: str, rows: Iterable[Mapping[str, Any]], field: str) -> None:
+def _events(sessions: Iterable[str], now: datetime) -> Iterator[tuple[str, str, datetime]]:
+    """(session, name, until) of what happened to these sessions and is news."""
+    for key in sessions:
+        raw = CourseSession.rows().find_one({"_id": key}, {"events": 1})
+        for event in raw.get("events", ()) if raw else ():
+            if event["at"] > now - NEWS:
+                yield key, _named(f"s{event['n']}", event["at"]), event["at"] + NEWS
+
+
+def _reminders(now: datetime) -> Iterator[tuple[str, str, datetime]]:
+    """The same of the reminders that are due."""
+    soon = {"starts_at": {"$gt": now, "$lte": now + max(lead for _, lead in REMINDERS)}}
+    for row in CourseSession.rows().find(soon, {"starts_at": 1, "state": 1}):
+        for kind, lead in REMINDERS:
+            if row["state"] == "published" and row["starts_at"] - lead <= now:
+                yield row["_id"], _named(kind, row["starts_at"] - lead), row["starts_at"]
+
+
+def _named(what: str, at: datetime) -> str:
+    return f"{what}.{at:%y%m%d%H%M}"  # a session that is moved has reminders of its own again
+
+
+def _name(message: Message) -> str:
+    """What a message is called within its place; the round of SESSION.NAME counts it, if there is one."""
+    return _named(message.id.rpartition(".")[2], message.at)
+
+
+def _wake(lease: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Have these bookings looked at now, as long as the lease is ours; those without a phone to push to have no `push_at`."""
     now, left = store.now(), iter(rows)
-    while (names := [row[field] for row in islice(left, BATCH)]) and _renew(lease):
+    while (names := [row["_id"] for row in islice(left, BATCH)]) and _renew(lease):
         match, update = {"_id": {"$in": names}, "push_at": {"$gt": now}}, {"$set": {"push_at": now}}
 
         def work(tx: ClientSession, match: Any = match, update: Any = update) -> None:
@@ -147,41 +210,164 @@ def _wake(lease: str, rows: Iterable[Mapping[str, Any]], field: str) -> None:
         store.transaction(work)
 
 
-# --- what is due -----------------------------------------------------------------------------------------------------
+# --- whom to look at -------------------------------------------------------------------------------------------------
 
 
-def _carry(lease: str, settings: Settings, counts: Counts[str]) -> None:
-    """Look at what is due, a batch at a time, until nothing is, the budget is used up, or too many in a row did not pass."""
-    ends, row = time.monotonic() + BUDGET, 0
-    while due := _due():
-        for start in range(0, len(due), BATCH):
-            rows = due[start : start + BATCH]
-            for raw, places in _with_places(rows):
-                passed = _look(raw, places, lease, settings, counts)
-                row = row if passed is None else 0 if passed else row + 1
-                if row >= IN_A_ROW:
-                    log.warning("%s pushes in a row did not pass: the rest waits for the next sweep", row)
-                    return
-                if time.monotonic() > ends:
-                    return
-            if not _renew(lease):
-                return
+class _Sweep:
+    """One sweep: what it goes by, and when it stops."""
+
+    def __init__(self, lease: str, settings: Settings, counts: Counts[str], rounds: Rounds) -> None:
+        self.lease, self.settings, self.counts, self.rounds = lease, settings, counts, rounds
+        self.lock = threading.Lock()
+        self.ends = time.monotonic() + BUDGET
+        self.renewed = 0.0
+        self.in_a_row = 0
+        self.wide = False
+
+    def stopped(self) -> bool:
+        """Whether nothing more may begin: the budget is used up, the lease lost, or too many in a row did not pass."""
+        now = time.monotonic()
+        if now > self.renewed + LEASE.total_seconds() / 6:
+            self.renewed = now
+            if not _renew(self.lease):
+                self.ends = 0.0
+        return now > self.ends or self.in_a_row >= IN_A_ROW
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Add to what `sweep` returns."""
+        with self.lock:  # a page is looked at while another is sent
+            self.counts[what] += number
+
+    def width(self) -> int:
+        """How many posts may be under way: one until one has passed, and again after one that did not."""
+        return 0 if self.stopped() else SENDERS if self.wide else 1
+
+    def note(self, passed: bool) -> None:
+        """What came of a post."""
+        self.wide, self.in_a_row = passed, 0 if passed else self.in_a_row + 1
+        if self.in_a_row == IN_A_ROW:
+            log.warning("%s pushes in a row did not pass: the rest waits for the next sweep", IN_A_ROW)
 
 
-def _due() -> list[dict[str, Any]]:
-    """What is to be looked at now, longest due first; then what never was."""
+def _carry(run: _Sweep) -> None:
+    """Look at what is due, and go on with the rounds: some bookings first, so that none waits for all the rounds."""
+    more = _look_at_due(run)
+    open_: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in run.rounds.values():
+        if not row["over"]:
+            open_[row["session"]].append(row)
+    pages = chain.from_iterable(_pages(run, session, rows) for session, rows in sorted(open_.items()))
+    with ThreadPoolExecutor(1, "page") as ahead:  # a page is read while the one before it is sent
+        coming = ahead.submit(next, pages, None)
+        while not run.stopped() and (page := coming.result()):
+            coming = ahead.submit(next, pages, None)
+            _settle(run, page)
+    while more and not run.stopped():
+        more = _look_at_due(run)
+
+
+def _look_at_due(run: _Sweep) -> bool:
+    """Look at bookings whose time has come, longest due first, then at those never looked at; whether there may be more."""
     rows = Booking.rows()
-    due = rows.find({"push_at": {"$gt": EVER, "$lte": store.now()}}, FIELDS).sort("push_at", 1).limit(DUE)
-    return list(due) or list(rows.find({"push_at": None, "push": {"$gt": b""}}, FIELDS).limit(DUE))
+    due = rows.find({"push_at": {"$gt": EVER, "$lte": store.now()}}, {"_id": 1}).sort("push_at", 1).limit(DUE)
+    names = [row["_id"] for row in due] or [
+        row["_id"] for row in rows.find({"push_at": None, "push": {"$gt": b""}}, {"_id": 1}).limit(DUE)
+    ]
+    for part in _parts(names, PAGE):
+        if run.stopped():
+            return False
+        raws = _bookings(part)
+        _send(run, _ready(run, _turns(run, [raws[name] for name in part if name in raws], {}, {}, set())))
+    return bool(names)
 
 
-def _with_places(rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[Held]]]:
-    """Each booking with its places and their sessions as they now are."""
-    places: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for place in Place.rows().find({"booking": {"$in": [raw["_id"] for raw in rows]}}):
-        places[place["booking"]].append(place)
-    wanted = sorted({place["session"] for many in places.values() for place in many})
-    there = {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"_id": {"$in": wanted}})}
+class _Page(NamedTuple):
+    """Some places of a session, for its open rounds."""
+
+    rounds: list[dict[str, Any]]
+    names: set[str]
+    known: Mapping[str, CourseSession]
+    places: Mapping[str, dict[str, Any]]
+    """By booking, in the order of their numbers."""
+    ready: list[tuple["_Turn", fcm.Message]]
+    """To be pushed, of those who booked this session only."""
+    series: list[str]
+    """Bookings of a whole series. Such a one may stand on the page before too, and is looked at when that is written."""
+    last: int
+    """The highest number."""
+    end: bool
+    """None come after them."""
+
+
+def _pages(run: _Sweep, session: str, rows: list[dict[str, Any]]) -> Iterator[_Page]:
+    """The places of a session that one of its open rounds has not come to. None in the quiet hours."""
+    raw = CourseSession.rows().find_one({"_id": session})
+    if raw is None:
+        return
+    if held := quiet_until(store.now(), raw["zone"]):
+        for row in rows:
+            if row["until"] <= held:  # it is no news any more when it may be told
+                run.count("expired")
+                _advance(row, row["after"], over=True)
+        return
+    known, names = {session: CourseSession.of(raw)}, {row["_id"] for row in rows}
+    last, end = min(row["after"] for row in rows), False
+    while not end:
+        found = list(Place.rows().find({"session": session, "number": {"$gt": last}}).sort("number", 1).limit(PAGE))
+        last, end = found[-1]["number"] if found else last, len(found) < PAGE
+        places = {place["booking"]: place for place in found if place["state"] in ACTIVE}
+        # by the session it is a third of the time, where that does not read many for few
+        match = {"session": session} if raw["arrivals"] <= 2 * PAGE else None
+        raws = _bookings(list(places), match)
+        # whoever was never looked at will be, with all that is news then
+        look = [raws[name] for name in places if name in raws and raws[name].get("push") and raws[name].get("push_at")]
+        alone = [row for row in look if row.get("session")]
+        ready = _ready(run, _turns(run, alone, known, places, names))
+        yield _Page(rows, names, known, places, ready, [row["_id"] for row in look if not row.get("session")], last, end)
+
+
+def _settle(run: _Sweep, page: _Page) -> None:
+    """Send a page, and write down how far its rounds have come."""
+    ready = page.ready
+    if page.series:
+        late = _turns(run, list(_bookings(page.series).values()), page.known, page.places, page.names)
+        ready = sorted(ready + _ready(run, late), key=lambda one: page.places[one[0].raw["_id"]]["number"])
+    rest = _send(run, ready)
+    last = page.last if rest is None else page.places[rest]["number"] - 1
+    for row in page.rounds:
+        _advance(row, max(row["after"], last), over=page.end and rest is None)
+
+
+def _advance(row: dict[str, Any], after: int, over: bool) -> None:
+    row.update(after=after, over=over)
+    PushRound.rows().update_one({"_id": row["_id"]}, {"$set": {"after": after, "over": over}})
+
+
+def _parts(names: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
+
+
+def _bookings(names: Sequence[str], match: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """These bookings as they now are. `match`: finds them quicker, but for some that it leaves out."""
+    found = {row["_id"]: row for row in Booking.rows().find(match, FIELDS)} if match else {}
+    for part in _parts([name for name in names if name not in found], BATCH):
+        found |= {row["_id"]: row for row in Booking.rows().find({"_id": {"$in": list(part)}}, FIELDS)}
+    return found
+
+
+def _with_places(
+    rows: list[dict[str, Any]], known: Mapping[str, CourseSession], page: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[dict[str, Any], list[Held]]]:
+    """Each booking with its places and their sessions as they now are. `page`: by booking, a place that has been read; whoever
+    booked one session has no other."""
+    places = defaultdict(list, {raw["_id"]: [page[raw["_id"]]] for raw in rows if raw.get("session") and raw["_id"] in page})
+    for part in _parts([raw["_id"] for raw in rows if raw["_id"] not in places], BATCH):
+        for place in Place.rows().find({"booking": {"$in": list(part)}}):
+            places[place["booking"]].append(place)
+    there = dict(known)
+    for part in _parts(sorted({place["session"] for many in places.values() for place in many} - there.keys()), BATCH):
+        there |= {raw["_id"]: CourseSession.of(raw) for raw in CourseSession.rows().find({"_id": {"$in": list(part)}})}
     for raw in rows:
         yield raw, [_held(one, there[one["session"]]) for one in places[raw["_id"]]]
 
@@ -195,37 +381,53 @@ def _held(row: Mapping[str, Any], session: CourseSession) -> Held:
     )  # fmt: skip
 
 
-def _look(raw: Mapping[str, Any], places: list[Held], lease: str, settings: Settings, counts: Counts[str]) -> bool | None:
-    """Send what there is to tell, or say when to look again. True when a push passed (or its address is gone), False when none
-    did, None when none was due."""
+# --- one look at one booking -----------------------------------------------------------------------------------------
+
+
+def _turns(
+    run: _Sweep,
+    rows: list[dict[str, Any]],
+    known: Mapping[str, CourseSession],
+    page: Mapping[str, dict[str, Any]],
+    names: set[str],
+) -> list["_Turn"]:
+    """Look at each of these bookings, for the rounds of these names or since its time has come; those to be pushed now."""
     now = store.now()
-    if not raw.get("push") or raw["expires_at"] <= now:  # nothing will be told any more; `purge` is on its way
-        Booking.rows().update_one({"_id": raw["_id"]}, {"$unset": {"push_at": "", "push_try": ""}})
-        return None
-    done, news, zones = set(raw.get("pushed") or ()), {}, set()
+    turns = [_look(raw, places, run, names, now) for raw, places in _with_places(rows, known, page)]
+    _write(turns)
+    return [turn for turn in turns if turn.update is None and turn.news]
+
+
+def _look(raw: Mapping[str, Any], places: list[Held], run: _Sweep, names: set[str], now: datetime) -> "_Turn":
+    """What there is to tell. With an `update` when that, or nothing, is not for now."""
+    attempt = raw.get("push_try") or {}
+    done, owed = set(raw.get("pushed") or ()), set(attempt.get("owed") or ())
+    news, zones, counted = {}, set(), set()
     for one in places:
         for message in messages(one, now, {}):
-            name = f"{message.id}.{message.at:%y%m%d%H%M}"  # a session that is moved has reminders of its own again
-            if name not in done and message.at > raw["seen_at"]:
-                news[name] = _until(message.kind, message.at, one)
+            name, key = f"{one.id}.{_name(message)}", f"{message.session}.{_name(message)}"
+            passed = key in run.rounds and run.rounds[key]["after"] >= one.number and name not in owed and raw.get("push_at")
+            until = _until(message.kind, message.at, one)
+            if name not in done and not passed and message.at > raw["seen_at"] and (until > now or name in owed):
+                news[name] = until
                 zones.add(one.session.zone)
-    attempt = raw.get("push_try") or {}
-    turn = _Turn(raw, news, min((at for one in places for at in _moments(one, now)), default=raw["expires_at"]), counts)
-    if not turn.drop(now):
+                if key in names:
+                    counted.add(name)
+    turn = _Turn(raw, news, run.count, zones, counted if names else None, _later(raw, places, now))
+    if not raw.get("push") or raw["expires_at"] <= now:  # nothing will be told any more; `purge` is on its way
+        turn.news, turn.update = {}, UpdateOne({"_id": raw["_id"]}, {"$unset": {"push_at": "", "push_try": ""}})
+    elif not turn.drop(now):
         turn.end()
-        return None
-    if now < attempt.get("not_before", now) <= now + LONGEST:
+    elif now < attempt.get("not_before", now) <= now + LONGEST:
         turn.hold(attempt["not_before"], attempt)
-        return None
-    if held := max(filter(None, (quiet_until(now, zone) for zone in zones)), default=None):
+    elif held := _quiet(now, zones):
         turn.hold(held)  # the hour of tries begins anew in the morning: held is not tried
-        return None
-    # what was read with the batch may be some seconds old; who has looked, or left, since then is not disturbed
-    present = Booking.rows().find_one({"_id": raw["_id"]}, FIELDS)
-    if not _renew(lease) or present is None or any(present.get(name) != raw.get(name) for name in ("push", "seen_at")):
-        return None
-    outcome = _send(raw, int((max(turn.news.values()) - now).total_seconds()), settings)
-    return turn.settle(outcome, store.now(), attempt, zones)
+    return turn
+
+
+def _quiet(now: datetime, zones: Iterable[str]) -> datetime | None:
+    """The end of the quiet hours, where it is latest."""
+    return max(filter(None, (quiet_until(now, zone) for zone in zones)), default=None)
 
 
 def _until(kind: str, at: datetime, held: Held) -> datetime:
@@ -235,91 +437,92 @@ def _until(kind: str, at: datetime, held: Held) -> datetime:
     return held.offered_until if kind == "offered" and held.offered_until else at + NEWS
 
 
-def _moments(held: Held, now: datetime) -> Iterable[datetime]:
-    """When a place is to be looked at again, if nothing is released before."""
-    session = held.session
-    if session.state != "published" or session.ends_at <= now:
-        return
-    if held.state in OPEN:
-        yield now + AGAIN
-    if held.state == "confirmed":
-        yield from (session.starts_at - lead for _, lead in REMINDERS if session.starts_at - lead > now)
-
-
-def _send(raw: Mapping[str, Any], ttl: int, settings: Settings) -> outcomes.Outcome:
-    title, body = TEXTS.get(settings.language, TEXTS["en"])
-    key = hashlib.sha256(b"push of " + raw["_id"].encode()).hexdigest()[:32]  # APNs takes 64 bytes; opens nothing here
-    try:
-        target = json.loads(sealed.unseal(raw["push"]))
-    except SettingsError as error:
-        log.error("a push address does not open: %s", error)
-        return outcomes.Retry(outcomes.QUOTA_WAIT, "sealed")
-    message = fcm.Message(key, target["value"], title, body, min(ttl, TTL_LIMIT), target["kind"], {"kind": "booking"})
-    return fcm.send(message, settings)
+def _later(raw: Mapping[str, Any], places: Iterable[Held], now: datetime) -> datetime:
+    """When a booking is looked at again, if nothing is released before."""
+    asks = any(one.state in OPEN and one.session.state == "published" and one.session.ends_at > now for one in places)
+    return now + AGAIN if asks else raw["expires_at"]
 
 
 class _Turn:
     """One look at one booking: what there is to tell, until when, and what is written down in the end."""
 
-    def __init__(self, raw: Mapping[str, Any], news: dict[str, datetime], later: datetime, counts: Counts[str]) -> None:
-        self.raw, self.news, self.later, self.counts = raw, news, later, counts
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        news: dict[str, datetime],
+        count: Callable[..., None],
+        zones: set[str],
+        counted: set[str] | None,
+        later: datetime,
+    ) -> None:
+        self.raw, self.news, self.count, self.zones, self.later = raw, news, count, zones, later
+        self.counted = counted
+        """What a round counts as told when it goes on; None when it was looked at since its time had come."""
         self.over: list[str] = []
+        self.update: UpdateOne | None = None
 
     def drop(self, now: datetime) -> bool:
         """Leave out what will be no news any more at `now`; whether anything is left."""
         late = [name for name, until in self.news.items() if until <= now]
         if late:
             self.over += late
-            self.counts["expired"] += len(late)
+            self.count("expired", len(late))
         self.news = {name: until for name, until in self.news.items() if until > now}
         return bool(self.news)
 
     def hold(self, until: datetime, attempt: Mapping[str, Any] | None = None) -> None:
         """Look again at `until`, if anything is news then."""
         if self.drop(until):
-            self.counts["put_off"] += 1
-            self._write(until, attempt)
+            self.count("put_off")
+            self._put(until, {**(attempt or {}), "owed": sorted(self.news)})
         else:
             self.end()
 
     def end(self) -> None:
         """Nothing more to tell for now."""
-        self._write(self.later)
+        if self.counted is not None:
+            self.over = [name for name in self.over if name not in self.counted]
+        if self.counted is None or self.over or self.raw.get("push_try"):
+            self._put(self.later)
 
-    def settle(self, outcome: outcomes.Outcome, now: datetime, attempt: Mapping[str, Any], zones: Iterable[str]) -> bool:
-        """Write down what came of a push; whether it passed. A second worker's write of the same adds nothing."""
+    def message(self, settings: Settings) -> fcm.Message:
+        """The push. Raises `SettingsError` when its address does not open."""
+        key = hashlib.sha256(b"push of " + self.raw["_id"].encode()).hexdigest()[:32]  # APNs takes 64 bytes; opens nothing here
+        target = json.loads(sealed.unseal(self.raw["push"]))
+        ttl = min(TTL_LIMIT, int((max(self.news.values()) - store.now()).total_seconds()))
+        return fcm.Message(key, target["value"], *quiet.words(settings.language), ttl, target["kind"], {"kind": "booking"})
+
+    def settle(self, outcome: outcomes.Outcome, now: datetime) -> bool:
+        """Say what came of a push; whether it passed."""
         if isinstance(outcome, outcomes.Retry | outcomes.Unknown):
-            self._again(outcome, now, attempt, zones)
+            self._again(outcome, now)
             return False
         if isinstance(outcome, outcomes.Refused) and outcome.drop_target:
             mine = {"_id": self.raw["_id"], "push": self.raw["push"]}  # not the one that the family may just have left
-            Booking.rows().update_one(mine, {"$unset": {"push": "", "push_at": "", "push_try": ""}})
-            self.counts["gone"] += 1
+            self.update = UpdateOne(mine, {"$unset": {"push": "", "push_at": "", "push_try": ""}})
+            self.count("gone")
             return True
         refused = isinstance(outcome, outcomes.Refused)
-        self.counts["refused" if refused else "pushed"] += len(self.news) if refused else 1
+        self.count("refused" if refused else "pushed", len(self.news) if refused else 1)
         self.over += self.news
         self.end()
         return not (isinstance(outcome, outcomes.Refused) and outcome.stop)
 
-    def _again(
-        self, outcome: outcomes.Retry | outcomes.Unknown, now: datetime, attempt: Mapping[str, Any], zones: Iterable[str]
-    ) -> None:
+    def _again(self, outcome: outcomes.Retry | outcomes.Unknown, now: datetime) -> None:
+        attempt = self.raw.get("push_try") or {}
         tries = attempt.get("tries", 0) + 1
-        wait = outcome.after if isinstance(outcome, outcomes.Retry) else 0.0
-        delay = max(wait, min(BACKOFF_LIMIT, outcomes.FLOOR * 2 ** min(tries - 1, 10)))
-        then = now + timedelta(seconds=delay * (1 + random.random() / 4))  # noqa: S311  (jitter, no secret)
+        then = now + outcomes.backoff(tries, outcome.after if isinstance(outcome, outcomes.Retry) else 0.0)
         first = min(attempt.get("first", now), now)
-        if held := max(filter(None, (quiet_until(then, zone) for zone in zones)), default=None):
+        if held := _quiet(then, self.zones):
             self.hold(held)
         elif then > first + GIVE_UP:
-            self.counts["failed"] += len(self.news)
+            self.count("failed", len(self.news))
             self.over += self.news
             self.end()
         else:
             self.hold(then, {"first": first, "tries": tries, "not_before": then})
 
-    def _write(self, later: datetime, attempt: Mapping[str, Any] | None = None) -> None:
+    def _put(self, later: datetime, attempt: Mapping[str, Any] | None = None) -> None:
         update: dict[str, Any] = {"$set": {"push_at": later}}
         if attempt:
             update["$set"]["push_try"] = dict(attempt)
@@ -327,4 +530,34 @@ class _Turn:
             update["$unset"] = {"push_try": ""}
         if self.over:
             update["$addToSet"] = {"pushed": {"$each": self.over}}
-        Booking.rows().update_one({"_id": self.raw["_id"]}, update)
+        self.update = UpdateOne({"_id": self.raw["_id"]}, update)
+
+
+def _ready(run: _Sweep, turns: list[_Turn]) -> list[tuple[_Turn, fcm.Message]]:
+    """Each with its push. Those whose address does not open are tried again later."""
+    ready, closed = [], []
+    for turn in turns:
+        try:
+            ready.append((turn, turn.message(run.settings)))
+        except SettingsError as error:
+            log.error("a push address does not open: %s", error)
+            turn.settle(outcomes.Retry(outcomes.QUOTA_WAIT, "sealed"), store.now())
+            closed.append(turn)
+    _write(closed)
+    return ready
+
+
+def _send(run: _Sweep, ready: list[tuple[_Turn, fcm.Message]]) -> str | None:
+    """Push, and write down what came of it. The first booking that was not begun with; None when all were."""
+    sent = []
+    for index, outcome in fcm.each([message for _, message in ready], run.settings, run.width):
+        turn, _ = ready[index]
+        run.note(turn.settle(outcome, store.now()))
+        sent.append(turn)
+    _write(sent)
+    return str(ready[len(sent)][0].raw["_id"]) if len(sent) < len(ready) else None
+
+
+def _write(turns: Iterable[_Turn]) -> None:
+    if updates := [turn.update for turn in turns if turn.update is not None]:
+        Booking.rows().bulk_write(updates, ordered=False)

@@ -9,6 +9,7 @@ duplicate replaces itself on the phone.
 With neither, nothing is sent and a log line says "would push".
 """
 
+import copy
 import functools
 import json
 import logging
@@ -251,8 +252,8 @@ def _post(data: bytes, settings: Settings) -> Any:
     token: dict[str, str] = {}
     with way.lock:  # several threads would each fetch a token that has run out
         way.session.credentials.before_request(way.session._auth_request, "POST", way.request.url, token)
-    request = way.request.copy()
-    request.headers.update(token, **{"Content-Length": str(len(data))})
+    request: Any = copy.copy(way.request)
+    request.headers = {**way.request.headers, **token, "Content-Length": str(len(data))}
     request.body = data
     try:
         reply = way.session.get_adapter(way.request.url).send(request, timeout=CONNECT_AND_READ, **way.options)
