@@ -12,7 +12,7 @@ from content import divisions, publicwords, staff
 from content.failures import FieldError
 from content.published import PublishedRow
 
-LINE = "12356"  # the national line, day and night; where the directory has another, that one will do
+LINE = "12356"  # the national line; where the directory has another, that one will do
 METHODS = re.compile(
     "自杀|自尽|轻生|自缢|上吊|跳楼|坠楼|坠亡|跳河|溺亡|投河|割腕|服毒|服药自|安眠药|农药|烧炭|卧轨|持刀|砍|捅|遗书|遗体|尸"
     "|suicid|hang(?:ed|ing) (?:him|her|them)self|jump(?:ed|ing) (?:off|from)|overdos|poison|slit|stabb|corpse|dead body",

@@ -19,7 +19,7 @@ EMERGENCY: Mapping[str, tuple[str, str]] = {
 
 
 def words(language: str, *, emergency: bool = False) -> tuple[str, str]:
-    """(title, body) of every push in the nearest language there is. Only an emergency's says more: that it matters, and the line
-    that answers day and night. The traditional Mongolian script gets the Chinese words: lock screens cannot set it upright."""
+    """(title, body) of every push in the nearest language there is. Only an emergency's says more: that it matters, and the
+    national line. The traditional Mongolian script gets the Chinese words: lock screens cannot set it upright."""
     table = EMERGENCY if emergency else WORDS
     return table["zh-Hans" if language == "mn-Mong" else languages.pick(table, [language])]
