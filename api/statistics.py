@@ -62,7 +62,8 @@ class ReleaseOut(ma.Schema):
     id = ma.fields.String()
     subject = ma.fields.String(
         metadata={
-            "description": "check:SLUG@VERSION, quiz:… (open to all), round:ID (sampled), habit:…, lesson:SLUG, return",
+            "description": "check:SLUG@VERSION, quiz:… (open to all), round:ID (sampled), habit:…, lesson:SLUG, "
+            "notice:ID:opened, notice:ID:acted, return",
             "example": "habit:talk_15",
         }
     )

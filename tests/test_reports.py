@@ -138,8 +138,8 @@ def test_only_what_stands_in_the_inbox_is_counted_and_once(desk: Site, clock: Cl
     assert desk.post(path, {**body, "nonce": nonce()}).status_code == 404, "its time is over, whether or not the sweep has come"
 
 
-def made(results: list[tuple[str, str, str, str]], **fields: Any) -> Notice:
-    """A notice to three topics with these (channel, topic, outcome, detail)."""
+def made(results: list[tuple[str, str, str, str]], **fields: Any) -> dict[str, Any]:
+    """A stored notice to three topics with these (channel, topic, outcome, detail)."""
     rows = [
         Result(channel=channel, topic=topic, outcome=outcome, detail=detail, at=AT + timedelta(seconds=number))
         for number, (channel, topic, outcome, detail) in enumerate(results)
@@ -149,14 +149,15 @@ def made(results: list[tuple[str, str, str, str]], **fields: Any) -> Notice:
         "send_at": AT, "expires_at": AT + timedelta(days=2), "created_at": AT, "created_by": "a", "authors": ["a"],
         "state": "sent", "season": "gaokao",
     }  # fmt: skip
-    return Notice(results=rows, **{**base, **fields})
+    raw: dict[str, Any] = Notice(results=rows, **{**base, **fields}).to_mongo().to_dict()
+    return raw
 
 
 A, B, C = (f"d{code}.parent.all.zh-Hans" for code in ("150602", "150603", "150621"))
 
 
 def test_each_topic_counts_once_by_the_best_that_came_of_it() -> None:
-    assert made([]).topics() == [A, B, C]
+    assert Notice.of(made([])).topics() == [A, B, C]
     found = reports.report(
         made([
             ("fcm", A, "sent", "m1"), ("fcm", B, "sent", "m1"), ("fcm", C, "refused", "INVALID_ARGUMENT"),
