@@ -233,7 +233,10 @@ def test_neither_a_proxy_nor_a_password_file_has_a_say(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert isinstance(webhook.send(EVENT, "n1", to(receiver)), Sent)
-    assert "authorization" not in receiver.posts[0][0]
+    monkeypatch.delenv("http_proxy")
+    monkeypatch.setattr(webhook, "LOOPBACK", ())  # as if it stood elsewhere
+    assert isinstance(webhook.send(EVENT, "n1", to(receiver)), Sent)
+    assert ["authorization" in headers for headers, _ in receiver.posts] == [False, False]
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
