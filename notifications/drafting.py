@@ -145,7 +145,10 @@ def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, n
     alike = [n for n in there if n.lead == occasion.lead and n.audiences == [one.audience]]
     went = [code for n in alike if n.state in WENT for code in n.divisions or [""]]
     left = tuple(part for code in one.divisions for part in _left(code, went))
+    called_off = {n.id for n in alike if n.state == "cancelled" and n.reason == MOVED}
     key = one._replace(divisions=left).key()
+    while key in called_off:  # a date that was moved there and back is drafted anew; what staff cancelled is not
+        key = hashlib.sha256(key.encode()).hexdigest()[:32]
     send_at, over, approve_by = (
         datetime.combine(on, at, ZoneInfo(settings.zone)).astimezone(UTC)
         for on, at in ((occasion.on, occasion.at), (occasion.until, time()), (occasion.on + timedelta(days=1), time()))
@@ -157,7 +160,7 @@ def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, n
         log.warning("no text for %s, %s days, %s: nothing is drafted", occasion.code, occasion.lead, one.audience)
         return 0
     for stale in alike:
-        if stale.state in WAITING and (stale.dated_by or "") == occasion.division:
+        if stale.state in WAITING and _meet(stale.divisions, left):  # areas do not overlap, so the other's dates are old
             _call_off(stale.id)
     season = seasons.calendar().seasons[occasion.code]
     fields = {
@@ -190,6 +193,11 @@ def _left(code: str, went: Sequence[str]) -> list[str]:
     return [] if any(divisions.within(code, one) for one in went) else without(code, [one for one in went if one])
 
 
+def _meet(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether a family can be in both; none or "" is the whole country."""
+    return any(divisions.within(a, b) or divisions.within(b, a) for a in some or [""] for b in others or [""])
+
+
 def _call_off(key: str) -> int:
     try:
         notices.cancel(key, SYSTEM, reason=MOVED)
@@ -204,7 +212,7 @@ def _call_off(key: str) -> int:
 
 def _ask(ask: seasons.Ask, now: datetime) -> int:
     stage = 60 if ask.days_left > 30 else 30
-    name = f"{ask.code}.{ask.year}.{ask.division or divisions.COUNTRY}.{stage}"
+    name = f"{ask.code}:{ask.year}:{ask.division or divisions.COUNTRY}:{stage}"  # no full stop: it is the webhook-id too
     if SeasonAsk.rows().find_one({"_id": name}, {"_id": 1}):
         return 0
     row = {"_id": name, "code": ask.code, "year": ask.year, "division": ask.division, "stage": stage, "at": now, "hooked": False}
