@@ -356,6 +356,7 @@ WORDS: Mapping[str, Label] = {
     "to_draft": Label("到时自动起草", "will be drafted by itself"),
     "none": Label("没有通知", "no notice"),
     "before": Label("前 {n} 天", "{n} days before"),
+    "eve": Label("前 1 天", "the day before"),
     "that_day": Label("当天", "on the day"),
     "after": Label("结束后第 {n} 天", "day {n} after it"),
     "known": Label("{day} 之后的日期一律暂定。", "Every date after {day} is provisional."),
@@ -393,6 +394,8 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
         return day(first, base) if first == last else f"{day(first, base)} – {day(last, base)}"
 
     def lead(days: int) -> str:
+        if days == -1:
+            return say("eve")
         return say("before", n=-days) if days < 0 else say("after", n=days) if days else say("that_day")
 
     def stands(row: Mapping[str, Any], one: Mapping[str, Any]) -> list[dict[str, str]]:

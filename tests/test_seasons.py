@@ -325,7 +325,7 @@ def test_the_year_for_staff(site: Site, may: None) -> None:
     page = site.get("/v1/staff/year.html?division=150603&from=2027-05-01&to=2027-12-31", by="organiser")
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "script-src" not in page.headers["Content-Security-Policy"]
-    for said in ("康巴什区", "请确认这些日期", "世界预防自杀日", "待审批", "2027年6月20日", "毕业季"):
+    for said in ("康巴什区", "请确认这些日期", "世界预防自杀日", "待审批", "2027年6月", "6月20日（周日）", "毕业季"):
         assert said in page.text
     english = site.get("/v1/staff/year.html?division=150603&language=en", by="organiser").text
     assert "Please confirm these dates" in english
