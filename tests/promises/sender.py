@@ -1,13 +1,13 @@
-"""A worker of the outbox to be killed: `notifications.worker`'s sweep and fan-out in a loop, without Celery between.
+"""Workers of the outbox to be killed: `notifications.worker`'s sweep and fan-out in a loop, without Celery between.
 
-It loads once and forks the process that works; killed, that one is forked anew within milliseconds, so that fifty kills cost no
-fifty starts. Each message names in its token the process and the lease it was sent under. Words: seconds of a lease, and the file with the clock.
-
-Each line it reads begins one life: "" works until killed, "N" dies of SIGKILL at the N-th line of the outbox that it comes to,
-"0" works once through and says the lines. It says each life's process id, and "over" when it has ended.
+It loads once and forks a process for each line of JSON that it reads, so that fifty kills cost no fifty starts. The line says
+`settings` (as environment), `lease` (seconds), `clock` (a file, see `clock`) and `at`: null works until killed, N dies of SIGKILL
+at the N-th line of the outbox that it comes to, 0 works once through and says its lines. Written are "born PID", "lines …" and,
+when a process has ended, "over PID". Each message that leaves names in its token the process and the lease it was sent under.
 """
 
 import ctypes
+import json
 import os
 import signal
 import struct
@@ -21,13 +21,13 @@ from typing import Any
 
 from pymongo.errors import PyMongoError
 
-from content import store
+from content import published, store
 from content.embedded import PR_SET_PDEATHSIG
 from content.settings import Settings
 from content.vocabulary import STAGES
-from notifications import fcm, hours, outbox, topics
+from notifications import channels, fcm, hours, notices, outbox, told, topics
 
-TRACED = ("outbox.py", "told.py", "channels.py", "notices.py", "published.py")
+TRACED = {one.__file__ for one in (outbox, told, channels, notices, published)}
 
 
 def clock(file: Path) -> Callable[[], datetime]:
@@ -47,9 +47,26 @@ def put(file: Path, ahead: float) -> None:
     new.rename(file)
 
 
-def live(settings: Settings, forever: bool) -> None:
+def say(*words: object) -> None:
+    """One line in one piece, also from within a signal's handler."""
+    os.write(1, f"{' '.join(map(str, words))}\n".encode())
+
+
+def tracer(at: int, lines: list[str]) -> Any:
+    """Follow the lines of the outbox and of what it calls here; die at number `at`."""
+
+    def local(frame: FrameType, event: str, arg: Any) -> Any:
+        if event == "line":
+            lines.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
+            if len(lines) == at:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return local
+
+    return lambda frame, event, arg: local if frame.f_code.co_filename in TRACED else None
+
+
+def work(settings: Settings, forever: bool) -> None:
     """Sweep and send."""
-    store.connect(settings)
     while True:
         try:
             store.end_abandoned()  # as the API's poller does
@@ -62,29 +79,13 @@ def live(settings: Settings, forever: bool) -> None:
         time.sleep(0.02)
 
 
-def tracer(at: int, lines: list[str]) -> Any:
-    """Follow the lines of the outbox and what it calls here; die at number `at`."""
-
-    def local(frame: FrameType, event: str, arg: Any) -> Any:
-        if event == "line":
-            lines.append(f"{frame.f_code.co_name}:{frame.f_lineno}")
-            if len(lines) == at:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return local
-
-    def every(frame: FrameType, event: str, arg: Any) -> Any:
-        path = Path(frame.f_code.co_filename)
-        return local if path.name in TRACED and path.parent.name in {"notifications", "content"} else None
-
-    return every
-
-
-def main() -> None:
-    """Live as often as told."""
-    lease, file = float(sys.argv[1]), Path(sys.argv[2])
+def live(asked: dict[str, Any]) -> None:
+    """One process, from its fork to its end."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+    os.environ.update(asked["settings"])
     settings = Settings.from_env()
-    outbox.PACE, outbox.LEASE = 0.0, timedelta(seconds=lease)
-    store.now = clock(file)
+    outbox.PACE, outbox.LEASE = 0.0, timedelta(seconds=asked["lease"])
+    store.now = clock(Path(asked["clock"]))
     mark, enter = ["none"], outbox.enter
 
     def entered(now: datetime) -> str | None:
@@ -93,25 +94,37 @@ def main() -> None:
         return found
 
     outbox.enter = entered
-    fcm._Static.token = property(lambda _: mark[0], lambda _, value: None)  # type: ignore[attr-defined]
-    hours.free_from(store.now(), [], settings, [])  # reads the calendar
+    fcm._Static.token = property(lambda _: mark[0], lambda _, value: None)  # type: ignore[assignment,misc]
+    store.connect(settings)
+    lines: list[str] = []
+    if asked["at"] is not None:
+        sys.settrace(tracer(asked["at"], lines))
+    work(settings, asked["at"] is None)
+    sys.settrace(None)
+    say("lines", *lines)
+
+
+def over(*_: object) -> None:
+    """Bury who has ended."""
+    try:
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            say("over", ended[0])
+    except ChildProcessError:
+        pass
+
+
+def main() -> None:
+    """Fork as often as told."""
+    hours.free_from(store.now(), [], Settings(), [])  # reads the calendar
     topics.for_notice(["150603"], ["parent"], list(STAGES), ["zh-Hans"])  # and the divisions
+    signal.signal(signal.SIGCHLD, over)
     for line in sys.stdin:
-        word = line.strip()
         if child := os.fork():
-            print(child, flush=True)
-            os.waitpid(child, 0)
-            print("over", flush=True)
+            say("born", child)
             continue
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
-        lines: list[str] = []
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         try:
-            if word:
-                sys.settrace(tracer(int(word), lines))
-            live(settings, not word)
-            sys.settrace(None)
-            if lines:
-                print("lines", *lines, flush=True)
+            live(json.loads(line))
         finally:
             os._exit(0)
 

@@ -5,7 +5,9 @@ Celery between), killed at random moments and at chosen lines. FCM's log says wh
 """
 
 import contextlib
+import json
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -36,54 +38,96 @@ from tests.promises import sender
 from tests.promises.report import Measured
 
 ROOT = Path(__file__).parents[2]
-TEXTS = {"zh-Hans": {"title": "六月快到了", "body": "给你和家人准备了几个小办法。"}, "en": {"title": "June", "body": "Small ideas."}}
+TEXTS = {
+    "zh-Hans": {"title": "六月快到了", "body": "给你和家人准备了几个小办法。"},
+    "en": {"title": "June", "body": "Small ideas."},
+}
 MORNING = datetime(2027, 6, 2, 2, 3, 10, tzinfo=UTC)  # 10:03:10 in Shanghai; nine minutes until the next crowded one
 LATE = 0.5  # seconds between a process's look at its clock and the arrival of its message
 
 
-class Sender:
-    """One worker, forked anew whenever it was killed."""
+class Crew:
+    """Worker processes, forked by one that has loaded what they need."""
 
-    def __init__(self, settings: Settings, lease: float, file: Path) -> None:
-        env = {k: v for k, v in os.environ.items() if k not in Settings.ENV} | settings.environment()
-        words = [sys.executable, "-m", "tests.promises.sender", str(lease), str(file)]
-        self.process = subprocess.Popen(words, env=env, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.pid = 0
-
-    def again_and_again(self, lives: int) -> None:
-        """Live so often; `pid` is the present life's."""
-        threading.Thread(target=self._read, daemon=True).start()
-        self._say("\n" * lives)
+    def __init__(self) -> None:
+        env = {k: v for k, v in os.environ.items() if k not in Settings.ENV}
+        words = [sys.executable, "-m", "tests.promises.sender"]
+        self.process = subprocess.Popen(words, env=env, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.events: queue.SimpleQueue[list[str]] = queue.SimpleQueue()
+        self.alive: set[int] = set()
+        self.wanted: dict[str, Any] | None = None
+        """What is born again whenever one dies."""
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout
         for line in self.process.stdout:
-            self.pid = int(line) if line.strip().isdigit() else 0
+            words = line.decode().split()
+            if words[0] == "born":
+                self.alive.add(int(words[1]))
+            elif words[0] == "over":
+                self.alive.discard(int(words[1]))
+                if self.wanted:
+                    self.bear(self.wanted)
+            self.events.put(words)
 
-    def _say(self, text: str) -> None:
+    def bear(self, wanted: dict[str, Any]) -> None:
+        """One more."""
         assert self.process.stdin
-        self.process.stdin.write(text)
-        self.process.stdin.flush()
+        with contextlib.suppress(OSError):
+            self.process.stdin.write(json.dumps(wanted).encode() + b"\n")
+            self.process.stdin.flush()
 
-    def once(self, at: int) -> list[str]:
-        """Live until line `at` (0: to the end). Returns the lines that it came to, when it came to its end."""
-        assert self.process.stdout
-        self._say(f"{at}\n")
+    def work(self, number: int, settings: Settings, lease: float, clock: Path) -> None:
+        """So many work from now on, whoever is killed."""
+        self.wanted = {"settings": settings.environment(), "lease": lease, "clock": str(clock), "at": None}
+        for _ in range(number):
+            self.bear(self.wanted)
+        while len(self.alive) < number:
+            time.sleep(0.005)
+
+    def once(self, at: int, settings: Settings, clock: Path) -> list[str]:
+        """One works until line `at` (0: to the end). Returns the lines that it came to, when it came to its end."""
+        lease = outbox.LEASE.total_seconds()
+        self.bear({"settings": settings.environment(), "lease": lease, "clock": str(clock), "at": at})
         lines: list[str] = []
-        while (line := self.process.stdout.readline().strip()) != "over":
-            assert line, "the sender has ended"
-            if line.startswith("lines "):
-                lines = line.split()[1:]
+        while (words := self.events.get(timeout=60))[0] != "over":
+            lines = words[1:] if words[0] == "lines" else lines
         return lines
 
+    def kill(self, *pids: int) -> None:
+        """kill -9."""
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def rest(self) -> None:
+        """Nobody works."""
+        self.wanted = None
+        while self.alive:
+            self.kill(*list(self.alive))
+            time.sleep(0.01)
+        while not self.events.empty():
+            self.events.get()
+
     def end(self) -> None:
-        """Kill it with its child."""
+        """Nor ever again."""
+        self.rest()
         self.process.kill()
         self.process.wait()
+        self.reader.join(5)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe:
-                with contextlib.suppress(OSError):
-                    pipe.close()
+                pipe.close()
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    """Whoever works here."""
+    made = Crew()
+    yield made
+    made.end()
 
 
 @pytest.fixture
@@ -136,7 +180,15 @@ def topics_of(seen: Seen) -> list[str]:
     ("number", "kills", "crashes", "workers"), [(12, 3, 0, 2), pytest.param(500, 50, 10, 3, marks=pytest.mark.slow)]
 )
 def test_every_notice_ends_whatever_is_killed(
-    request: pytest.FixtureRequest, fcm: FakeFcm, tmp_path: Path, measured: Measured, number: int, kills: int, crashes: int, workers: int
+    request: pytest.FixtureRequest,
+    crew: Crew,
+    fcm: FakeFcm,
+    tmp_path: Path,
+    measured: Measured,
+    number: int,
+    kills: int,
+    crashes: int,
+    workers: int,
 ) -> None:
     """Small: all workers are killed at once and the clock jumps over the lease. Full: mostly the one that sends, in real time."""
     mongo = None
@@ -157,15 +209,14 @@ def test_every_notice_ends_whatever_is_killed(
     sender.put(file, ahead)
     now = sender.clock(file)
     spread = number * 0.15 if crashes else 0.5
-    crew = [Sender(near, lease, file) for _ in range(workers)]
     try:
         raws = crowd(planned(near, people(), now() + timedelta(hours=1)), number, now(), spread)
         Notice.rows().delete_one({"_id": {"$nin": [raw["_id"] for raw in raws]}})
+        crew.work(workers, near, lease, file)
         cancelled = _chaos(crew, fcm, mongo, [r["_id"] for r in raws[6::12]], kills, crashes, number, lease, file)
         rows = _ended(raws, now, 120 if crashes else 20)
     finally:
-        for one in crew:
-            one.end()
+        crew.rest()
         store.disconnect()
         if mongo:
             embedded.stop(mongo, 0)
@@ -173,18 +224,16 @@ def test_every_notice_ends_whatever_is_killed(
 
 
 def _chaos(
-    crew: list[Sender], fcm: FakeFcm, mongo: embedded.Child | None, to_cancel: list[str], kills: int, crashes: int,
+    crew: Crew, fcm: FakeFcm, mongo: embedded.Child | None, to_cancel: list[str], kills: int, crashes: int,
     number: int, lease: float, file: Path,
 ) -> dict[str, int]:  # fmt: skip
     """Kill all along the work. Returns how many requests had arrived when each cancelled notice was."""
     dice, cancelled = random.Random(), dict[str, int]()
-    for one in crew:
-        one.again_and_again(1000)
     plan = ["worker"] * kills + ["database"] * crashes
     dice.shuffle(plan)
     began = time.monotonic()
     for index, what in enumerate(plan):
-        wait = time.monotonic() + (2 * lease if crashes else 2)
+        wait = time.monotonic() + 2 * min(lease, 5.0)
         while fcm.counts["accepted"] < (index + 1) * number * 2 // len(plan) and time.monotonic() < wait:
             time.sleep(0.003)
         time.sleep(dice.random() * 0.03)  # anywhere in a turn; what is judged holds wherever it falls
@@ -194,12 +243,12 @@ def _chaos(
             embedded.wait_ready(mongo)
             fcm.script("*", *[fake_fcm.LOST] * (index % 2), fake_fcm.UNAVAILABLE)
         elif not crashes:
-            _kill(*(one.pid for one in crew))
+            crew.kill(*list(crew.alive))
             sender.put(file, _ahead(file) + lease + 1)
         else:
             sending = fcm.log[-1].headers["Authorization"].removeprefix("Bearer ").split(".")[0] if fcm.log else "0"
-            pids = [one.pid for one in crew if one.pid]
-            _kill(int(sending) if int(sending) in pids and dice.random() < 0.7 else dice.choice(pids or [0]))
+            pids = list(crew.alive)
+            crew.kill(int(sending) if int(sending) in pids and dice.random() < 0.7 else dice.choice(pids or [0]))
         if to_cancel and dice.random() < 0.8:
             key = to_cancel.pop()
             with contextlib.suppress(Conflict):
@@ -212,13 +261,6 @@ def _chaos(
 
 def _ahead(file: Path) -> float:
     return (sender.clock(file)() - datetime.now(UTC)).total_seconds()
-
-
-def _kill(*pids: int) -> None:
-    for pid in pids:
-        if pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
 
 def _ended(raws: list[dict[str, Any]], now: Any, patience: float) -> list[dict[str, Any]]:
@@ -264,9 +306,10 @@ def _judge(
     ends = dict(Counter(row["state"] for row in rows))
     measured(
         9,
-        f"{len(rows)} notices, {kills} x kill -9 of a worker, {crashes} x of the database: {len(stuck)} stuck, {len(never)} never "
-        f"sent, {again} messages sent again, {twice} outcomes written twice, {turns} turns of {len(set(leases))} leases, "
-        f"{max(late, 0.0) * 1000:.0f} ms past an expiry at most, {len(cancelled)} cancelled midway ({after} messages after it); {ends}",
+        f"{len(rows)} notices, {kills} x kill -9 of a worker, {crashes} x of the database: {len(stuck)} stuck, {len(never)} "
+        f"never sent, {again} messages sent again, {twice} outcomes written twice, {len(set(leases))} leases in {turns} turns, "
+        f"{max(late, 0.0) * 1000:.0f} ms past an expiry at most, {len(cancelled)} cancelled midway ({after} messages "
+        f"after); {ends}",
     )
     assert not stuck and not never and not twice
     assert again <= kills + crashes + lost
@@ -279,7 +322,7 @@ def _judge(
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["some", "every"])
 def test_a_worker_killed_at_any_line_loses_nothing(
-    clean: None, settings: Settings, fcm: FakeFcm, tmp_path: Path, measured: Measured, every: bool
+    clean: None, settings: Settings, crew: Crew, fcm: FakeFcm, tmp_path: Path, measured: Measured, every: bool
 ) -> None:
     """A process that sweeps and sends is killed at a line; an hour later another goes on where it was."""
     near, by = replace(settings, fcm_url=fcm.url, var=tmp_path), people()
@@ -287,39 +330,36 @@ def test_a_worker_killed_at_any_line_loses_nothing(
     file = tmp_path / "clock"
     sender.put(file, (MORNING - datetime.now(UTC)).total_seconds())
     now = sender.clock(file)
-    one = Sender(near, outbox.LEASE.total_seconds(), file)
     again = 0
-    try:
-        def begin() -> Notice:
-            for name in ("notices", "push_gate", "told"):
-                store.database()[name].delete_many({})
-            fcm.clear()
-            return planned(near, by, now(), divisions=["150603", "500114"])
 
-        begin()
-        lines = one.once(0)
-        assert {row["state"] for row in Notice.rows().find({})} == {"sent"}
-        first, last = {line: n for n, line in reversed([*enumerate(lines, 1)])}, {line: n for n, line in enumerate(lines, 1)}
-        numbers = sorted({*first.values(), *last.values()})
-        posts = [n for n in numbers if lines[n - 1].startswith(("_push", "carry", "note", "settle", "put"))]
-        chosen = numbers if every else sorted(random.Random(3).sample(posts, 6))
-        for number in chosen:
-            notice = begin()
-            assert one.once(number) == []  # it died there
-            store.end_abandoned()
-            later = now() + 2 * outbox.LEASE
-            outbox.sweep(later, near)
-            outbox.fan_out(near, lambda later=later: later, lambda _: None)  # type: ignore[misc]
-            there, sends = notices.get(notice.id), fcm.sends()
-            reached = Counter(name for seen in sends for name in topics_of(seen))
-            where = f"line {number}, {lines[number - 1]}"
-            assert there.state == "sent", f"{where}: {there.state}"
-            assert Counter(row.topic for row in there.results) == Counter(there.topics()), where
-            assert set(reached) == set(there.topics()), where
-            repeated = sum(any(reached[n] > 1 for n in topics_of(seen)) for seen in sends) // 2
-            assert repeated <= 1, where
-            assert all(seen.collapse_keys == {notice.id} for seen in sends), where
-            again += repeated
-        measured(9, f"killed at {len(chosen)} of {len(first)} lines of the outbox: 0 lost, {again} messages sent again")
-    finally:
-        one.end()
+    def begin() -> Notice:
+        for name in ("notices", "push_gate", "told"):
+            store.database()[name].delete_many({})
+        fcm.clear()
+        return planned(near, by, now(), divisions=["150603", "500114"])
+
+    begin()
+    lines = crew.once(0, near, file)
+    assert {row["state"] for row in Notice.rows().find({})} == {"sent"}
+    first, last = {line: n for n, line in reversed([*enumerate(lines, 1)])}, {line: n for n, line in enumerate(lines, 1)}
+    numbers = sorted({*first.values(), *last.values()})
+    posts = [n for n in numbers if lines[n - 1].startswith(("_push", "carry", "note", "settle", "put"))]
+    chosen = numbers if every else sorted(random.Random(3).sample(posts, 4))
+    for number in chosen:
+        notice = begin()
+        assert crew.once(number, near, file) == []  # it died there
+        store.end_abandoned()
+        later = now() + 2 * outbox.LEASE
+        outbox.sweep(later, near)
+        outbox.fan_out(near, lambda later=later: later, lambda _: None)  # type: ignore[misc]
+        there, sends = notices.get(notice.id), fcm.sends()
+        reached = Counter(name for seen in sends for name in topics_of(seen))
+        where = f"line {number}, {lines[number - 1]}"
+        assert there.state == "sent", f"{where}: {there.state}"
+        assert Counter(row.topic for row in there.results) == Counter(there.topics()), where
+        assert set(reached) == set(there.topics()), where
+        repeated = sum(any(reached[n] > 1 for n in topics_of(seen)) for seen in sends) // 2
+        assert repeated <= 1, where
+        assert all(seen.collapse_keys == {notice.id} for seen in sends), where
+        again += repeated
+    measured(9, f"killed at {len(chosen)} of {len(first)} lines of the outbox: 0 lost, {again} messages sent again")
