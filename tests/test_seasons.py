@@ -95,6 +95,14 @@ def test_the_gaokao_may_be_moved_nationwide_or_in_one_place() -> None:
     assert seasons.season("gaokao", 2020, [nation], "150603")[:2] == (nation.first, nation.last)
     assert seasons.season("gaokao", 2022, [city], "310101")[:2] == (city.first, city.last)
     assert seasons.season("gaokao", 2022, [city], "150603").first == day("2022-06-07")
+    # of several the nearest counts, whatever order they come in
+    told = [
+        Override(where, "gaokao", 2022, day(f"2022-07-0{n}"), day("2022-07-09"))
+        for n, where in enumerate(("", "310000", "310101"), 1)
+    ]
+    for overrides in (told, told[::-1]):
+        firsts = [seasons.season("gaokao", 2022, overrides, where).first.day for where in ("150603", "310104", "310101")]
+        assert firsts == [1, 2, 3]
     # sleep day of the World Sleep Society in one district: a confirmed date is the setting
     friday = Override("150603", "sleep_day", 2027, day("2027-03-19"), day("2027-03-19"))
     assert [o.on for o in seasons.occasions("150603", day("2027-03-01"), day("2027-03-25"), [friday])] == [day("2027-03-19")]
