@@ -8,13 +8,13 @@ POLICY answers "may this person do this anywhere?". Whether it may be done to th
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
 
 from flask import Flask, Request, Response, current_app, g, request
 
 from api import guard
-from content import sheets
+from content import divisions, sheets
 from content import staff as people
 from content.failures import Forbidden, NotFound, NotSignedIn, Unavailable
 from content.publishing import Publishable
@@ -414,6 +414,13 @@ def allowed(permission: str, organisation: str, codes: Sequence[str] = ()) -> bo
     those divisions. A thing for everywhere belongs to the district that runs the service.
     """
     return all(actor().may(permission, organisation, code) for code in codes or [current_app.extensions["settings"].division])
+
+
+def acting(permission: str) -> Callable[[str], bool]:
+    """Whether the asker may do this for a division ("" the country) as a whole: by a grant for all organisations, or as one who
+    works in an office there (federation, education, health). Asks the database once."""
+    areas = people.areas(actor(), permission)
+    return lambda code: any(divisions.within(code, area) for area in areas)
 
 
 def demand(permission: str, organisation: str, codes: Sequence[str] = (), *, read: str, what: str) -> None:

@@ -10,12 +10,11 @@ import marshmallow as ma
 from flask import Response, jsonify
 from marshmallow import validate
 
-from api.auth import actor
+from api.auth import acting, actor
 from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
 from api.notices import DIVISION, DoneWhen
 from api.shapes import Moment, Paging, Regexp, Tag, codes, reader, settings
-from content import divisions, store
-from content import staff as people
+from content import store
 from content.failures import Forbidden, NotFound, Text, invalid
 from content.vocabulary import AUDIENCES, SEASONS
 from notifications import channels, hours, notices, quiet, seasons, told, topics
@@ -202,22 +201,21 @@ def texts_of(notice: Notice) -> list[dict[str, str]]:
 
 
 def may(permission: str, codes: Sequence[str]) -> bool:
-    """Whether the asker may do this in every one of these divisions ([]: the service's own): by a grant for all organisations, or
-    as one who works in an office there (federation, education, health)."""
-    areas = people.areas(actor(), permission)
-    return all(any(divisions.within(code, area) for area in areas) for code in codes or [settings().division])
+    """Whether the asker may do this in every one of these divisions; of none, in the service's own."""
+    return all(map(acting(permission), codes or [settings().division]))
 
 
-def reading() -> Callable[[Notice], bool]:
-    """Whether the asker may read a notice: one that goes to any division of his. What he does to it he must be allowed in all."""
-    areas, home = people.areas(actor(), "notice.read"), settings().division
-    return lambda notice: any(divisions.within(code, area) for code in notice.divisions or [home] for area in areas)
+def reading() -> Callable[[Sequence[str]], bool]:
+    """Whether the asker may read what goes to these divisions: one of his is enough. What he does to it he must be allowed in
+    all of them."""
+    mine, home = acting("notice.read"), settings().division
+    return lambda codes: any(map(mine, codes or [home]))
 
 
 def own(key: str, permission: str) -> Notice:
     """The notice, when the asker may do this to it. One that he may not even read is not there (404)."""
     notice = notices.get(key)
-    if not reading()(notice):
+    if not reading()(notice.divisions):
         raise NotFound(what=key)
     if permission != "notice.read" and not may(permission, notice.divisions):
         raise Forbidden()
@@ -229,7 +227,8 @@ def own(key: str, permission: str) -> Notice:
 @blp.alt_response(200, schema=NoticesOut)
 def index_staff(query: dict[str, Any]) -> Response:
     """Notices the asker may read, newest first"""
-    found = filter(reading(), notices.latest(query["state"], moment_of(query)))
+    mine = reading()
+    found = (one for one in notices.latest(query["state"], moment_of(query)) if mine(one.divisions))
     return jsonify(next_page(found, query["limit"], lambda notice: [notice.created_at.isoformat(), notice.id], shown))
 
 
@@ -242,23 +241,24 @@ def todo() -> Response:
     drafts to approve, approved ones to schedule.
     """
     where, now, mine = settings().division, store.now(), reading()
-    writes, approves = (people.areas(actor(), f"notice.{verb}") for verb in ("write", "approve"))
+    writes, approves = acting("notice.write"), acting("notice.approve")
     day = now.astimezone(ZoneInfo(settings().zone)).date()
     items = [
         {
             "what": "confirm_date", "by": ask.first_notice.isoformat(), "season": ask.code, "year": ask.year,
             "division": ask.division, "usual": ask.usual.first.isoformat(), "notice": None, "title": None,
-            "may": any(divisions.within(ask.division, area) for area in writes),
+            "may": writes(ask.division),
         }
         for ask in seasons.asks(where, day, seasons.stored())
     ]  # fmt: skip
     for state in ("drafted", "approved"):
-        for notice in filter(mine, notices.latest(state)):
+        for notice in notices.latest(state):
+            if not mine(notice.divisions):
+                continue
             if state == "approved" and notice.kind == "season":
                 continue  # it goes by itself
             what = "schedule" if state == "approved" else "approve" if notice.authors else "save"
-            areas = approves if what == "approve" else writes
-            able = all(any(divisions.within(code, area) for area in areas) for code in notice.divisions or [where])
+            able = all(map(approves if what == "approve" else writes, notice.divisions or [where]))
             wrote = what == "approve" and actor().id in notice.authors
             items.append(
                 {

@@ -10,7 +10,7 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api import front
-from api.auth import actor
+from api.auth import acting, actor
 from api.guard import Blueprint, if_match, tagged
 from api.notices import DIVISION, Segment, place, preferred
 from api.shapes import reader, settings, text
@@ -161,7 +161,7 @@ def index_staff() -> Response:
 def confirm(payload: dict[str, Any]) -> Response:
     """Confirm when a season is in a division, in the year of its first day"""
     where = "" if payload["division"] == divisions.COUNTRY else payload["division"]
-    if not actor().may("notice.write", "", where):
+    if not acting("notice.write")(where):
         raise Forbidden()
     record = seasons.confirm(where, payload["code"], payload["first"], payload["last"], actor().id, payload.get("year"))
     reader().refresh()
@@ -200,5 +200,5 @@ def own(key: str) -> None:
     raw = SeasonDate.rows().find_one({"_id": key})
     if raw is None:
         raise NotFound(what=key)
-    if not actor().may("notice.write", "", raw["division"]):
+    if not acting("notice.write")(raw["division"]):
         raise Forbidden()

@@ -12,7 +12,7 @@ import marshmallow as ma
 from flask import Response, jsonify
 from marshmallow import validate
 
-from api.auth import actor
+from api.auth import acting, actor
 from api.errors import Messages
 from api.guard import Blueprint, if_match, page, tagged
 from api.shapes import SLUG, Paging, Regexp, Tag, each_once, reader, settings
@@ -176,7 +176,7 @@ def where(query: Mapping[str, Any], permission: str) -> str:
     """The division asked for, in force, "" for the country, when the asker may do this there. Raises `Invalid`, `Forbidden`."""
     code = query["division"] or settings().division
     division = "" if code in {"", divisions.COUNTRY} else divisions.check(code, "division")
-    if not actor().may(permission, "", division):
+    if not acting(permission)(division):
         raise Forbidden()
     return division
 

@@ -238,7 +238,8 @@ def whole(query: dict[str, Any], to: Reading) -> dict[str, Any]:
     dates = {(one.division, one.code, one.year): one for one in map(SeasonDate.of, SeasonDate.rows().find({}))}
     overrides = [one.override() for one in dates.values()]
     found = year.rows(where, first, last, overrides)
-    made = {key: list(filter(reading(), some)) for key, some in year.notices_of(found, where).items()}
+    mine = reading()
+    made = {key: [one for one in some if mine(one.divisions)] for key, some in year.notices_of(found, where).items()}
     names = people.names({one.confirmed_by for one in dates.values()})
     asked = {(one.code, one.year): one.stage for one in seasons.asks(where, now, overrides)}
 

@@ -29,7 +29,7 @@ def steps(settings: Settings) -> list[list[str]]:
     """The channels that are set up, in their order; within a step each takes over from the one before. FCM is always there:
     without credentials it says that it passed a message over."""
     there = {"fcm", *(["webhook"] if settings.webhook_url else [])}
-    found = [[name for name in step.split(">") if name in there] for step in settings.channels.split(",")]
+    found = [[name for name in step if name in there] for step in settings.steps()]
     return [step for step in found if step]
 
 

@@ -279,9 +279,13 @@ def latest(state: str = "", after: tuple[datetime, str] | None = None) -> Iterat
 
 
 def dated(notice: Notice, overrides: list[seasons.Override], settings: Settings) -> bool:
-    """Whether its season has a confirmed local date wherever it goes."""
+    """Whether its season has a confirmed local date wherever it goes. A season notice knows the year of its season; one that a
+    person wrote is of the season nearest to its day."""
+    where = notice.divisions or [settings.division]
+    if notice.year:
+        return not any(seasons.season(notice.season, notice.year, overrides, code).provisional for code in where)
     on = notice.send_at.astimezone(ZoneInfo(settings.zone)).date()
-    return seasons.confirmed(notice.season, on, notice.divisions or [settings.division], overrides)
+    return seasons.confirmed(notice.season, on, where, overrides)
 
 
 def relist(session: ClientSession, notice: Notice) -> None:

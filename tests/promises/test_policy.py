@@ -19,7 +19,7 @@ def endpoints(site: Site) -> list[tuple[str, str, str]]:
     """(endpoint, method, path) of every route."""
     app: Any = site.front.app
     return [
-        (rule.endpoint, method, re.sub(r"<[^>]+>", "none", re.sub(r"<int:[^>]+>", "2027", rule.rule)))
+        (rule.endpoint, method, re.sub(r"<[^>]+>", "none", re.sub(r"<int[^>]+>", "2027", rule.rule)))
         for rule in app.url_map.iter_rules()
         for method in sorted(rule.methods - {"OPTIONS", "HEAD"})
     ]
