@@ -102,7 +102,8 @@ class Year:
         self.pushes: list[tuple[datetime, dict[str, Any]]] = []
         """(moment, message) of all that FCM took."""
         self.ticks = self.sweeps = 0
-        self.open = False
+        self.open = self.drafted = False
+        """Whether anything may leave on this day, and whether there is anything to read."""
         if served:  # a lesson in a language: phones can be subscribed in it
             lessons = [Item("lesson", f"in-{tag}", tag, {"slug": f"in-{tag}"}) for tag in served]
             store.transaction(lambda session: published.release(session, lessons))
@@ -142,12 +143,15 @@ class Year:
             self.ticks += 1
             drafting.tick(self.now, self.settings)
         if at == STAFF:
-            self._staff(day)
+            if self.drafted:
+                self._staff(day)
             return
+        waits: list[Notice] = []
         if at in (NIGHT, MEND):
-            today = {"state": {"$in": ["scheduled", "due"]}, "send_at": {"$lt": self.now + DAY}}
-            self.open = Notice.rows().find_one(today, {"_id": 1}) is not None
-        if self.open or at == NIGHT:
+            waits = [Notice.of(raw) for raw in Notice.rows().find({"state": {"$in": list(notices.OPEN)}})]
+            self.open = any(one.state in ("scheduled", "due") and one.send_at < self.now + DAY for one in waits)
+            self.drafted = any(one.state == "drafted" for one in waits)
+        if self.open or (waits and at == NIGHT):  # a sweep that finds nothing is not worth its time
             self.sweeps += 1
             if outbox.sweep(self.now, self.settings):
                 outbox.fan_out(self.settings, self.clock, self.pause)
@@ -174,7 +178,7 @@ class Year:
                 notices.edit(notice.id, {}, anna, self.settings, self.now)
             if what.approved is not None and since >= what.approved:
                 notices.approve(notice.id, bold, self.now)
-                self.open = True
+                self.open = self.open or notice.send_at < self.now + DAY
 
     def _deliver(self) -> None:
         for seen in self.fcm.sends():
