@@ -32,6 +32,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Any, ClassVar, NamedTuple
 
@@ -314,10 +315,11 @@ def _pages(run: _Sweep, session: str, rows: list[dict[str, Any]]) -> Iterator[_P
     last, end = min(row["after"] for row in rows), False
     while not end:
         found = list(Place.rows().find({"session": session, "number": {"$gt": last}}).sort("number", 1).limit(PAGE))
-        last, end = found[-1]["number"] if found else last, len(found) < PAGE
+        last = found[-1]["number"] if found else last
+        end = len(found) < PAGE
         places = {place["booking"]: place for place in found if place["state"] in ACTIVE}
         # by the session it is a third of the time, where that does not read many for few
-        match = {"session": session} if raw["arrivals"] <= 2 * PAGE else None
+        match = {"session": session} if places and raw["arrivals"] <= 2 * PAGE else None
         raws = _bookings(list(places), match)
         # whoever was never looked at will be, with all that is news then
         look = [raws[name] for name in places if name in raws and raws[name].get("push") and raws[name].get("push_at")]
@@ -427,7 +429,12 @@ def _look(raw: Mapping[str, Any], places: list[Held], run: _Sweep, names: set[st
 
 def _quiet(now: datetime, zones: Iterable[str]) -> datetime | None:
     """The end of the quiet hours, where it is latest."""
-    return max(filter(None, (quiet_until(now, zone) for zone in zones)), default=None)
+    return max(filter(None, (_quiet_in(now, zone) for zone in zones)), default=None)
+
+
+@lru_cache(maxsize=64)
+def _quiet_in(now: datetime, zone: str) -> datetime | None:
+    return quiet_until(now, zone)  # a page's bookings are looked at as of one moment
 
 
 def _until(kind: str, at: datetime, held: Held) -> datetime:

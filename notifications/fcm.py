@@ -9,7 +9,6 @@ duplicate replaces itself on the phone.
 With neither, nothing is sent and a log line says "would push".
 """
 
-import copy
 import functools
 import json
 import logging
@@ -26,6 +25,7 @@ import firebase_admin
 import google.auth.credentials
 import google.auth.exceptions
 import requests
+import urllib3
 from firebase_admin import credentials, exceptions, messaging
 from firebase_admin._http_client import METRICS_HEADERS
 
@@ -73,8 +73,8 @@ class _Way(NamedTuple):
     """Its authorised session."""
     request: requests.PreparedRequest
     """What all have in common."""
-    options: Mapping[str, Any]
-    """Proxies and certificates, as the environment says."""
+    pool: Any
+    """Its connections to FCM, with proxies and certificates as the environment says."""
     lock: threading.Lock
 
 
@@ -104,7 +104,10 @@ def _way(settings: Settings) -> _Way:
             headers = {**service._fcm_headers, **METRICS_HEADERS, "Content-Type": "application/json"}
             request = session.prepare_request(requests.Request("POST", service._fcm_url, headers=headers, data=b"{}"))
             common = session.merge_environment_settings(service._fcm_url, {}, False, None, None)
-            _ways[key] = _Way(service, session, request, common, threading.Lock())
+            adapter, proof = session.get_adapter(service._fcm_url), {name: common[name] for name in ("verify", "cert")}
+            pool = adapter.get_connection_with_tls_context(request, **proof, proxies=common["proxies"])
+            adapter.cert_verify(pool, service._fcm_url, **proof)
+            _ways[key] = _Way(service, session, request, pool, threading.Lock())
         return _ways[key]
 
 
@@ -237,6 +240,8 @@ def _attempt(message: Message, settings: Settings) -> Outcome:
         return outcome_of(error)
     except google.auth.exceptions.GoogleAuthError as error:
         return alarm(Retry(QUOTA_WAIT, f"no access token: {type(error).__name__}"))
+    except urllib3.exceptions.HTTPError as error:
+        return Unknown(f"no answer: {type(error).__name__}")
     except (KeyError, AttributeError, TypeError, ValueError, requests.RequestException) as error:
         return Unknown(f"unreadable answer: {type(error).__name__}")  # it came from a 200, or from an error in an odd shape
     except Exception as error:  # a key file that vanished, an SDK surprise: before the post or after, nobody knows
@@ -246,21 +251,18 @@ def _attempt(message: Message, settings: Settings) -> Outcome:
 
 
 def _post(data: bytes, settings: Settings) -> Any:
-    """The name in FCM's answer to one request: with the SDK's session, credentials and reading of errors, and without what it
-    prepares anew for every request (more than half of its time). Raises as `messaging.send` does."""
+    """The name in FCM's answer to one request: by the SDK's session, credentials and reading of errors, without what it prepares
+    anew for every request (more than half of its time). Raises as `messaging.send` does, or urllib3's error for no answer."""
     way = _way(settings)
-    token: dict[str, str] = {}
+    headers = {**way.request.headers, "Content-Length": str(len(data))}
     with way.lock:  # several threads would each fetch a token that has run out
-        way.session.credentials.before_request(way.session._auth_request, "POST", way.request.url, token)
-    request: Any = copy.copy(way.request)
-    request.headers = {**way.request.headers, **token, "Content-Length": str(len(data))}
-    request.body = data
-    try:
-        reply = way.session.get_adapter(way.request.url).send(request, timeout=CONNECT_AND_READ, **way.options)
-        reply.raise_for_status()
-        return reply.json()["name"]
-    except requests.RequestException as error:
-        raise way.service._handle_fcm_error(error) from error
+        way.session.credentials.before_request(way.session._auth_request, "POST", way.request.url, headers)
+    reply = way.pool.urlopen("POST", way.request.path_url, data, headers, retries=False, redirect=False, timeout=CONNECT_AND_READ)
+    if reply.status == 200:
+        return json.loads(reply.data)["name"]
+    answer: Any = requests.adapters.HTTPAdapter().build_response(way.request, reply)
+    answer._content = reply.data  # it has been read
+    raise way.service._handle_fcm_error(requests.HTTPError(str(reply.status), response=answer))
 
 
 def outcome_of(error: exceptions.FirebaseError) -> Outcome:

@@ -1,15 +1,19 @@
 """Pushes to bookings: the real database, a local FCM over HTTP, and a clock in the hand."""
 
+import json
+import multiprocessing
 import threading
 import time
 import tracemalloc
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import pytest
+from firebase_admin import messaging
 
 from content import bookings, courses, published, reaching, registrations, sealed, sessions, store, waiting
 from content.bookings import Booked, Booking, Place
@@ -17,6 +21,7 @@ from content.settings import Settings
 from notifications import bookings as pushes
 from notifications import fcm, outcomes
 from notifications.bookings import PushRound, PushSweep
+from tests.bench.pushes import change, fill, sweeping
 from tests.doubles import fake_fcm
 from tests.doubles.fake_fcm import FakeFcm
 from tests.promises.report import Measured
@@ -401,9 +406,17 @@ def test_two_thousand_bookings_of_one_session(near: Settings, monkeypatch: pytes
         Booking.rows().insert_many([{**first, **fresh, "_id": f"{i:064x}", "feed": f"{i:064x}"} for i in many])
         Place.rows().insert_many([{**place, "_id": f"p{i}", "booking": f"{i:064x}", "number": i} for i in many])
     to = Counter[str]()
-    monkeypatch.setattr(fcm, "send", lambda message, settings: to.update([message.notice]) or outcomes.Sent("x"))
+
+    def each(messages: Any, settings: Settings, width: Any) -> Any:
+        for index, message in enumerate(messages):
+            if not width():
+                return
+            to.update([message.notice])
+            yield index, outcomes.Sent("x")
+
+    monkeypatch.setattr(fcm, "each", each)
     began = time.monotonic()
-    while pushes._due():
+    while Booking.rows().find_one({"push_at": None, "push": {"$gt": b""}}):
         pushes.sweep(near)
     looked = time.monotonic() - began
     sessions.cancel_session(session, "ann")
@@ -424,3 +437,65 @@ def test_two_thousand_bookings_of_one_session(near: Settings, monkeypatch: pytes
     measured(8, f"a sweep with nothing to tell: {idle * 1000:.0f} ms")
     assert peak < 16 * 2**20
     assert published.mark().seq == PushSweep.rows().find_one({})["seq"]
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_repeats_only_what_was_not_written_down(
+    clean: None, settings: Settings, phone: FakeFcm, measured: Measured
+) -> None:
+    sealed.configure(settings)
+    near, kills = replace(settings, fcm_url=phone.url), 4
+    many = fill(2000, 500)
+    pushes.sweep(near)
+    change(many)
+    for _ in range(kills):
+        worker = multiprocessing.get_context("spawn").Process(target=sweeping, args=(near,), daemon=True)
+        worker.start()
+        until = len(phone.log) + 330
+        while len(phone.log) < until and worker.is_alive():
+            time.sleep(0.01)
+        worker.kill()  # -9
+        worker.join()
+        PushSweep.rows().update_one({}, {"$set": {"lease_until": store.now()}})  # a minute later
+    killed = len(phone.log)
+    while not all(one["over"] for one in PushRound.rows().find({})):
+        pushes.sweep(near)
+    keys: dict[str, set[str]] = defaultdict(set)
+    posts = [seen for seen in phone.sends() if seen.body]  # one that was cut in the middle arrived as nothing
+    for seen in posts:
+        keys[seen.target] |= seen.collapse_keys
+    twice = len(posts) - 2000
+    measured(
+        8, f"kill -9 of the sweep, {kills} times in 2,000 pushes ({killed} posted before the last): {twice} sent twice, none lost"
+    )
+    assert len(keys) == 2000 and all(len(names) == 1 for names in keys.values())
+    assert len({name for names in keys.values() for name in names}) == 2000
+    assert twice <= kills * pushes.PAGE
+    assert pushes.sweep(near) == {}
+
+
+def test_of_many_posts_one_that_hangs_holds_up_no_other(phone: FakeFcm, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcm, "DEADLINE", 3.0)
+    phone.script("p3", fake_fcm.DRIP)
+    messages = [fcm.Message(f"n{n}", f"p{n}", "心桥", "你好", 60, "fid") for n in range(20)]
+    found = dict(fcm.each(messages, Settings(fcm_url=phone.url), lambda: 4))
+    assert isinstance(found.pop(3), outcomes.Unknown)
+    assert len(found) == 19 and all(isinstance(one, outcomes.Sent) for one in found.values())
+    assert len(phone.sends()) == 20
+    left = iter([1, 1, 0])
+    assert list(dict(fcm.each(messages, Settings(fcm_url=phone.url), lambda: next(left)))) == [0]
+
+
+@pytest.mark.filterwarnings("ignore:Message.token is deprecated")  # phones that registered before fid
+@pytest.mark.parametrize("kind", ["fid", "token", "topic", "condition"])
+def test_the_body_is_what_the_sdk_would_post(kind: Any) -> None:
+    values = ("d150603.parent",) if kind == "topic" else ("'a' in topics", 'q"\\u\n心987654321s')
+    for value, ttl in product(values, (0, 90, -5)):
+        message = fcm.Message('k"心', value, "题", '"x"', ttl, kind, {"kind": "booking", "n": "1"})
+        made = json.loads(fcm.body(message))["message"]
+        theirs = messaging._MessagingService.encode_message(fcm.encode(message))
+        for one in (made, theirs):
+            assert abs(int(one["apns"]["headers"].pop("apns-expiration")) - time.time() - max(0, ttl)) < 5
+        assert made == theirs
+    with pytest.raises(ValueError, match="string"):
+        fcm.body(fcm.Message("k", "v", "t", "b", 1, kind, {"n": 3}))  # type: ignore[dict-item]

@@ -21,12 +21,14 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import psutil
 import requests
+from pymongo.client_session import ClientSession
 
 from content import embedded, published, sealed, store
 from content.bookings import Booking, Place
@@ -90,7 +92,12 @@ def change(keys: list[str]) -> None:
     for key in keys:
         event = {"n": 1, "kind": "changed", "at": store.now(), "before": {}}
         CourseSession.rows().update_one({"_id": key}, {"$set": {"events": [event]}})
-        store.transaction(lambda tx, key=key: published.release(tx, [Item("session", key, ANY, {"bench": key})]))  # type: ignore[misc]
+        item = Item("session", key, ANY, {"bench": key})
+        store.transaction(partial(_release, item))
+
+
+def _release(item: Item, tx: ClientSession) -> None:
+    published.release(tx, [item])
 
 
 class Counting(FakeFcm):
@@ -119,7 +126,7 @@ def fake(pipe: Connection) -> None:
 
 
 def bare(pipe: Connection, settings: Settings) -> None:
-    """The peer's process: (seconds, p99 in ms) of posting to the targets it is given."""
+    """The peer's process: (seconds, p99 in ms, ms of CPU) of posting to the targets it is given."""
     embedded.die_with_parent()
     session = requests.Session()
     session.trust_env = False  # ours does not look for proxies before each post either
@@ -145,12 +152,12 @@ def bare(pipe: Connection, settings: Settings) -> None:
                 took.append(time.perf_counter() - began)
 
         threads = [threading.Thread(target=work) for _ in range(pushes.SENDERS)]
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         for one in threads:
             one.start()
         for one in threads:
             one.join()
-        pipe.send((time.perf_counter() - began, late(took)))
+        pipe.send((time.perf_counter() - began, late(took), (time.process_time() - used) * 1000))
 
 
 def late(took: list[float]) -> float:
@@ -159,7 +166,7 @@ def late(took: list[float]) -> float:
 
 
 def ours(pipe: Connection, settings: Settings) -> None:
-    """Our process: (seconds, p99 in ms, counts, [(posts, MB)]) of sweeping until so many more were pushed."""
+    """Our process: (seconds, p99 in ms, ms of CPU, counts, [(posts, MB)]) of sweeping until so many more were pushed."""
     embedded.die_with_parent()
     connect(settings)
     took: list[float] = []
@@ -183,10 +190,18 @@ def ours(pipe: Connection, settings: Settings) -> None:
     while (wanted := pipe.recv()) is not None:
         took.clear()
         counts: Counter[str] = Counter()
-        began = time.perf_counter()
+        began, used = time.perf_counter(), time.process_time()
         while counts["pushed"] < wanted and time.perf_counter() - began < 600:
             counts += pushes.sweep(settings)
-        pipe.send((time.perf_counter() - began, late(took), dict(counts), memory))
+        pipe.send((time.perf_counter() - began, late(took), (time.process_time() - used) * 1000, dict(counts), memory))
+
+
+def sweeping(settings: Settings) -> None:
+    """A process that sweeps until it is killed."""
+    embedded.die_with_parent()
+    connect(settings)
+    while True:
+        pushes.sweep(settings)
 
 
 def process(work: Callable[..., None], *given: Any) -> Connection:
@@ -216,7 +231,7 @@ def run(targets: int, parts: int, size: int) -> bool:
             print(f"{targets} bookings of {len(keys)} sessions made in {time.perf_counter() - began:.0f} s", flush=True)
             them, us = process(bare, settings), process(ours, settings)
             us.recv()
-            print(f"{'ours/s':>8} {'bare/s':>8} {'ratio':>6} {'p99 ms':>7} {'bare p99':>8}")
+            print(f"{'ours/s':>8} {'bare/s':>8} {'ratio':>6} {'p99 ms':>7} {'bare p99':>8} {'CPU ms':>7} {'bare CPU':>8}")
             ratios: list[float] = []
             memory: list[tuple[int, float]] = []
             counts = Counter[str]()
@@ -229,11 +244,13 @@ def run(targets: int, parts: int, size: int) -> bool:
                 one = (us if part % 2 else them).recv()
                 them.send((first, first + number)) if part % 2 else us.send(number)
                 other = (them if part % 2 else us).recv()
-                (seconds, slow, pushed, memory), (theirs, their_slow) = (one, other) if part % 2 else (other, one)
+                (seconds, slow, work, pushed, memory), (theirs, their_slow, their_work) = (
+                    (one, other) if part % 2 else (other, one)
+                )
                 counts += Counter(pushed)
                 ratios.append(theirs / seconds)
                 rates = f"{number / seconds:>8.0f} {number / theirs:>8.0f} {ratios[-1]:>6.2f}"
-                print(f"{rates} {slow:>7.1f} {their_slow:>8.1f}", flush=True)
+                print(f"{rates} {slow:>7.1f} {their_slow:>8.1f} {work / number:>7.2f} {their_work / number:>8.2f}", flush=True)
             counter.send(True)
             bare_posts, posts, distinct = counter.recv()
             unwritten = sum(not row["over"] or row["after"] != size for row in pushes.PushRound.rows().find({}))
