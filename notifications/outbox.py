@@ -54,6 +54,8 @@ class Gate(store.Row):
 
     lease = me.StringField(required=True)
     lease_until = me.DateTimeField(required=True)
+    quota_until = me.DateTimeField()
+    """Nothing is posted to FCM before: its last word was 429, and the quota is the project's, not the notice's."""
 
     meta: ClassVar[dict[str, Any]] = {"collection": "push_gate"}
 
@@ -184,10 +186,8 @@ def fan_out(settings: Settings, clock: Clock = _now, pause: Callable[[float], No
     for raw in list(Notice.rows().find({"recall": True}, {"_id": 1})):
         if not isinstance(channels.recall(raw["_id"], settings), Retry | Unknown):
             Notice.rows().update_one({"_id": raw["_id"]}, {"$unset": {"recall": ""}})
-    while (notice := claim(lease, clock(), settings, overrides)) and time.monotonic() < ends:
+    while time.monotonic() < ends and (notice := claim(lease, clock(), settings, overrides)):
         found[carry(notice, settings, overrides, clock, pause)] += 1
-    if notice:
-        settle(notice, clock(), settings, overrides)
     leave(lease, clock())
     return found
 
@@ -263,9 +263,12 @@ class _Turn:
         if isinstance(outcome, Retry):
             self.wait = max(self.wait, outcome.after)
         if isinstance(outcome, Retry | Unknown):
-            self.reason = self.reason or outcome.reason
-        quota = isinstance(outcome, Retry) and outcome.reason.startswith("429")  # it is the project's, not the topic's
-        return self.row < IN_A_ROW and not quota
+            self.reason = self.reason or outcome.reason or "no outcome"
+        return self.row < IN_A_ROW and not _quota(outcome)
+
+
+def _quota(outcome: Outcome) -> bool:
+    return isinstance(outcome, Retry) and outcome.reason.startswith("429")
 
 
 def _hook(notice: Notice, settings: Settings, clock: Clock) -> _Turn | None:
@@ -286,7 +289,12 @@ def _push(
     pause: Callable[[float], None],
 ) -> _Turn | None:
     """Hand a notice's open topics to FCM, a condition at a time. None when the claim is lost."""
-    turn, day = _Turn(), _day(clock(), settings)
+    turn, now = _Turn(), clock()
+    day = _day(now, settings)
+    gate = Gate.rows().find_one({"_id": GATE}) or {}
+    if now < (gate.get("quota_until") or EVER):
+        turn.wait, turn.reason = (gate["quota_until"] - now).total_seconds(), "429 met by another message"
+        return turn
     known = [] if notice.urgent else told.on(day, notice.id)
     pushes, rest = topics.plan(todo.keys, known, notice.campaign if notice.done_when else "")
     if rest and not note(notice, todo.channel, rest, None, clock()):
@@ -297,9 +305,11 @@ def _push(
         if number:
             pause(PACE)
         at = clock()
-        if not may_go_on(notice, at, settings, overrides) or _day(at, settings) != day:
+        if not may_go_on(notice, at, settings, overrides) or _day(at, settings) != day or _urgent_waits(notice, at):
             turn.reason = turn.reason or HELD
             break
+        if not note(notice, todo.channel, [], None, at):  # cancelled in the pause: whoever did it was told that nothing follows
+            return None
         told.put(day, one.topics, notice.id, at)
         outcome = channels.push(notice, one, settings, at)
         if isinstance(outcome, Refused | Skipped):
@@ -309,9 +319,17 @@ def _push(
         if isinstance(outcome, Refused) and outcome.stop:
             left = [topic for other in pushes[number + 1 :] for topic in other.topics]
             return turn if not left or note(notice, todo.channel, left, outcome, clock()) else None
+        if isinstance(outcome, Retry) and _quota(outcome):
+            Gate.rows().update_one({"_id": GATE}, {"$set": {"quota_until": clock() + timedelta(seconds=outcome.after)}})
         if not turn.heed(outcome):
             break
     return turn
+
+
+def _urgent_waits(notice: Notice, now: datetime) -> bool:
+    """Whether an urgent notice waits behind this one, which is not: a fan-out to a city takes minutes."""
+    match = {"state": "due", "next_try": {"$lte": now}, "urgent": True}
+    return not notice.urgent and Notice.rows().find_one(match, {"_id": 1}) is not None
 
 
 def _day(now: datetime, settings: Settings) -> date:
@@ -331,10 +349,10 @@ ROWS: dict[type, str] = {Sent: "sent", Skipped: "skipped", Refused: "refused"}
 def note(notice: Notice, channel: str, keys: Sequence[str], outcome: Outcome | None, now: datetime) -> bool:
     """Write down what came of these topics (None: their phones were told of something else today) and renew the leases. False
     when the claim is lost (cancelled, or the lease ran out and another has it): then stop at once. A Retry or Unknown leaves
-    the topics open."""
+    the topics open, and no topics at all only ask whether it is ours."""
     update: dict[str, Any] = {"$set": {"lease_until": now + LEASE}}
     kind = "inbox_only" if outcome is None else ROWS.get(type(outcome), "")
-    if kind:
+    if kind and keys:
         detail = outcome.name if isinstance(outcome, Sent) else getattr(outcome, "reason", "")
         made = [{"channel": channel, "topic": key, "outcome": kind, "detail": detail, "at": now} for key in keys]
         update["$push"] = {"results": {"$each": made}}
