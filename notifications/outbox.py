@@ -239,7 +239,7 @@ def carry(
     for step in channels.steps(settings):
         while todo := channels.work(notice, step):
             if todo.channel == "webhook":
-                turn = _hook(notice, settings, clock)
+                turn = _hook(notice, settings, overrides, clock)
             else:
                 turn = _push(notice, todo, settings, overrides, clock, pause)
             if turn is None:
@@ -271,8 +271,12 @@ def _quota(outcome: Outcome) -> bool:
     return isinstance(outcome, Retry) and outcome.reason.startswith("429")
 
 
-def _hook(notice: Notice, settings: Settings, clock: Clock) -> _Turn | None:
+def _hook(notice: Notice, settings: Settings, overrides: Sequence[seasons.Override], clock: Clock) -> _Turn | None:
+    """Hand a notice to the district's own system, which rings its families as soon as it has it. None when the claim is lost."""
     turn = _Turn()
+    if not may_go_on(notice, clock(), settings, overrides):  # a fan-out before it may have come into the night
+        turn.reason = HELD
+        return turn
     outcome = channels.hook(notice, settings)
     if not note(notice, "webhook", [WHOLE], outcome, clock()):
         return None

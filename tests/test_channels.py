@@ -112,3 +112,33 @@ def test_what_is_cancelled_is_taken_back_from_the_districts_own_system(
         outbox.fan_out(settings, lambda: MORNING)
     assert not outbox.sweep(MORNING, settings)
     assert [json.loads(body) for _, body in receiver.posts][1:] == [{"type": "notice.cancelled", "id": notice.id}] * 2
+
+
+def test_the_districts_own_system_is_not_told_at_night_either(
+    near: Settings,
+    phone: FakeFcm,
+    receiver: Receiver,  # noqa: F811
+    people: tuple[str, str],
+) -> None:
+    settings = through(near, receiver, "fcm,webhook")
+    evening = datetime(2027, 6, 5, 13, 27, 30, tzinfo=UTC)
+    notice = planned(settings, people, evening)
+    outbox.sweep(evening, settings)
+    at = [evening]
+    fcm_takes_minutes = outbox.fan_out(settings, lambda: at[0], lambda seconds: at.append(at.pop() + timedelta(seconds=20)))
+    assert fcm_takes_minutes == {"sent": 1}
+    assert len(receiver.posts) == 1
+    # the same, later: the last message of FCM leaves before the night, and then it is night
+    late = evening + timedelta(hours=24)
+    second = planned(settings, people, late)
+    outbox.sweep(late, settings)
+    at = [late]
+
+    def clock() -> datetime:
+        return at[0] if len(phone.sends()) < 4 else late + timedelta(minutes=5)
+
+    assert outbox.fan_out(settings, clock, lambda seconds: None) == {"due": 1}
+    assert len(receiver.posts) == 1
+    assert outcomes(second) == {"fcm": {"sent"}}
+    assert notices.get(second.id).next_try == datetime(2027, 6, 6, 23, 3, tzinfo=UTC)
+    assert notices.get(notice.id).state == "sent"

@@ -255,6 +255,23 @@ def test_no_push_while_an_exam_sits(near: Settings, phone: FakeFcm, people: tupl
     assert [notices.get(one.id).state for one in (here, there, city)] == ["due", "sent", "due"]
 
 
+def test_an_urgent_notice_waits_behind_none(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
+    slow = planned(near, people)
+    outbox.sweep(MORNING, near)
+    urgent: list[Notice] = []
+
+    def pause(seconds: float) -> None:
+        """Between two messages of the first something happens."""
+        if not urgent:
+            urgent.append(planned(near, people, urgent=True, texts={"zh-Hans": TEXTS["zh-Hans"]}))
+            outbox.sweep(MORNING, near)
+
+    assert outbox.fan_out(near, clock(MORNING), pause) == {"due": 1, "sent": 2}
+    keys = [seen.collapse_keys.pop() for seen in phone.sends()]
+    assert keys == [slow.id, urgent[0].id]  # and its other families were told of the urgent one today
+    assert {r.outcome for r in notices.get(slow.id).results} == {"sent", "inbox_only"}
+
+
 def test_everybody_elses_minutes_are_left_out(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
     noon = datetime(2027, 6, 5, 4, 0, tzinfo=UTC)
     for minute in (0, 14, 28, 47, 58):
