@@ -77,7 +77,7 @@ def tick(now: datetime, settings: Settings) -> Counter[str]:
         rows = Notice.rows().find({"season": season, "year": year, "kind": "season"})
         there[season, year] = [Notice.of(raw) for raw in rows]
     for raw in list(Notice.rows().find({"state": {"$in": list(WAITING)}, "kind": "season"})):
-        if _moved(Notice.of(raw), overrides, settings):
+        if moved(Notice.of(raw), overrides, settings):
             counts["moved"] += _call_off(raw["_id"])
     own = templates.stored()
     for one in wanted:
@@ -129,7 +129,7 @@ def without(code: str, left_out: Iterable[str]) -> list[str]:
     return [part for child in divisions.children(code) for part in without(child.code, inside)]
 
 
-def _moved(notice: Notice, overrides: Sequence[Override], settings: Settings) -> bool:
+def moved(notice: Notice, overrides: Sequence[Override], settings: Settings) -> bool:
     """Whether its day is no longer the season's. A date that was taken back moves nothing: the notice is held as unconfirmed."""
     span = seasons.season(notice.season, notice.year, overrides, notice.dated_by or "")
     on = seasons.calendar().seasons[notice.season].notice_day(span, notice.lead)
