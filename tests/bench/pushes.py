@@ -105,7 +105,7 @@ class Counting(FakeFcm):
 
     def __init__(self) -> None:
         super().__init__()
-        self.log = deque(maxlen=100)  # type: ignore[assignment]
+        self.log = deque(maxlen=100)
         self.keys: Counter[str] = Counter()
 
     def note(self, seen: Seen) -> None:
