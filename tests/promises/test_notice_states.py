@@ -93,6 +93,8 @@ class Outbox(RuleBasedStateMachine):
         self.accepted: Counter[tuple[str, str]] = Counter()
         self.allowed: Counter[tuple[str, str]] = Counter()
         self.called: dict[tuple[int, str], set[str]] = {}
+        self.quota = START
+        """FCM's last 429 asked for silence until then."""
 
     @initialize(phones=st.lists(PHONES, min_size=3, max_size=3))
     def families(self, phones: list[tuple[str, str, list[str]]]) -> None:
@@ -240,6 +242,8 @@ class Outbox(RuleBasedStateMachine):
                 assert "07:00" <= f"{local:%H:%M}" < "21:30", "at night"
                 assert f"{local:%m-%d}" not in {"06-07", "06-08"} or not "09:00" <= f"{local:%H:%M}" < "17:00", "in the exam"
                 assert min(local.minute % 15, 15 - local.minute % 15) > 2, "in a crowded minute"
+            assert at >= self.quota, "within a minute of a 429"
+            self.quota = at + timedelta(seconds=60) if seen.outcome == "QUOTA_EXCEEDED" else self.quota
             self.seen[seen.outcome] += 1
             if seen.outcome != "accepted":
                 continue

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pymongo.errors import PyMongoError
 
 from content import divisions, embedded, staff, store
 from content.failures import Conflict
@@ -214,7 +215,7 @@ def test_every_notice_ends_whatever_is_killed(
         Notice.rows().delete_one({"_id": {"$nin": [raw["_id"] for raw in raws]}})
         crew.work(workers, near, lease, file)
         cancelled = _chaos(crew, fcm, mongo, [r["_id"] for r in raws[6::12]], kills, crashes, number, lease, file)
-        rows = _ended(raws, now, 120 if crashes else 20)
+        rows = _ended(raws, now, 240 if crashes else 60)
     finally:
         crew.rest()
         store.disconnect()
@@ -249,9 +250,11 @@ def _chaos(
             sending = fcm.log[-1].headers["Authorization"].removeprefix("Bearer ").split(".")[0] if fcm.log else "0"
             pids = list(crew.alive)
             crew.kill(int(sending) if int(sending) in pids and dice.random() < 0.7 else dice.choice(pids or [0]))
+        with contextlib.suppress(PyMongoError):
+            store.end_abandoned()  # as the API does every 10 s: what a killed worker had begun locks the others out
         if to_cancel and dice.random() < 0.8:
             key = to_cancel.pop()
-            with contextlib.suppress(Conflict):
+            with contextlib.suppress(Conflict, PyMongoError):
                 notices.cancel(key, SYSTEM)
                 cancelled[key] = len(fcm.sends())
         if crashes:
