@@ -37,6 +37,7 @@ ADULTS_FIRST = timedelta(minutes=30)  # between an emergency's word to adults an
 PACE = 1.0  # seconds between two messages of a fan-out: FCM fans each out to a district
 IN_A_ROW = 3  # messages that did not pass end a turn: it is not the topics' fault
 TURN = 60.0  # seconds of one fan-out; the next sweep goes on
+RELEASING = 3.0  # seconds of one sweep, a transaction each: when hundreds fall due at once, the first need not wait for the last
 UNCONFIRMED = "held: the season's local date is not confirmed"
 GATE, HELD = "gate", "held"
 EVER = datetime(1970, 1, 1, tzinfo=UTC)  # without a lower bound the embedded server walks through all nulls
@@ -81,7 +82,10 @@ def sweep(now: datetime, settings: Settings) -> bool:
         _step(raw["_id"], "schedule", lambda notice: {"state": "scheduled"} if notice.state == "approved" else {}, None)
     overrides: list[seasons.Override] | None = None
     served: list[str] = []
-    for raw in list(rows.find({"state": "scheduled", "send_at": {"$lte": now}})):
+    ends = time.monotonic() + RELEASING
+    for raw in list(rows.find({"state": "scheduled", "send_at": {"$lte": now}}).sort([("urgent", -1), ("send_at", 1)])):
+        if time.monotonic() > ends:
+            break
         overrides = seasons.stored() if overrides is None else overrides
         served = served or notices.push_languages(settings)
         if why := _not_yet(Notice.of(raw), now, overrides, settings):
