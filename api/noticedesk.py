@@ -11,13 +11,14 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api.auth import acting, actor
+from api.errors import Messages
 from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
 from api.notices import DIVISION, DoneWhen
 from api.shapes import Moment, Paging, Regexp, Tag, codes, reader, settings
 from content import store
 from content.failures import Forbidden, NotFound, Text, invalid
 from content.vocabulary import AUDIENCES, SEASONS
-from notifications import channels, hours, notices, quiet, seasons, told, topics
+from notifications import channels, hours, notices, quiet, reasons, seasons, told, topics
 from notifications.notices import KINDS, Notice
 
 blp = Blueprint("staff_notices", __name__, url_prefix="/v1/staff", description="Write, approve, schedule, cancel notices")
@@ -83,7 +84,8 @@ class NoticeOut(ma.Schema):
     id = ma.fields.String()
     kind = ma.fields.String(metadata={"enum": list(KINDS)})
     state = ma.fields.String(metadata={"enum": list(notices.STATES)})
-    reason = ma.fields.String(allow_none=True)
+    reason = ma.fields.String(allow_none=True, metadata={"description": "a code, and a detail after a colon"})
+    reason_text = ma.fields.Nested(Messages, allow_none=True)
     revision = ma.fields.Integer()
     season = ma.fields.String(allow_none=True)
     campaign = ma.fields.String(allow_none=True)
@@ -184,6 +186,7 @@ def shown(notice: Notice) -> dict[str, Any]:
         **{name: list(getattr(notice, name)) for name in lists},
         **{name: notices.iso(getattr(notice, name)) for name in moments},
         "campaign": notice.campaign or None,
+        "reason_text": reasons.said(notice.reason),
         "texts": texts_of(notice),
         "done_when": dict(notice.done_when) or None,
         "in_inbox": notice.listed,
@@ -294,7 +297,7 @@ def preview(key: str) -> Response:
     day, served = push_at.astimezone(ZoneInfo(of.zone)).date(), notices.push_languages(of)
     wanted = notice.topics(sorted({*served, *notice.texts}))
     known = [] if notice.urgent else told.on(day, notice.id)
-    pushes, rest = topics.plan(wanted, known, notice.campaign if notice.done_when else "")
+    pushes, rest = topics.plan(wanted, known, notice.campaign)
     messages = []
     for one in pushes:
         (kind, target), (title, body) = one.target(), quiet.words(one.language, emergency=notice.kind == "emergency")

@@ -32,9 +32,10 @@ from notifications.seasons import Occasion, Override
 log = logging.getLogger("xinqiao.drafting")
 
 AHEAD = timedelta(days=14)  # time for two people to read it
+APPROVE_BY = time(21)  # of its day: its words name how many days are left, and a push after that would leave on the next
 WAITING = ("drafted", "approved", "scheduled")
 WENT = ("due", "claimed", "sent", "refused", "failed")
-MOVED = "the season's date was moved: drafted anew"
+MOVED = "date_moved"
 
 
 class Wanted(NamedTuple):
@@ -43,11 +44,14 @@ class Wanted(NamedTuple):
     occasion: Occasion
     audience: str
     divisions: tuple[str, ...]
+    names_last: bool = False
+    """Whether its text names the season's last day."""
 
     def key(self) -> str:
-        """Its id: the same for the same occasion, dates and places."""
+        """Its id: the same for the same occasion, dates and places. A last day that its text does not name makes no other."""
         one = self.occasion
-        parts = (one.code, one.year, one.lead, one.division, one.span.first, one.span.last, self.audience, *self.divisions)
+        days = (one.on, one.span.first, one.span.last if self.names_last else "")
+        parts = (one.code, one.year, one.lead, one.division, *days, self.audience, *self.divisions)
         return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:32]
 
 
@@ -145,19 +149,22 @@ def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, n
     alike = [n for n in there if n.lead == occasion.lead and n.audiences == [one.audience]]
     went = [code for n in alike if n.state in WENT for code in n.divisions or [""]]
     left = tuple(part for code in one.divisions for part in _left(code, went))
-    called_off = {n.id for n in alike if n.state == "cancelled" and n.reason == MOVED}
-    key = one._replace(divisions=left).key()
-    while key in called_off:  # a date that was moved there and back is drafted anew; what staff cancelled is not
-        key = hashlib.sha256(key.encode()).hexdigest()[:32]
-    send_at, over, approve_by = (
+    send_at, over, night = (
         datetime.combine(on, at, ZoneInfo(settings.zone)).astimezone(UTC)
-        for on, at in ((occasion.on, occasion.at), (occasion.until, time()), (occasion.on + timedelta(days=1), time()))
+        for on, at in ((occasion.on, occasion.at), (occasion.until, time()), (occasion.on, APPROVE_BY))
     )
-    if not left or any(n.id == key for n in alike) or now >= send_at:
+    if not left or now >= send_at:
         return 0
     template = templates.best(occasion.code, occasion.lead, one.audience, occasion.division, own)
     if template is None:
         log.warning("no text for %s, %s days, %s: nothing is drafted", occasion.code, occasion.lead, one.audience)
+        return 0
+    names_last = any("{last}" in text[part] for text in template.texts.values() for part in ("title", "body"))
+    called_off = {n.id for n in alike if n.state == "cancelled" and n.reason == MOVED}
+    key = one._replace(divisions=left, names_last=names_last).key()
+    while key in called_off:  # a date that was moved there and back is drafted anew; what staff cancelled is not
+        key = hashlib.sha256(key.encode()).hexdigest()[:32]
+    if any(n.id == key for n in alike):
         return 0
     for stale in alike:
         if stale.state in WAITING and _meet(stale.divisions, left):  # areas do not overlap, so the other's dates are old
@@ -175,9 +182,13 @@ def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, n
         "expires_at": over,
     }
     born = {
-        "id": key, "year": occasion.year, "lead": occasion.lead, "dated_by": occasion.division, "approve_by": approve_by,
+        "id": key,
+        "year": occasion.year,
+        "lead": occasion.lead,
+        "dated_by": occasion.division,
+        "approve_by": max(night, send_at + timedelta(hours=1)),
         "template": f"{template.name}@{template.version}",
-    }  # fmt: skip
+    }
     try:
         notices.draft(fields, SYSTEM, settings, now, "season", born)
     except (Conflict, DuplicateKeyError):  # another worker was quicker

@@ -33,7 +33,8 @@ OPEN = ("drafted", "approved", "scheduled", "due")  # what its expiry ends; a cl
 KINDS = ("general", "season", "emergency")
 DRAFT_LIFE = timedelta(days=30)  # an unapproved draft expires after this unless it names its own expiry
 TTL_LIMIT = 28 * 86400  # seconds, FCM's own
-MAX_SEGMENTS = 200  # divisions × audiences × stages
+MAX_SEGMENTS = 200  # divisions × audiences × stages that a person writes to
+MAX_DRAFTED = 2000  # that the calendar does: a province without some districts
 EDITABLE = (
     "season", "divisions", "audiences", "stages", "texts", "lessons", "send_at", "expires_at", "urgent", "done_when", "after",
 )  # fmt: skip
@@ -74,7 +75,8 @@ class Notice(records.Record):
     """language -> {"title", "body"}."""
     lessons = me.ListField(me.StringField())
     done_when = me.DictField()
-    """{"kind": one of DEEDS, "slug"}: what the reader does, whereupon the phone hides it; empty: nothing."""
+    """{"kind": one of DEEDS, "slug"}: what the reader does, whereupon the phone hides it, and after a lesson or check leaves the
+    campaign; empty: nothing."""
     after = me.StringField()
     """Of an emergency notice to students: the one to adults that goes first."""
     send_at = me.DateTimeField()
@@ -100,7 +102,7 @@ class Notice(records.Record):
     next_try = me.DateTimeField()
     results = me.EmbeddedDocumentListField(Result)
     reason = me.StringField()
-    """Why it is where it is, in words for staff."""
+    """Why it is where it is, a code of `reasons`."""
     recall = me.BooleanField()
     """Cancelled after the webhook had it: the district's own system is still to be told."""
 
@@ -134,7 +136,7 @@ class Notice(records.Record):
             "stages": list(self.stages),
             "lessons": list(self.lessons),
             "done_when": dict(self.done_when) or None,
-            "done_topic": topics.done(self.campaign) if self.campaign and self.done_when else None,
+            "done_topic": topics.done(self.campaign) if self.campaign and self.done_when.get("slug") else None,
             "urgent": self.urgent,
             "offices": list(self.offices),
             "send_at": iso(self.send_at),
@@ -356,8 +358,9 @@ def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[s
     elif result["send_at"] and result["send_at"] >= result["expires_at"]:
         errors.append(FieldError("send_at", "out_of_range", {"reason": "< expires_at"}))
     many = [len(result[name] or [""]) for name in ("divisions", "audiences", "stages")]
-    if not errors and many[0] * many[1] * many[2] > MAX_SEGMENTS:
-        reason = Text(f"区划×对象×学段最多 {MAX_SEGMENTS} 个", f"≤ {MAX_SEGMENTS} divisions × audiences × stages")
+    most = MAX_DRAFTED if kind == "season" else MAX_SEGMENTS
+    if not errors and many[0] * many[1] * many[2] > most:
+        reason = Text(f"区划×对象×学段最多 {most} 个", f"≤ {most} divisions × audiences × stages")
         errors.append(FieldError("divisions", "out_of_range", {"reason": reason}))
     if kind == "emergency":
         errors += _of_emergency(result)

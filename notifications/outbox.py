@@ -25,7 +25,7 @@ from content import records, store
 from content.failures import Failure
 from content.records import SYSTEM
 from content.settings import Settings
-from notifications import channels, hours, notices, seasons, told, topics
+from notifications import channels, drafting, hours, notices, seasons, told, topics
 from notifications.channels import WHOLE, Work
 from notifications.notices import OPEN, Notice
 from notifications.outcomes import GIVE_UP, Outcome, Refused, Retry, Sent, Skipped, Unknown, backoff
@@ -38,7 +38,6 @@ PACE = 1.0  # seconds between two messages of a fan-out: FCM fans each out to a 
 IN_A_ROW = 3  # messages that did not pass end a turn: it is not the topics' fault
 TURN = 60.0  # seconds of one fan-out; the next sweep goes on
 RELEASING = 3.0  # seconds of one sweep, a transaction each: when hundreds fall due at once, the first need not wait for the last
-UNCONFIRMED = "held: the season's local date is not confirmed"
 GATE, HELD = "gate", "held"
 EVER = datetime(1970, 1, 1, tzinfo=UTC)  # without a lower bound the embedded server walks through all nulls
 
@@ -122,19 +121,21 @@ def _expired(notice: Notice, now: datetime) -> dict[str, Any]:
     end = min(notice.expires_at, notice.approve_by or notice.expires_at) if waits else notice.expires_at
     if notice.state not in OPEN or end > now:
         return {}
-    why = {"drafted": "nobody approved it in time", "approved": "nobody scheduled it in time"}
-    return {"state": "expired", "listed": False, "reason": why.get(notice.state, notice.reason or "its time passed")}
+    why = {"drafted": "not_approved", "approved": "not_scheduled"}
+    return {"state": "expired", "listed": False, "reason": why.get(notice.state, notice.reason or "time_passed")}
 
 
 def _not_yet(notice: Notice, now: datetime, overrides: list[seasons.Override], settings: Settings) -> str:
     """Why a notice whose moment has come stays scheduled; "" when nothing keeps it."""
     if notice.season and not notices.dated(notice, overrides, settings):
-        return UNCONFIRMED
+        return "unconfirmed"
+    if notice.kind == "season" and drafting.moved(notice, overrides, settings):
+        return "date_moved"  # the next tick drafts it anew
     if notice.after:
         first = Notice.rows().find_one({"_id": notice.after}, {"results": 1, "state": 1})
         told_at = [row["at"] for row in (first or {}).get("results") or ()]
         if not told_at or min(told_at) > now - ADULTS_FIRST or (first or {})["state"] == "cancelled":
-            return "held: the adults hear first"
+            return "adults_first"
     return ""
 
 
@@ -165,7 +166,8 @@ def enter(now: datetime) -> str | None:
         return lease
     if not _lapsed(found, now):
         return None
-    return lease if rows.update_one({"_id": GATE, "lease": found["lease"]}, {"$set": mine}).matched_count else None
+    same = {"_id": GATE, "lease": found["lease"], "lease_until": found["lease_until"]}  # not renewed since it was read
+    return lease if rows.update_one(same, {"$set": mine}).matched_count else None
 
 
 def leave(lease: str, now: datetime) -> None:
@@ -224,7 +226,7 @@ def _held(
 ) -> dict[str, Any]:
     """The update that holds a due notice until `free`. Held is not tried: the hour of tries begins anew, unless it only waits for
     a less crowded minute."""
-    update: dict[str, Any] = {"$set": {"next_try": free, "reason": f"held until {notices.iso(free)}"}}
+    update: dict[str, Any] = {"$set": {"next_try": free, "reason": f"held_until: {notices.iso(free)}"}}
     if hours.held_until(now, codes, settings, overrides):
         update["$unset"] = {"first_try": ""}
     return update
@@ -304,7 +306,7 @@ def _push(
         turn.wait, turn.reason = (gate["quota_until"] - now).total_seconds(), "429 met by another message"
         return turn
     known = [] if notice.urgent else told.on(day, notice.id)
-    pushes, rest = topics.plan(todo.keys, known, notice.campaign if notice.done_when else "")
+    pushes, rest = topics.plan(todo.keys, known, notice.campaign)
     if rest and not note(notice, todo.channel, rest, None, clock()):
         return None
     if notice.attempts > 1:  # else the same ones would fail first each time, and the others never be tried
@@ -392,7 +394,7 @@ def settle(
     update: dict[str, Any] = {"$unset": {"lease": "", "lease_until": ""}}
     left = _left(there, settings)
     if not left:
-        update["$set"] = _end(there, settings, reason)
+        update["$set"] = _end(there, settings)
     else:
         then = now + (backoff(there.attempts, wait) if reason != HELD else timedelta(0))
         free = then if there.urgent else hours.free_from(then, there.divisions, settings, overrides)
@@ -400,7 +402,7 @@ def settle(
             not there.urgent and hours.held_until(then, there.divisions, settings, overrides)
         )
         if kept and free > there.first_try + GIVE_UP:
-            why = f"gave up after 60 minutes: {reason}"
+            why = f"gave_up: {reason}"
             rows = [
                 {"channel": todo.channel, "topic": key, "outcome": "failed", "detail": why, "at": now}
                 for todo in left
@@ -408,10 +410,11 @@ def settle(
             ]
             there.results = Notice.of({**raw, "results": [*(raw.get("results") or []), *rows]}).results
             update["$push"] = {"results": {"$each": rows}}
-            update["$set"] = {"state": "due", "next_try": now} if _left(there, settings) else _end(there, settings, why)
+            update["$set"] = {"state": "due", "next_try": now} if _left(there, settings) else _end(there, settings)
             update["$unset"]["first_try"] = ""
         else:
-            update["$set"] = {"state": "due", "next_try": free, "reason": reason}
+            why = f"held_until: {notices.iso(free)}" if reason == HELD else f"trying: {reason}"
+            update["$set"] = {"state": "due", "next_try": free, "reason": why}
             if not kept:
                 update["$unset"]["first_try"] = ""
     done = Notice.rows().update_one(match, update)
@@ -422,7 +425,7 @@ def _left(notice: Notice, settings: Settings) -> list[Work]:
     return [todo for step in channels.steps(settings) if (todo := channels.work(notice, step))]
 
 
-def _end(notice: Notice, settings: Settings, reason: str) -> dict[str, Any]:
+def _end(notice: Notice, settings: Settings) -> dict[str, Any]:
     """The state of a notice of which nothing is open: what its channels came to, those left out from which another took over."""
     last: list[notices.Result] = []
     for step in channels.steps(settings):
@@ -430,9 +433,10 @@ def _end(notice: Notice, settings: Settings, reason: str) -> dict[str, Any]:
         last += next((rows for rows in reversed(tried) if rows), [])
     found = {row.outcome for row in last}
     state = "failed" if "failed" in found else "refused" if found == {"refused"} else "sent"
-    why = reason or "; ".join(sorted({row.detail for row in last if row.outcome in {"refused", "failed"}}))
+    details = sorted({row.detail.removeprefix("gave_up: ") for row in last if row.outcome in {"refused", "failed"}})
+    why = f"{'gave_up' if state == 'failed' else 'refused'}: {'; '.join(details)}" if details else None
     if found == {"skipped"}:
-        why = "inbox only: no push credentials"
+        why = "no_credentials"
     elif found == {"inbox_only"}:
-        why = "inbox only: its families were told of something else today"
+        why = "told_today"
     return {"state": state, "reason": why}

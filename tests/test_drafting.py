@@ -96,7 +96,7 @@ def test_a_draft_is_there_two_weeks_ahead_with_its_words_filled_in(clean: None, 
         "drafted", [], [HOME], ["parent"], ["senior.final"],
     )  # fmt: skip
     assert (parent.send_at, parent.approve_by, parent.expires_at) == (
-        at("2027-05-31", "18:37"), at("2027-06-01", "00:00"), at("2027-06-06", "00:00"),
+        at("2027-05-31", "18:37"), at("2027-05-31", "21:00"), at("2027-06-06", "00:00"),
     )  # fmt: skip
     assert parent.template.startswith("gaokao:-7:parent@")
     assert (parent.campaign, parent.dated_by, parent.done_when["kind"]) == ("gaokao.2027", HOME, "lesson")
@@ -160,7 +160,7 @@ def test_one_saves_another_approves_and_it_leaves_by_itself(here: Settings, peop
     assert notices.get(student.id).state == "drafted"
     send(here, student.approve_by)
     over = notices.get(student.id)
-    assert (over.state, over.reason, over.listed) == ("expired", "nobody approved it in time", False)
+    assert (over.state, over.reason, over.listed) == ("expired", "not_approved", False)
     drafting.tick(at("2027-06-07"), here)
     assert len(drafts("gaokao", -1)) == 2
 
@@ -228,14 +228,14 @@ def test_a_date_taken_back_holds_its_notices(here: Settings, people: People) -> 
     seasons.withdraw(key, "zhang")
     assert drafting.tick(at("2027-06-03"), here)["moved"] == 0
     send(here, at("2027-06-06", "18:37"))
-    assert {(one.state, one.reason, one.listed) for one in drafts("zhongkao", -14)} == {("scheduled", outbox.UNCONFIRMED, False)}
+    assert {(one.state, one.reason, one.listed) for one in drafts("zhongkao", -14)} == {("scheduled", "unconfirmed", False)}
     confirm("zhongkao", "2027-06-20", "2027-06-22")
     send(here, at("2027-06-06", "20:07"))
     assert {one.state for one in drafts("zhongkao", -14)} == {"sent"}
     seasons.withdraw(str(seasons.SeasonDate.rows().find_one({})["_id"]), "zhang")
     for day in ("2027-06-13", "2027-06-19"):
         send(here, at(day, "18:37"))
-    assert {(one.state, one.reason) for one in drafts("zhongkao", -7)} == {("expired", outbox.UNCONFIRMED)}
+    assert {(one.state, one.reason) for one in drafts("zhongkao", -7)} == {("expired", "unconfirmed")}
 
 
 def heard(season: str, lead: int) -> Counter[str]:

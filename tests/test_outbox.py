@@ -344,7 +344,7 @@ def test_a_notice_never_leaves_after_its_expiry(near: Settings, phone: FakeFcm, 
     draft = notices.draft({"audiences": ["parent"], "texts": TEXTS, "expires_at": soon}, people[0], near, MORNING)
     assert not outbox.sweep(soon, near)
     assert [notices.get(key).state for key in (late.id, draft.id)] == ["expired", "expired"]
-    assert notices.get(draft.id).reason == "nobody approved it in time"
+    assert notices.get(draft.id).reason == "not_approved"
     assert inbox() == []
     with pytest.raises(Conflict):
         notices.approve(draft.id, people[1], soon)
@@ -360,7 +360,7 @@ def test_a_cancelled_campaign_stops_at_once(near: Settings, phone: FakeFcm, peop
         notices.cancel(notice.id, people[1])
 
     assert outbox.fan_out(near, clock(MORNING), pause) == {"not ours": 1}
-    assert len(phone.sends()) <= 2  # the one that was on its way
+    assert len(phone.sends()) == 1
     there = notices.get(notice.id)
     assert (there.state, there.listed) == ("cancelled", False)
     assert inbox() == []
@@ -390,7 +390,7 @@ def test_without_credentials_the_inbox_has_it(settings: Settings, people: tuple[
     assert sent(settings, MORNING) == {"sent": 1}
     there = notices.get(notice.id)
     assert {result.outcome for result in there.results} == {"skipped"}
-    assert "inbox only" in there.reason
+    assert there.reason == "no_credentials"
     assert inbox() == ["六月快到了"]
 
 
@@ -407,7 +407,7 @@ def test_an_unconfirmed_date_is_never_sent(near: Settings, people: tuple[str, st
     seasons.SeasonDate.rows().delete_one({"_id": made.id})  # the date is lost before the moment comes
     assert not outbox.sweep(MORNING, near)
     there = notices.get(notice.id)
-    assert (there.state, there.reason) == ("scheduled", outbox.UNCONFIRMED)
+    assert (there.state, there.reason) == ("scheduled", "unconfirmed")
     seasons.confirm("150600", "zhongkao", date(2027, 6, 21), date(2027, 6, 23), bold)  # the city's will do
     assert outbox.sweep(MORNING, near)
 

@@ -279,7 +279,7 @@ def check(year: Year, district: District, families: list[Phone], begin: date, en
     # those that nobody approved in time say so, and whatever was not sent has ended with its reason
     ended = [(notice, notice.send_at.astimezone(ZONE).date()) for notice in rows if notice.state != "sent"]
     assert all(notice.state in ("expired", "cancelled") and notice.reason for notice, day in ended if day < end)
-    said = {(told_as(notice), day) for notice, day in ended if notice.reason == "nobody approved it in time"}
+    said = {(told_as(notice), day) for notice, day in ended if notice.reason == "not_approved"}
     assert {(one.what, one.day) for one in wanted if one.unapproved and one.day < end} <= said
 
     # no push in the quiet hours, within a sitting or in a crowded minute; FCM was asked once for each target of a notice
