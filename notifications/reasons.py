@@ -1,4 +1,4 @@
-"""Why a notice is where it is: a code, with a detail after a colon where there is one ("gave_up: 503 unavailable"), said in words."""
+"""Why a notice is where it is: a code, with a detail after a colon ("gave_up: 503 unavailable"), and what it says in words."""
 
 from collections.abc import Mapping
 
