@@ -20,7 +20,7 @@ from notifications import seasons
 
 staff = Blueprint("staff_clashes", __name__, url_prefix="/v1/staff", description="Lecturers and rooms taken twice")
 
-EXAMS = ("gaokao", "zhongkao", "finals")
+EXAMS = ("gaokao", "zhongkao", "finals", "finals_summer")
 NAMED = 5  # clashes that one refusal names; the rest stand under …/clashes
 
 

@@ -98,14 +98,17 @@ KINDS: Mapping[str, Label] = {
 
 SEASONS: Mapping[str, Label] = {
     "enrolment": Label("入学季", "starting school"),  # W
-    "finals": Label("期末", "end-of-term exams"),
+    "finals": Label("期末（寒假前）", "winter end-of-term exams"),
+    "finals_summer": Label("期末（暑假前）", "summer end-of-term exams"),
     "zhongkao": Label("中考", "senior high entrance exam"),
     "gaokao": Label("高考", "university entrance exam"),
-    "results": Label("查分与志愿", "results and applications"),
+    "results": Label("高考查分与志愿", "university entrance results and applications"),
+    "zhongkao_results": Label("中考查分与志愿", "senior high entrance results and applications"),
     "graduation": Label("毕业季", "graduation"),
     "winter_break": Label("寒假", "winter holiday"),
     "summer_break": Label("暑假", "summer holiday"),
-    "term_start": Label("开学适应", "back to school"),
+    "term_start": Label("开学适应（秋季）", "back to school in autumn"),
+    "spring_term": Label("开学适应（春季）", "back to school in spring"),
     "mental_health_day": Label("世界精神卫生日", "World Mental Health Day"),  # J P
     "sleep_day": Label("世界睡眠日", "World Sleep Day"),  # J
     "families_week": Label("全国家庭教育宣传周", "family education week"),  # P, by law the week that holds 05-15

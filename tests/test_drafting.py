@@ -215,7 +215,7 @@ def test_a_longer_season_is_told_with_its_new_last_day(here: Settings, clean: No
     drafting.tick(at("2026-12-28"), here)
     confirm("winter_break", "2027-01-16", "2027-02-27")  # the same day of the notice, other words in it
     drafting.tick(at("2026-12-29"), here)
-    (now,) = drafts("winter_break", -7, state="drafted")
+    (now,) = drafts("winter_break", -7, state="drafted", audiences="parent")
     assert "2月27日" in now.texts["zh-Hans"]["body"]
 
 

@@ -201,7 +201,7 @@ def test_flagged_days_can_be_left_out(term: str, monkeypatch: pytest.MonkeyPatch
         "2026-09-24": [], "2026-10-01": ["holiday"], "2026-10-08": [], "2026-10-10": ["workday"], "2026-10-15": ["exam_day"],
         "2026-10-22": [],
     }  # fmt: skip
-    assert rows[4].flags[0].text["en"] == "2026-10-15 may be among the local exam days: end-of-term exams (provisional)."
+    assert rows[4].flags[0].text["en"] == "2026-10-15 may be among the local exam days: winter end-of-term exams (provisional)."
     rows = planning.plan(term, autumn, COMMON, "ann", exams=lambda division: exams, skip=list(planning.SKIPS))
     assert outcomes(rows) == ["new", "skipped", "new", "skipped", "skipped", "new"] and count() == 3
     rows = planning.plan(term, autumn, COMMON, "ann", skip=["holidays"], dry_run=True)

@@ -105,8 +105,33 @@ def test_the_gaokao_may_be_moved_nationwide_or_in_one_place() -> None:
         assert firsts == [1, 2, 3]
     # sleep day of the World Sleep Society in one district: a confirmed date is the setting
     friday = Override("150603", "sleep_day", 2027, day("2027-03-19"), day("2027-03-19"))
-    assert [o.on for o in seasons.occasions("150603", day("2027-03-01"), day("2027-03-25"), [friday])] == [day("2027-03-19")]
-    assert [o.on for o in seasons.occasions("150602", day("2027-03-01"), day("2027-03-25"), [friday])] == [day("2027-03-21")]
+    assert [o.on for o in seasons.occasions("150603", day("2027-03-10"), day("2027-03-25"), [friday])] == [day("2027-03-19")]
+    assert [o.on for o in seasons.occasions("150602", day("2027-03-10"), day("2027-03-25"), [friday])] == [day("2027-03-21")]
+
+
+@pytest.mark.parametrize(("stage", "exam"), [("junior.9.final", "zhongkao"), ("senior.final", "gaokao")])
+def test_whose_exam_is_not_over_hears_of_nothing_after_it(stage: str, exam: str) -> None:
+    found = [
+        one
+        for one in seasons.occasions("150603", day("2027-05-01"), day("2027-07-31"))
+        if seasons.calendar().seasons[one.code].meant_for(stage)
+    ]
+    over = seasons.season(exam, 2027).last
+    after = {"finals_summer", "results", "zhongkao_results", "graduation", "summer_break"}
+    assert len(after & {one.code for one in found}) == 3  # the own results, graduation and the holidays
+    assert [one for one in found if one.code in after and one.on <= over] == []
+    assert seasons.calendar().seasons["finals_summer"].meant_for("junior.8")
+
+
+def test_one_thing_a_day_and_one_evening_before() -> None:
+    """A teacher has the tenth of September to herself; a family that enters a school hears "tomorrow" once."""
+    everyone = seasons.calendar().seasons
+    ninth = [one for one in seasons.occasions("", day("2027-09-10"), day("2027-09-10")) if one.on == one.span.first]
+    assert [code for code in (one.code for one in ninth) if "teacher" in everyone[code].audiences] == ["teachers_day"]
+    assert everyone["enrolment"].meant_for("preschool.entering")
+    for stage in ("primary.1.entering", "senior.10.entering"):
+        eves = [code for code, one in everyone.items() if -1 in one.lead_days and one.meant_for(stage)]
+        assert {"enrolment", "term_start"} & set(eves) == {"term_start"}
 
 
 def test_while_an_exam_sits() -> None:
@@ -302,7 +327,7 @@ def test_a_year_as_a_feed(site: Site, may: None) -> None:
     assert feed("parent")["sleep_day.2028"]["provisional"]  # past the known-until day
     assert feed("parent")["life_day.2027"]["title"] == "今天，多问一句"
     assert "life_day.2027" not in feed("student")
-    assert feed("parent")["mental_health_day.2027"]["reminders"] == [{"on": "2027-10-10", "at": "18:37"}]
+    assert feed("parent")["mental_health_day.2027"]["reminders"] == [{"on": "2027-10-10", "at": "07:20"}]
 
 
 def test_the_year_for_staff(site: Site, may: None) -> None:
@@ -321,8 +346,8 @@ def test_the_year_for_staff(site: Site, may: None) -> None:
     states = {one["lead"]: [(n["id"], n["state"]) for n in one["notices"]] for one in items["gaokao"]["occasions"]}
     assert states == {lead: [(made.id, "drafted")] if lead == -7 else [] for lead in (-30, -14, -7, -1, 0, 1)}
     asks = {one["code"]: one for one in year["asks"]}
-    assert (asks["graduation"]["first_notice"], asks["graduation"]["confirm_by"]) == ("2027-05-27", "2027-05-20")
-    assert (asks["graduation"]["stage"], asks["graduation"]["days_left"], asks["enrolment"]["stage"]) == (30, 24, None)
+    assert (asks["graduation"]["first_notice"], asks["graduation"]["confirm_by"]) == ("2027-06-24", "2027-06-17")
+    assert (asks["graduation"]["stage"], asks["graduation"]["days_left"], asks["enrolment"]["stage"]) == (60, 52, None)
     assert "zhongkao" not in asks
     # whoever may not read a notice is not told of it
     other = site.get("/v1/staff/year?division=150603", by="elsewhere").json()

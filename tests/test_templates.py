@@ -17,7 +17,7 @@ from content import lessons
 from content.failures import Conflict, Invalid, NotFound, Stale
 from content.records import SYSTEM
 from content.settings import Settings
-from content.vocabulary import AUDIENCES, SEASONS
+from content.vocabulary import AUDIENCES, SEASONS, Stage
 from notifications import fcm, seasons, templates
 from notifications.seasons import Span
 from notifications.templates import BODY, EMERGENCIES, PLACES, TITLE, NoticeTemplate, Template
@@ -145,12 +145,12 @@ def test_dates_are_said_in_the_language(settings: Settings) -> None:
 
 
 @cache
-def audiences(folder: str, slug: str) -> set[str]:
-    """Whom a lesson or check of the library is for."""
+def library_says(fact: str, folder: str, slug: str) -> set[str]:
+    """Whom a lesson or check of the library is for: its `audiences` or `stages`."""
     found: set[str] = set()
     for path in [*(LIBRARY / folder).glob(f"{slug}.*md"), *(LIBRARY / folder).glob(f"{slug}.yaml")]:
         found |= set(
-            next(yaml.safe_load_all(path.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")[0]))["audiences"]
+            next(yaml.safe_load_all(path.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")[0]))[fact]
         )
     return found
 
@@ -175,11 +175,13 @@ def test_every_notice_of_every_season_has_its_text() -> None:
         values = {"texts": text.texts, "lessons": text.lessons, "done_when": text.done_when}
         assert templates.checked(values, code, int(lead), "zh-Hans") == templates.plain(values), name
         assert text.lessons and set(text.lessons) <= set(season.lessons), name
-        assert all(audience in audiences("lessons", slug) for slug in text.lessons), name
+        assert all(audience in library_says("audiences", "lessons", slug) for slug in text.lessons), name
         done = dict(text.done_when or {})
         assert done, name
         if done["kind"] == "check":
-            assert done["slug"] in season.checks and audience in audiences("checks", done["slug"]), name
+            assert done["slug"] in season.checks and audience in library_says("audiences", "checks", done["slug"]), name
+            whom = [Stage.parse(one) for one in library_says("stages", "checks", done["slug"])]
+            assert all(any(one.covers(Stage.parse(stage)) for one in whom) for stage in season.stages), name
         for tag, words in text.texts.items():
             assert not TROUBLE.search(words["title"]) and not SHAME.search(words["title"] + words["body"]), (name, tag)
             assert not END.search(words["title"] + words["body"]), (name, tag)
@@ -193,6 +195,25 @@ def test_every_notice_of_every_season_has_its_text() -> None:
         assert ("您" if audience == "student" else "你") not in said, name
 
 
+def test_what_a_text_says_of_time_is_true_on_its_day_and_at_its_hour() -> None:
+    seen = set()
+    for name, text in templates.library().items():
+        code, lead, _ = name.split(":")
+        season = seasons.calendar().seasons[code]
+        said = {tag: "。".join(words.values()) for tag, words in text.texts.items()}
+        plain = re.sub("“[^”]*”|《[^》]*》", "", said["zh-Hans"])
+        if season.at.hour < 12:
+            seen.add(code)
+            assert not re.search("今晚|明", plain) and not re.search("tonight|tomorrow", said["en"], re.IGNORECASE), name
+        # a tenth of October may be a Saturday: no class and no way to school is said to be today
+        assert not re.search("今天[^。，：]*(上课|课后|班里|上学|作业)|课后", plain), name
+        assert int(lead) in (-1, 0) or "明天" not in plain, name
+        # the last one stays in the inbox until the season is over, so it counts no days
+        assert "{days}" not in plain + said["en"] or int(lead) < max(season.lead_days), name
+        assert (text.done_when or {})["kind"] != "read" or not re.search("《", said["zh-Hans"]), (name, "a lesson is a deed")
+    assert seen == {"mental_health_day", "student_day", "children_day", "teachers_day", "school_safety_day"}
+
+
 def test_plan_texts_are_ready_for_each_adult_and_student() -> None:
     found = templates.emergencies()
     order = ("parent", "teacher", "student")  # adults first
@@ -202,7 +223,7 @@ def test_plan_texts_are_ready_for_each_adult_and_student() -> None:
         assert text.done_when is None and set(text.texts) == {"zh-Hans", "en"}
         values = {"texts": text.texts, "lessons": text.lessons}
         assert templates.checked(values, "gaokao", 0) == templates.plain(values)
-        assert text.lessons and all(audience in audiences("lessons", slug) for slug in text.lessons), name
+        assert text.lessons and all(audience in library_says("audiences", "lessons", slug) for slug in text.lessons), name
         for tag, words in text.texts.items():
             assert "12356" in words["body"] and ("12355" in words["body"] or audience == "parent"), (name, tag)
             assert re.search(r"\b1[12]0", words["body"].replace("拨", " ").replace("打", " ")), (name, tag)
