@@ -151,7 +151,9 @@ class PreviewOut(ma.Schema):
 
 class TodoItem(ma.Schema):
     what = ma.fields.String(metadata={"enum": list(TODO), "description": "what is waited for"})
-    by = ma.fields.String(allow_none=True, metadata={"description": "local day, or moment in UTC, by which it has to be done"})
+    by = ma.fields.String(
+        metadata={"description": "last local day, or local moment with its offset", "example": "2027-05-08T21:00:00+08:00"}
+    )
     season = ma.fields.String(allow_none=True)
     year = ma.fields.Integer(allow_none=True)
     division = ma.fields.String(allow_none=True)
@@ -241,14 +243,14 @@ def todo() -> Response:
     """What waits for a person, the most urgent first
 
     Season dates to confirm (asked for 60 and 30 days before their first notice), drafts of the calendar that nobody has saved,
-    drafts to approve, approved ones to schedule.
+    drafts to approve, approved ones to schedule. `by` is in local time: a day of a date to confirm, else a moment.
     """
-    where, now, mine = settings().division, store.now(), reading()
+    where, zone, mine = settings().division, ZoneInfo(settings().zone), reading()
     writes, approves = acting("notice.write"), acting("notice.approve")
-    day = now.astimezone(ZoneInfo(settings().zone)).date()
+    day = store.now().astimezone(zone).date()
     items = [
         {
-            "what": "confirm_date", "by": ask.first_notice.isoformat(), "season": ask.code, "year": ask.year,
+            "what": "confirm_date", "by": ask.confirm_by.isoformat(), "season": ask.code, "year": ask.year,
             "division": ask.division, "usual": ask.usual.first.isoformat(), "notice": None, "title": None,
             "may": writes(ask.division),
         }
@@ -262,11 +264,11 @@ def todo() -> Response:
                 continue  # it goes by itself
             what = "schedule" if state == "approved" else "approve" if notice.authors else "save"
             able = all(map(approves if what == "approve" else writes, notice.divisions or [where]))
-            wrote = what == "approve" and actor().id in notice.authors
+            wrote = what == "approve" and actor().id in (*notice.authors, notice.worded_by)
             items.append(
                 {
                     "what": what,
-                    "by": notices.iso(notice.approve_by or notice.expires_at),
+                    "by": (notice.approve_by or notice.expires_at).astimezone(zone).isoformat(timespec="seconds"),
                     "season": notice.season,
                     "year": notice.year,
                     "division": (notice.divisions or [None])[0],
@@ -276,7 +278,7 @@ def todo() -> Response:
                     "may": able and not wrote,
                 }  # fmt: skip
             )
-    return jsonify({"items": sorted(items, key=lambda one: (str(one["by"])[:10], one["what"]))})
+    return jsonify({"items": sorted(items, key=lambda one: (str(one["by"]), str(one["what"])))})
 
 
 def title_of(notice: Notice) -> str:

@@ -3,6 +3,7 @@
 `notifications.reports` says what each number counts. What phones opened is told only as `content.statistics` has released it.
 """
 
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -19,7 +20,7 @@ from api.shapes import Paging, settings
 from content import divisions, store
 from content.failures import Text, invalid
 from content.vocabulary import SEASONS
-from notifications import notices, reports
+from notifications import notices, reasons, reports
 from notifications.reports import Channel, Report, Totals
 
 staff = Blueprint("staff_reports", __name__, url_prefix="/v1/staff", description="What became of notices")
@@ -49,21 +50,28 @@ class WhyOut(ma.Schema):
     channel = ma.fields.String()
     outcome = ma.fields.String(metadata={"description": "inbox_only, refused, failed, skipped"})
     reason = ma.fields.String()
+    reason_text = ma.fields.Nested(Messages, allow_none=True)
     topics = ma.fields.Integer()
 
 
 class Numbers(ma.Schema):
     """What a report and its sums share."""
 
-    planned = ma.fields.Integer(metadata={"description": "topics that it goes to; the next five and `undecided` make it up"})
-    undecided = ma.fields.Integer(metadata={"description": "topics without an outcome so far"})
+    planned = ma.fields.Integer(
+        metadata={
+            "description": "topics that it goes to; of a cancelled one, that it went to. The next five and `undecided` make it up"
+        }
+    )
+    undecided = ma.fields.Integer(metadata={"description": "topics without an outcome so far, none of a cancelled one"})
     messages = ma.fields.Integer(metadata={"description": "that all channels took"})
     sent = ma.fields.Integer(metadata={"description": "topics, by the best that any channel made of each"})
     inbox_only = ma.fields.Integer(metadata={"description": "its phones were told of something else that day"})
     refused = ma.fields.Integer()
     failed = ma.fields.Integer()
     skipped = ma.fields.Integer(metadata={"description": "no channel is set up"})
-    opened = ma.fields.Integer(allow_none=True, metadata={"description": "as released; null: fewer than 10, or not yet"})
+    opened = ma.fields.Integer(
+        allow_none=True, metadata={"description": "as released; null: fewer than 30 in each county, or not yet"}
+    )
     acted = ma.fields.Integer(allow_none=True, metadata={"description": "as `opened`"})
 
 
@@ -74,8 +82,10 @@ class ReportRow(Numbers):
     kind = ma.fields.String(metadata={"description": "general, season, emergency"})
     on = ma.fields.String(metadata={"description": "local day of its moment, else of its draft"})
     divisions = ma.fields.List(ma.fields.String(), metadata={"description": "000000: the whole country"})
+    division_names = ma.fields.List(ma.fields.String(), metadata={"description": "in the order of `divisions`"})
     state = ma.fields.String()
     reason = ma.fields.String(metadata={"description": "why it failed, expired or was refused"})
+    reason_text = ma.fields.Nested(Messages, allow_none=True, metadata={"description": "moments in local time"})
     channels = ma.fields.List(ma.fields.Nested(ChannelOut))
     why = ma.fields.List(ma.fields.Nested(WhyOut), metadata={"description": "topics not sent to, by channel and reason"})
     in_inbox = ma.fields.Boolean()
@@ -83,8 +93,11 @@ class ReportRow(Numbers):
         allow_none=True, metadata={"description": "acted of opened; null unless both are told and no more acted than opened"}
     )
     created_by = ma.fields.String(metadata={"description": "id; `system` for a draft of the calendar"})
+    created_by_name = ma.fields.String(allow_none=True)
     authors = ma.fields.List(ma.fields.String(), metadata={"description": "ids"})
+    author_names = ma.fields.List(ma.fields.String(), metadata={"description": "of those with an account"})
     approved_by = ma.fields.String(allow_none=True)
+    approved_by_name = ma.fields.String(allow_none=True)
     created_at = ma.fields.String()
     send_at = ma.fields.String(allow_none=True, metadata={"description": "for when it was scheduled"})
     first_try = ma.fields.String(allow_none=True)
@@ -136,17 +149,23 @@ def channel_out(one: Channel) -> dict[str, Any]:
     return {**one._asdict(), "no_reach": one.no_reach and one.no_reach.fill({})}
 
 
-def shown(row: Report) -> dict[str, Any]:
-    """A report as it is answered."""
+def shown(row: Report, names: Mapping[str, str]) -> dict[str, Any]:
+    """A report as it is answered; `names` by account id."""
+    zone = ZoneInfo(settings().zone)
     return {
         **row._asdict(),
         "campaign": row.campaign or None,
         "on": row.on.isoformat(),
         "divisions": list(row.divisions),
+        "division_names": list(map(reports.place, row.divisions)),
+        "reason_text": reasons.said(row.reason, zone),
+        "created_by_name": names.get(row.created_by),
         "authors": list(row.authors),
+        "author_names": [names[who] for who in row.authors if who in names],
+        "approved_by_name": names.get(row.approved_by),
         "approved_by": row.approved_by or None,
         "channels": [channel_out(one) for one in row.channels],
-        "why": [one._asdict() for one in row.why],
+        "why": [{**one._asdict(), "reason_text": reasons.said(one.reason, zone)} for one in row.why],
         **{name: notices.iso(getattr(row, name)) for name in ("created_at", "send_at", "first_try", "ended_at")},
     }
 
@@ -163,7 +182,7 @@ def asked(query: dict[str, Any]) -> list[Report]:
     last = query.setdefault("last", store.now().astimezone(zone).date())
     first = query.setdefault("first", last - YEAR)
     if first > last:
-        raise invalid("from", "out_of_range", reason="from ≤ to")
+        raise invalid("from", "out_of_range", reason=Text("from 不能晚于 to", "from must not be after to"))
     if last - first > SPAN:
         raise invalid("from", "out_of_range", reason=Text("一次最多两年", "two years at most"))
     code = query["division"]
@@ -183,7 +202,7 @@ def show(key: str) -> Response:
     """
     notice = own(key, "notice.read")
     found = reports.reports([notice.to_mongo().to_dict()], ZoneInfo(settings().zone))
-    return jsonify({**shown(found[0]), "note": NOTE})
+    return jsonify({**shown(found[0], reports.people(found)), "note": NOTE})
 
 
 @staff.get("/notice-reports")
@@ -196,6 +215,7 @@ def index(query: dict[str, Any]) -> Response:
     """
     rows = asked(query)
     listed = page(rows, query.get("cursor"), query["limit"], reports.order)
+    names = reports.people(listed["items"])
     return jsonify(
         {
             "from": query["first"].isoformat(),
@@ -203,7 +223,7 @@ def index(query: dict[str, Any]) -> Response:
             "note": NOTE,
             "totals": sums(reports.totals(rows)),
             "campaigns": [sums(one) for one in reports.campaigns(rows)],
-            "items": [shown(row) for row in listed["items"]],
+            "items": [shown(row, names) for row in listed["items"]],
             "next_cursor": listed["next_cursor"],
         }
     )
@@ -213,8 +233,9 @@ def index(query: dict[str, Any]) -> Response:
 @staff.arguments(TableQuery, location="query")
 @staff.alt_response(200, schema={"type": "string"}, content_type="text/csv", description="UTF-8 with a byte order mark")
 def table(query: dict[str, Any]) -> Response:
-    """The same as a table for spreadsheets, a row for each notice
+    """The same as a table for spreadsheets in Chinese, a row for each notice
 
+    Moments are in local time; who wrote and approved stands there by name.
     A cell that a spreadsheet would take for a formula begins with an apostrophe.
     """
     rows = asked(query)

@@ -5,7 +5,7 @@ while the database is away.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +15,7 @@ from marshmallow import validate
 
 from api import front, sharing
 from api.calendars import FEED, TYPE
+from api.errors import Messages
 from api.guard import Blueprint
 from api.noticedesk import reading
 from api.notices import DIVISION, place
@@ -27,7 +28,7 @@ from content import staff as people
 from content.calendars import Reading
 from content.failures import Text, invalid
 from content.vocabulary import AUDIENCES, Label
-from notifications import seasons, year
+from notifications import reasons, reports, seasons, year
 from notifications.notices import Notice, iso
 from notifications.seasons import Occasion, SeasonDate
 from notifications.year import Row
@@ -94,7 +95,9 @@ class YearFeed(ma.Schema):
 class NoticeOf(ma.Schema):
     id = ma.fields.String()
     state = ma.fields.String()
+    saved = ma.fields.Boolean(metadata={"description": "whether a person has saved it; a draft nobody saved waits to be read"})
     reason = ma.fields.String(allow_none=True)
+    reason_text = ma.fields.Nested(Messages, allow_none=True, metadata={"description": "moments in local time"})
     audiences = ma.fields.List(ma.fields.String())
     divisions = ma.fields.List(ma.fields.String(), metadata={"description": "empty: the whole country"})
     send_at = ma.fields.String(allow_none=True)
@@ -153,7 +156,12 @@ class YearOut(ma.Schema):
 
 def today() -> date:
     """The district's present day."""
-    return store.now().astimezone(ZoneInfo(settings().zone)).date()
+    return moment().date()
+
+
+def moment() -> datetime:
+    """The present in the district's time."""
+    return store.now().astimezone(ZoneInfo(settings().zone))
 
 
 def country(code: str) -> str:
@@ -297,7 +305,9 @@ def occasion(one: Occasion, made: Sequence[Notice]) -> dict[str, Any]:
             {
                 "id": notice.id,
                 "state": notice.state,
+                "saved": bool(notice.authors),
                 "reason": notice.reason,
+                "reason_text": reasons.said(notice.reason, ZoneInfo(settings().zone)),
                 "audiences": list(notice.audiences),
                 "divisions": list(notice.divisions),
                 "send_at": iso(notice.send_at),
@@ -336,13 +346,14 @@ WORDS: Mapping[str, Label] = {
     "title": Label("季节与通知", "Seasons and notices"),
     "asks": Label("请确认这些日期", "Please confirm these dates"),
     "asks_more": Label(
-        "日期没有确认，通知就不会发出。请向教育部门核实后，在“季节日期”里确认。",
-        "While a date is not confirmed, its notices are not sent. Check with the education authority, then confirm it.",
+        "日期没有确认，通知就不会发出。请向教育部门核实后确认（POST /v1/staff/seasons）。",
+        "While a date is not confirmed, its notices are not sent. Check with the education authority, then confirm it "
+        "(POST /v1/staff/seasons).",
     ),
     "asks_later": Label("以后还要确认", "To confirm later"),
     "no_asks": Label("目前没有等待确认的日期。", "No date waits for confirmation."),
     "season": Label("季节", "Season"),
-    "usual": Label("往年大约", "Usually"),
+    "usual": Label("按往年大约", "If as usual"),
     "confirm_by": Label("最迟确认", "Confirm by"),
     "first_notice": Label("第一条通知", "First notice"),
     "late": Label("已经晚了", "overdue"),
@@ -356,6 +367,7 @@ WORDS: Mapping[str, Label] = {
     "held": Label("日期待确认，不会发出", "waits for the date, will not be sent"),
     "to_draft": Label("到时自动起草", "will be drafted by itself"),
     "none": Label("没有通知", "no notice"),
+    "why": Label("（{text}）", " ({text})"),
     "before": Label("前 {n} 天", "{n} days before"),
     "eve": Label("前 1 天", "the day before"),
     "that_day": Label("当天", "on the day"),
@@ -363,23 +375,11 @@ WORDS: Mapping[str, Label] = {
     "known": Label("{day} 之后的日期一律暂定。", "Every date after {day} is provisional."),
     "notice_days": Label("通知（当地时间）", "Notices (local time)"),
 }
-STATES: Mapping[str, Label] = {
-    "drafted": Label("待审批", "waits for approval"),
-    "approved": Label("已批准", "approved"),
-    "scheduled": Label("已排定", "scheduled"),
-    "due": Label("待发送", "due"),
-    "claimed": Label("发送中", "being sent"),
-    "sent": Label("已发送", "sent"),
-    "refused": Label("被拒绝", "refused"),
-    "expired": Label("已过期", "expired"),
-    "cancelled": Label("已取消", "cancelled"),
-    "failed": Label("发送失败", "failed"),
-}
 
 
 def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
     """What the page says, of `YearOut`: asks now and later, and the seasons by the month in which they begin."""
-    now = today().isoformat()
+    now, minute = today().isoformat(), f"{moment():%Y-%m-%dT%H:%M}"
 
     def say(code: str, **parts: Any) -> str:
         return reading.label(WORDS[code]).format(**parts)
@@ -405,13 +405,18 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
             return [
                 {
                     "whom": sharing.labelled(notice["audiences"], AUDIENCES, reading),
-                    "state": reading.label(STATES[notice["state"]]),
+                    "state": reading.label(reports.standing(notice["state"], notice["saved"])),
+                    "why": why(notice["reason_text"]),
                     "kind": notice["state"],
                 }
                 for notice in one["notices"]
             ]
-        kind = "held" if row["provisional"] and row["last"] >= now else "none" if one["on"] < now else "to_draft"
-        return [{"whom": "", "state": say(kind), "kind": kind}]
+        over = f"{one['on']}T{one['at']}" <= minute  # drafting makes none once its moment has come
+        kind = "held" if row["provisional"] and row["last"] >= now else "none" if over else "to_draft"
+        return [{"whom": "", "state": say(kind), "why": "", "kind": kind}]
+
+    def why(text: Mapping[str, str] | None) -> str:
+        return say("why", text=text["en" if reading.ui == "en" else "zh-Hans"]) if text else ""
 
     def whom(row: Mapping[str, Any]) -> str:
         joined = "、" if reading.ui != "en" else ", "

@@ -5,6 +5,7 @@ Texts name the field, the reason and the mend, and never carry internals. Adding
 a code without a row fails at once (and a test walks the source for codes).
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,13 +29,25 @@ class Text(NamedTuple):
 
 
 def said(name: str, value: Any, language: str) -> Any:
-    """A parameter as `language` ("zh" or "en") says it: its own words, the Chinese word of a `state` or an `action`, or itself."""
+    """A parameter as `language` ("zh" or "en") says it: its own words, the Chinese word of a `state` or an `action`, a `reason` that
+    compares with a moment or a day ("< expires_at") in words, or itself."""
     if isinstance(value, tuple) and hasattr(value, language):
         return getattr(value, language)
     if name in {"state", "action"} and isinstance(value, str):
         return WORDS.get(value, value) if language == "zh" else value.replace("_", " ")
+    if name == "reason" and isinstance(value, str) and (found := COMPARED.fullmatch(value)):
+        return SIGNS[found[1]][language == "en"] + found[2]
     return value
 
+
+# What is compared with is a field that ends in "_at", "_first" or "_last", or a day.
+COMPARED = re.compile(r"([<>≤≥]) ((?:[a-z_]+_(?:at|first|last)|\d{4}-\d\d-\d\d)\b.*)")
+SIGNS = {
+    "<": ("要早于 ", "must be before "),
+    ">": ("要晚于 ", "must be after "),
+    "≤": ("不能晚于 ", "must not be after "),
+    "≥": ("不能早于 ", "must not be before "),
+}
 
 # The states and actions that texts name, in Chinese; in English the code is the word.
 WORDS: dict[str, str] = {
@@ -50,6 +63,14 @@ WORDS: dict[str, str] = {
     "cancelled": "已取消",
     "expired": "已过期",
     "archived": "已归档",
+    "drafted": "草稿",
+    "due": "待发送",
+    "claimed": "发送中",
+    "accepted": "已收下",
+    "removed": "已删除",
+    "booked": "已预约",
+    "called_off": "已由服务方取消",
+    "done": "已完成",
     "open": "开放中",
     "closed": "已关闭",
     "answered": "已答复",
@@ -354,6 +375,12 @@ TEXTS: dict[str, Text] = {
 }
 
 
+# What to do about a `wrong_state`, by state and action, where it is not plain.
+MENDS: dict[tuple[str, str], Text] = {
+    ("drafted", "schedule"): Text("请先由另一位同事批准。", " A second person approves it first."),
+}
+
+
 class FieldError(NamedTuple):
     """One thing wrong with one field: its path ("body.en.title"), a code of TEXTS and that text's parameters."""
 
@@ -380,7 +407,9 @@ class Failure(Exception):
     @property
     def messages(self) -> dict[str, str]:
         """The text by language tag ("zh-Hans", "en")."""
-        return TEXTS[self.code].fill(self.params)
+        text = TEXTS[self.code]
+        mend = MENDS.get((self.params.get("state", ""), self.params.get("action", ""))) if self.code == "wrong_state" else None
+        return (Text(text.zh + mend.zh, text.en + mend.en) if mend else text).fill(self.params)
 
 
 class NotFound(Failure):

@@ -234,7 +234,15 @@ class Stage(NamedTuple):
 def _stage(text: str, field: str) -> Stage:
     name, *rest = text.split(".")
     if name not in STAGES:
-        raise invalid(field, "not_one_of", choices=", ".join(STAGES))
+        names = ", ".join(STAGES)
+        raise invalid(
+            field,
+            "not_one_of",
+            choices=Text(
+                f"{names}；后面可加年级、入学或毕业年级，如 junior.9、senior.entering、senior.final",
+                f"{names}; a grade, entering or final may follow, as in junior.9, senior.entering, senior.final",
+            ),
+        )
     grade, flags = None, {"entering": False, "final": False}
     for part in rest:
         if part in flags and not flags[part]:

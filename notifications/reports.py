@@ -16,10 +16,11 @@ from itertools import groupby
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from content import divisions, sheets, statistics
+from content import divisions, sheets, staff, statistics
 from content.failures import Text
 from content.menu import NOTICE
-from notifications import topics
+from content.vocabulary import SEASONS, Label
+from notifications import reasons, topics
 from notifications.notices import Notice
 
 OUTCOMES = ("sent", "inbox_only", "refused", "failed", "skipped")  # the better first
@@ -28,8 +29,30 @@ ENDED = ("sent", "refused", "failed", "expired", "cancelled")
 NO_REACH: Mapping[str, Text] = {
     "fcm": Text("Firebase 不告知一个主题有多少手机收到。", "Firebase does not tell how many phones a topic reached."),
     "webhook": Text("本地渠道只告知已接收。", "The district's own channel tells only that it took the message."),
-    "inbox": Text("不足 10 人，或尚未公布。", "Fewer than 10, or not released yet."),
+    "inbox": Text(
+        f"各区县都不足 {statistics.ANSWERS} 人，或尚未公布。",
+        f"Fewer than {statistics.ANSWERS} in each county, or not released yet.",
+    ),
 }
+STATES: Mapping[str, Label] = {
+    "drafted": Label("待审批", "waits for approval"),
+    "approved": Label("已批准", "approved"),
+    "scheduled": Label("已排定", "scheduled"),
+    "due": Label("待发送", "due"),
+    "claimed": Label("发送中", "being sent"),
+    "sent": Label("已发送", "sent"),
+    "refused": Label("被拒绝", "refused"),
+    "expired": Label("已过期", "expired"),
+    "cancelled": Label("已取消", "cancelled"),
+    "failed": Label("发送失败", "failed"),
+}
+TO_READ = Label("待查看", "to be read")
+# of the table, which is in Chinese
+KIND_WORDS: Mapping[str, str] = {"general": "一般", "season": "季节", "emergency": "紧急"}
+CHANNEL_WORDS: Mapping[str, str] = {"fcm": "推送", "webhook": "本地渠道"}
+OUTCOME_WORDS: Mapping[str, str] = {
+    "sent": "已发", "inbox_only": "只进信箱", "refused": "被拒", "failed": "失败", "skipped": "跳过",
+}  # fmt: skip
 
 
 class Channel(NamedTuple):
@@ -72,9 +95,9 @@ class Report(NamedTuple):
     reason: str
     """Why it failed, expired or was refused; "" when there is nothing to say."""
     planned: int
-    """Topics that it goes to."""
+    """Topics that it goes to; of one that was cancelled only those that something had come of."""
     undecided: int
-    """Those without an outcome so far."""
+    """Those without an outcome so far; of one that expired they stay."""
     messages: int
     sent: int
     """Planned topics by the best that any channel made of them, as the next four: with `undecided` they make up `planned`."""
@@ -118,6 +141,11 @@ class Totals(NamedTuple):
     acted: int | None
 
 
+def standing(state: str, saved: bool) -> Label:
+    """A notice's state in words; a draft that no person has saved waits to be read."""
+    return TO_READ if state == "drafted" and not saved else STATES[state]
+
+
 class _Row(NamedTuple):
     channel: str
     topic: str
@@ -148,7 +176,8 @@ def report(raw: Mapping[str, Any], told: Mapping[str, int], zone: ZoneInfo) -> R
     inbox = Channel("inbox", 0, 0, 0, 0, 0, 0, opened, NO_REACH["inbox"] if opened is None else None)
     why = Counter((row.channel, row.outcome, row.detail) for row in rows if row.outcome != "sent")
     places, tags = raw.get("divisions") or [], raw.get("push_languages") or sorted(raw["texts"])
-    best = _best(topics.for_notice(places, raw["audiences"], raw.get("stages") or [], tags), rows)
+    goes = () if raw["state"] == "cancelled" else topics.for_notice(places, raw["audiences"], raw.get("stages") or [], tags)
+    best = _best(goes, rows)
     count = Counter(best.values())
     season, on = raw.get("season"), (raw.get("send_at") or raw["created_at"]).astimezone(zone).date()
     text: Mapping[str, str] = raw["texts"].get("zh-Hans") or next(iter(raw["texts"].values()), {})
@@ -270,27 +299,52 @@ def totals(rows: Sequence[Report], campaign: str = "") -> Totals:
 # --- the table -------------------------------------------------------------------------------------------------------
 
 HEAD = (
-    "编号", "标题", "活动", "类型", "日期", "区划代码", "状态", "原因", "计划主题", "未定主题", "消息数", "已发主题",
+    "编号", "标题", "活动", "类型", "日期", "区划代码", "区划", "状态", "原因", "计划主题", "未定主题", "消息数", "已发主题",
     "只进信箱主题", "被拒主题", "失败主题", "跳过主题", "未发原因", "打开", "照做", "照做比例", "起草", "批准", "起草时间",
     "计划时间", "首次发送", "结束",
 )  # fmt: skip
 
 
 def table(rows: Sequence[Report], zone: ZoneInfo) -> bytes:
-    """A row for each notice, as CSV (UTF-8 with a byte order mark); moments in the zone's time. What is not told is empty."""
-    return sheets.to_csv([HEAD, *(_cells(row, zone) for row in rows)])
+    """A row for each notice, as CSV (UTF-8 with a byte order mark), in Chinese; moments in the zone's time. What is not told is
+    empty. People stand there by name; who has no account any more is left out. Reads the database for the names."""
+    names = people(rows)
+    return sheets.to_csv([HEAD, *(_cells(row, zone, names) for row in rows)])
 
 
-def _cells(row: Report, zone: ZoneInfo) -> list[str | int]:
+def people(rows: Iterable[Report]) -> dict[str, str]:
+    """The display names of who made, wrote and approved these, by id."""
+    return staff.names({who for row in rows for who in (row.created_by, *row.authors, row.approved_by) if who})
+
+
+def place(code: str) -> str:
+    """A division's name; the country's for its code."""
+    return "全国" if code == divisions.COUNTRY else divisions.get(code).name if divisions.known(code) else code
+
+
+def _cells(row: Report, zone: ZoneInfo, names: Mapping[str, str]) -> list[str | int]:
     moments = (row.created_at, row.send_at, row.first_try, row.ended_at)
-    why = "；".join(f"{one.channel} {one.outcome} {one.reason} × {one.topics}" for one in row.why)
+    season = row.campaign.partition(".")[0]
     return [
-        row.id, row.title, row.campaign, row.kind, row.on.isoformat(), " ".join(row.divisions), row.state, row.reason,
+        row.id, row.title, f"{row.campaign} {SEASONS[season].zh}" if season in SEASONS else row.campaign, KIND_WORDS[row.kind],
+        row.on.isoformat(), " ".join(row.divisions), "、".join(map(place, row.divisions)),
+        standing(row.state, bool(row.authors)).zh, _said(row.reason, zone),
         row.planned, row.undecided, row.messages, row.sent, row.inbox_only, row.refused, row.failed,
-        row.skipped, why,
+        row.skipped, "；".join(_why(one, zone) for one in row.why),
         "" if row.opened is None else row.opened,
         "" if row.acted is None else row.acted,
         "" if row.percent is None else f"{row.percent}%",
-        " ".join(row.authors), row.approved_by,
+        "、".join(names[who] for who in row.authors if who in names), names.get(row.approved_by, ""),
         *(moment.astimezone(zone).strftime("%Y-%m-%d %H:%M") if moment else "" for moment in moments),
     ]  # fmt: skip
+
+
+def _said(reason: str, zone: ZoneInfo) -> str:
+    """A reason in Chinese; "" without one."""
+    return (reasons.said(reason, zone) or {"zh-Hans": ""})["zh-Hans"]
+
+
+def _why(one: Why, zone: ZoneInfo) -> str:
+    """ "推送被拒（429）× 3"."""
+    told = f"（{_said(one.reason, zone)}）" if one.reason else ""
+    return f"{CHANNEL_WORDS.get(one.channel, one.channel)}{OUTCOME_WORDS[one.outcome]}{told}× {one.topics}"

@@ -16,6 +16,7 @@ from content.calendars import AT, FRESH, WORDS, Reading, timezone
 from content.published import ANY, Snapshot
 from content.vocabulary import SEASONS, Label
 from notifications import seasons
+from notifications.drafting import MOVED
 from notifications.notices import Notice
 from notifications.seasons import Occasion, Override, Season, Span
 
@@ -60,11 +61,13 @@ def name(season: Season, to: Reading) -> str:
 
 
 def notices_of(found: Sequence[Row], division: str) -> dict[tuple[str, int, int], list[Notice]]:
-    """(season, year, lead) -> the notices of it that go to the division, or to a part of it, newest first. Reads the database."""
+    """(season, year, lead) -> the notices of it that go to the division, or to a part of it, newest first. One that was called
+    off because its date moved is left out: the calendar drafts another in its place. Reads the database."""
     result: dict[tuple[str, int, int], list[Notice]] = {}
     if not found:
         return result
-    match = {"kind": "season", "year": {"$gte": min(row.year for row in found), "$lte": max(row.year for row in found)}}
+    years = {"$gte": min(row.year for row in found), "$lte": max(row.year for row in found)}
+    match = {"kind": "season", "year": years, "reason": {"$ne": MOVED}}
     for raw in Notice.rows().find(match).sort([("created_at", -1), ("_id", -1)]):
         notice = Notice.of(raw)
         goes = notice.divisions or [""]

@@ -86,7 +86,7 @@ def test_from_phones_to_the_report_without_a_small_number(desk: Site, clock: Clo
     early = told()
     inbox = early["channels"][-1]
     assert (early["opened"], early["acted"], early["percent"], inbox["reach"]) == (None, None, None, None)
-    assert inbox["channel"] == "inbox" and "Fewer than 10" in inbox["no_reach"]["en"]
+    assert inbox["channel"] == "inbox" and "Fewer than 30" in inbox["no_reach"]["en"]
     assert (early["state"], early["in_inbox"], early["planned"], early["undecided"]) == ("due", True, 2, 2)
     assert (early["authors"], early["approved_by"]) == ([desk.ids["anna"]], desk.ids["rev"])
 
