@@ -41,7 +41,7 @@ def said(name: str, value: Any, language: str) -> Any:
 
 
 # What is compared with is a field that ends in "_at", "_first" or "_last", or a day.
-COMPARED = re.compile(r"([<>≤≥]) ((?:[a-z_]+_(?:at|first|last)|\d{4}-\d\d-\d\d)\b.*)")
+COMPARED = re.compile(r"([<>≤≥]) ((?:[a-z_]+_(?:at|first|last)\b|\d{4}-\d\d-\d\d).*)")
 SIGNS = {
     "<": ("要早于 ", "must be before "),
     ">": ("要晚于 ", "must be after "),

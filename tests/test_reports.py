@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import logging
+import re
 import secrets
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,7 +15,8 @@ import pytest
 
 from content import statistics, store
 from content.settings import Settings
-from notifications import notices, outbox, reports
+from content.vocabulary import SEASONS
+from notifications import drafting, notices, outbox, reasons, reports
 from notifications.notices import Notice, Result
 from tests.site import PASSWORD, Clock, Site
 from tests.test_openapi import Walk
@@ -89,6 +92,7 @@ def test_from_phones_to_the_report_without_a_small_number(desk: Site, clock: Clo
     assert inbox["channel"] == "inbox" and "Fewer than 30" in inbox["no_reach"]["en"]
     assert (early["state"], early["in_inbox"], early["planned"], early["undecided"]) == ("due", True, 2, 2)
     assert (early["authors"], early["approved_by"]) == ([desk.ids["anna"]], desk.ids["rev"])
+    assert (early["author_names"], early["approved_by_name"], early["division_names"]) == (["anna"], "rev", ["康巴什区"])
 
     later(desk, clock, 8)
     found = told()
@@ -195,6 +199,8 @@ def test_a_list_by_campaign_with_totals_and_its_table(desk: Site, settings: Sett
     plain = drafted(desk, "anna", texts=evil, divisions=["150600"], send_at=soon)
     drafted(desk, "far", season="gaokao", divisions=["420106"], send_at=soon)
     old = drafted(desk, "anna", season="gaokao", send_at=soon - timedelta(days=400))
+    gone = drafted(desk, "anna", send_at=soon, texts=evil)
+    notices.cancel(gone.id, desk.ids["anna"], reason="not_approved")
     walk, by = Walk(desk), desk.person("boss", "organiser", division="150000")
     path = "/v1/staff/notice-reports"
 
@@ -208,10 +214,11 @@ def test_a_list_by_campaign_with_totals_and_its_table(desk: Site, settings: Sett
     assert [(row["campaign"], row["on"]) for row in seen] == sorted(
         ((row["campaign"], row["on"]) for row in seen), key=lambda row: (row[0] or "", row[1])
     )
-    assert len({row["id"] for row in seen}) == len(seen) == listed["totals"]["notices"] == 4, "of no other district, nor older"
-    assert listed["totals"]["planned"] == 2 * 3 + 1 and listed["totals"]["states"] == [{"state": "drafted", "notices": 4}]
+    assert len({row["id"] for row in seen}) == len(seen) == listed["totals"]["notices"] == 5, "of no other district, nor older"
+    assert listed["totals"]["planned"] == 2 * 3 + 1 and listed["totals"]["undecided"] == 7, "a cancelled one is not planned"
+    assert listed["totals"]["states"] == [{"state": "cancelled", "notices": 1}, {"state": "drafted", "notices": 4}]
     assert (listed["totals"]["opened"], listed["from"], listed["to"]) == (None, str(today - timedelta(365)), str(today))
-    assert seen[0]["id"] == plain.id and listed["campaigns"][0]["campaign"] is None
+    assert {row["id"] for row in seen[:2]} == {plain.id, gone.id} and listed["campaigns"][0]["campaign"] is None
     assert sum(row["notices"] for row in listed["campaigns"][1:]) == 3
 
     def ids(query: str) -> set[str]:
@@ -219,7 +226,7 @@ def test_a_list_by_campaign_with_totals_and_its_table(desk: Site, settings: Sett
 
     assert ids("season=zhongkao") == set() and len(ids("season=gaokao")) == 3
     assert ids("division=150621") == {plain.id}, "what goes to the division above goes there, too"
-    assert len(ids("division=150600")) == len(ids("division=000000")) == 4
+    assert len(ids("division=150600")) == len(ids("division=000000")) == 5
     assert old.id in ids(f"from={today - timedelta(days=500)}")
     assert ids(f"to={today - timedelta(days=300)}") == {old.id}
     for query, field in (
@@ -234,9 +241,65 @@ def test_a_list_by_campaign_with_totals_and_its_table(desk: Site, settings: Sett
     reply = desk.get(f"{path}.csv", by=by)
     assert reply.headers["Content-Type"] == "text/csv; charset=utf-8" and reply.content.startswith(b"\xef\xbb\xbf")
     head, *rows = csv.reader(io.StringIO(reply.content.decode("utf-8-sig")))
-    assert tuple(head) == reports.HEAD and len(rows) == 4 and {len(row) for row in rows} == {len(head)}
+    assert tuple(head) == reports.HEAD and len(rows) == 5 and {len(row) for row in rows} == {len(head)}
     assert [row[0] for row in rows] == [row["id"] for row in seen]
     assert rows[0][1] == "'=HYPERLINK(1)"
+    at = {name: head.index(name) for name in ("类型", "区划", "状态", "原因", "起草", "计划主题")}
+    told = {row[0]: [row[number] for number in at.values()] for row in rows}
+    assert told[plain.id] == ["一般", "鄂尔多斯市", "待审批", "", "anna", "1"]
+    assert told[gone.id] == ["一般", "康巴什区", "已取消", "没有人在期限内批准", "anna", "0"]
+    assert rows[-1][head.index("活动")].endswith(f" {SEASONS['gaokao'].zh}")
+    assert not re.search("[0-9a-f]{32}", "".join(cell for row in rows for cell in row[1:])), "no ids but the notice's own"
     assert not [cell for row in rows for cell in row if cell[:1] in set("=+-@\t\r＝＋－＠")]
-    assert rows[1][head.index("打开")] == "", "what is not told is empty and not 0"
+    assert rows[2][head.index("打开")] == "", "what is not told is empty and not 0"
     assert json.dumps(desk.get(f"{path}.csv", by="far").text).count("gaokao.") == 1
+
+
+def test_the_table_has_words_for_every_code() -> None:
+    assert set(reports.STATES) == set(notices.STATES) and set(reports.KIND_WORDS) == set(notices.KINDS)
+    assert set(reports.OUTCOME_WORDS) == set(reports.OUTCOMES)
+    assert (reports.standing("drafted", saved=False).zh, reports.standing("drafted", saved=True).zh) == ("待查看", "待审批")
+    held = reasons.said("held_until: 2027-06-06T22:33:00Z", ZONE)
+    assert held and held["zh-Hans"].startswith("等待到 2027-06-07 06:33")
+    why = reports.Why("fcm", "skipped", "no push credentials", 3)
+    assert reports._why(why, ZONE) == "推送跳过（没有设置推送）× 3"
+
+
+def lines(site: Site) -> dict[str, str]:
+    """What the page of the year says of each notice day of the gaokao of 2027."""
+    page = site.get("/v1/staff/year.html?division=150603&from=2027-06-07&to=2027-06-08", by="anna").text
+    (article,) = [part for part in page.split("<article")[1:] if "全国统一高考" in part or ">高考<" in part]
+    found = re.findall("<li>(.*?)</li>", article, re.S)
+    plain = [re.sub("<[^>]+>", "|", one) for one in found]
+    return {one.strip("|").partition("|")[0]: one for one in plain}
+
+
+def test_the_page_of_the_year_and_the_list_say_what_waits_for_a_person(desk: Site, clock: Clock, settings: Settings) -> None:
+    def go(hour: int) -> None:
+        clock((datetime(2027, 5, 8, hour - 8, tzinfo=UTC) - store.now()).total_seconds())
+        later(desk, clock, 0)
+
+    go(9)
+    drafting.tick(store.now(), replace(settings, division="150603"))
+    rows = list(Notice.rows().find({"season": "gaokao", "lead": -30}))
+    assert rows
+    assert "待查看" in lines(desk)["前 30 天"] and "到时自动起草" in lines(desk)["前 14 天"]
+    todo = desk.get("/v1/staff/notices/todo", by="anna").json()["items"]
+    (mine,) = {(one["what"], one["by"]) for one in todo if one["season"] == "gaokao"}
+    assert mine == ("save", "2027-05-08T21:00:00+08:00")
+    asked = {one["season"]: one["by"] for one in todo if one["what"] == "confirm_date"}
+    asks = desk.get("/v1/staff/year", by="anna").json()["asks"]
+    assert asked and asked == {one["code"]: one["confirm_by"] for one in asks if one["code"] in asked}
+    assert [one["by"] for one in todo] == sorted(one["by"] for one in todo)
+
+    notices.edit(rows[0]["_id"], {}, desk.ids["anna"], settings, store.now())
+    assert "待审批" in lines(desk)["前 30 天"]
+    Notice.rows().update_one({"_id": rows[0]["_id"]}, {"$set": {"state": "due", "reason": "held_until: 2027-05-08T22:33:00Z"}})
+    assert "（等待到 2027-05-09 06:33" in lines(desk)["前 30 天"]
+    Notice.rows().update_one({"_id": rows[0]["_id"]}, {"$set": {"state": "drafted"}, "$unset": {"reason": ""}})
+    for raw in rows:
+        assert drafting.call_off(raw["_id"])
+    assert "到时自动起草" in lines(desk)["前 30 天"], "its date moved: another is drafted"
+    go(22)
+    assert "没有通知" in lines(desk)["前 30 天"], "none is drafted once its moment has passed"
+    assert "POST /v1/staff/seasons" in desk.get("/v1/staff/year.html?division=150603", by="anna").text

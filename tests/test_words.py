@@ -1,15 +1,21 @@
 """The texts of failures: each language is told in itself alone."""
 
 import ast
+import importlib
+import pkgutil
 import re
 from pathlib import Path
 
 import marshmallow as ma
 import pytest
 from marshmallow import validate
+from mongoengine.base.common import _document_registry
 
+import content
+import notifications
 from api import errors
-from content.failures import TEXTS, WORDS, Conflict, Text, invalid
+from content.failures import TEXTS, WORDS, Conflict, Invalid, Text, invalid
+from content.vocabulary import Stage
 
 ROOT = Path(__file__).parents[1]
 CJK = re.compile("[\u4e00-\u9fff]")
@@ -24,6 +30,37 @@ def test_both_languages_of_a_text_have_the_same_places_and_are_themselves() -> N
         assert not CJK.search(text.en), code
         assert code == "bad_recurrence" or CJK.search(text.zh), code
     assert all(CJK.search(word) for word in WORDS.values())
+
+
+def test_no_raw_state_stands_in_a_chinese_sentence() -> None:
+    for room in (content, notifications):
+        for module in pkgutil.iter_modules(room.__path__):
+            importlib.import_module(f"{room.__name__}.{module.name}")
+    fields = [kind._fields.get("state") for kind in _document_registry.values()]
+    states = {state for field in fields if field is not None for state in field.choices or ()}
+    assert {"drafted", "in_review", "booked"} <= states and not states - set(WORDS)
+    told = Conflict("wrong_state", state="drafted", action="schedule").messages
+    assert told["zh-Hans"] == "当前状态“草稿”下不能排期。请先由另一位同事批准。"
+    assert told["en"].endswith("“drafted”. A second person approves it first.")
+
+
+def test_a_comparison_with_a_moment_is_told_in_words() -> None:
+    def said(reason: str) -> tuple[str, str]:
+        told = invalid("send_at", "out_of_range", reason=reason).errors[0].messages
+        return told["zh-Hans"].partition("：")[2], told["en"].partition(": ")[2]
+
+    assert said("< expires_at 2027-06-08T00:00:00Z") == (
+        "要早于 expires_at 2027-06-08T00:00:00Z", "must be before expires_at 2027-06-08T00:00:00Z",
+    )  # fmt: skip
+    assert said("> 2027-06-08T00:00Z") == ("要晚于 2027-06-08T00:00Z", "must be after 2027-06-08T00:00Z")
+    assert said("> 100 nodes") == ("> 100 nodes", "> 100 nodes"), "no moment"
+
+
+def test_a_wrong_stage_is_told_which_forms_are_right() -> None:
+    with pytest.raises(Invalid) as caught:
+        Stage.parse("senior_final")
+    for message in caught.value.errors[0].messages.values():
+        assert "senior, " in message and "junior.9" in message and "senior.final" in message
 
 
 def glued(source: str) -> list[tuple[int, str]]:
