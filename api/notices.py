@@ -26,12 +26,17 @@ blp = Blueprint("notices", __name__, url_prefix="/v1", description="Inbox and pu
 # What a parent reads before turning push on: what leaves the phone, and the country.
 LEAVES = {
     "zh-Hans": "打开推送后，手机会向谷歌（安卓）或苹果（iPhone）登记几个话题，例如“150603 家长 高三 简体中文”。"
-    "它们在境外的服务器会知道这台手机订了哪些话题、何时收到提醒；提醒上只有“心桥有一条新消息”，没有内容、姓名或孩子的情况。"
+    "它们在境外的服务器会知道这台手机订了哪些话题、何时收到提醒。提醒上平时只有“心桥有一条新消息”；遇到紧急情况，会写“有一条重要消息”，"
+    "并附上 12356。没有正文、姓名或孩子的情况，只带着这条消息的编号，凭编号能查到公开的正文。"
+    "读完一课或做完一次自评后，应用可以再登记一个话题，免得再提醒您，谷歌或苹果也会知道这台手机登记了它。"
     "我们不知道您的手机是哪一台。不打开推送，打开应用同样能看到全部消息；随时可以关闭。",
     "en": "With push on, the phone registers a few topics with Google (Android) or Apple (iPhone), such as “150603, parents, "
-    "last year of senior high, Chinese”. Their servers abroad learn which topics this phone takes and when something arrives; "
-    "the push says only “A new message in Xinqiao”: no text, no name, nothing about a child. We do not know which phone is "
-    "yours. Without push everything is in the app just the same, and it can be turned off at any time.",
+    "last year of senior high, Chinese”. Their servers abroad learn which topics this phone takes and when something arrives. "
+    "The push usually says only “A new message in Xinqiao”; in an emergency it says that there is an important message, and "
+    "names the line 12356. It holds no text, no name, nothing about a child, only the message’s number, which leads to its "
+    "public text. After a lesson or a self-check the app may register one more topic, so that you are not reminded again; "
+    "Google or Apple then learn that this phone has joined it. We do not know which phone is yours. Without push everything is "
+    "in the app just the same, and it can be turned off at any time.",
 }
 
 DIVISION = Regexp("^[0-9]{6}$")

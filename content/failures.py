@@ -336,17 +336,43 @@ TEXTS: dict[str, Text] = {
         "季节通知的日期跟随季节，应在 {day}；只能改当天的时刻。要换日期，请改季节日期，或另写一条通知。",
         "A season notice keeps its season's day, {day}; only its time may change. Correct the season's date, or write another notice.",
     ),
+    "other_year": Text(
+        "这几天已经确认为 {year} 年的同一季节。请核对日期；要改年份，请先撤回那一条。",
+        "These days are confirmed as the same season of {year}. Check the dates; to change the year, take that one back first.",
+    ),
+    "calendars_own": Text(
+        "“{field}”由日历决定，季节通知里不能改；可改文字和当天的时刻。要发给别的对象，请另写一条通知。",
+        "“{field}” is the calendar's: of a season notice the words and the hour may be changed. Write another notice for others.",
+    ),
+    "approved_hour": Text(
+        "紧急发送的时刻须和批准时一致，不能另排。请先取消，改好 send_at 后重新请人批准。",
+        "An urgent notice leaves at the hour that was approved. Cancel it, write it with another send_at and have it approved again.",
+    ),
     "adults_first": Text(
         "紧急通知先发给大人。给学生的另写一条，在 after 里写上发给大人的那一条，半小时后才发出。",
         "In an emergency adults hear first. Write another notice for students and name the adults' one in `after`; it follows half an hour later.",
     ),
+    "not_covered": Text(
+        "“{field}”那条通知管不到这些学生：它要是发给家长的紧急通知，区划和学段都包括这一条的，并且没有取消、过期或被拒。",
+        "The notice in “{field}” does not go before this one: it must be an emergency notice to parents, of all these divisions and stages, "
+        "that was not cancelled, expired or refused.",
+    ),
+    "urgent_students": Text(
+        "加急通知夜里也会响，不直接发给学生。请去掉 urgent；若有紧急情况，请写 kind 为 emergency 的通知，让大人先知道。",
+        "An urgent notice rings at night too and does not go to students. Take `urgent` off; if there is an emergency, write one of kind "
+        "emergency, so that adults know first.",
+    ),
+    "emergency_season": Text(
+        "紧急通知不属于任何时节，不等日期确认。请去掉“{field}”。",
+        "An emergency notice belongs to no season and waits for no date. Take “{field}” off.",
+    ),
     "no_method": Text(
-        "紧急通知不写方式和细节（“{found}”）。请只写发生了一件让人难过的事，以及可以怎样互相支持。",
-        "An emergency notice names no method or detail (“{found}”). Say only that something sad happened and how to support each other.",
+        "加急和紧急通知不写方式和细节（“{found}”）。请只写发生了一件让人难过的事，以及可以怎样互相支持。",
+        "An urgent notice names no method or detail (“{found}”). Say only that something sad happened and how to support each other.",
     ),
     "no_place": Text(
-        "紧急通知不写学校或社区的名称（“{found}”）。请用区域来限定对象。",
-        "An emergency notice names no school or community (“{found}”). Choose its divisions to say whom it is for.",
+        "加急和紧急通知不写学校或社区的名称（“{found}”）。请用区域来限定对象。",
+        "An urgent notice names no school or community (“{found}”). Choose its divisions to say whom it is for.",
     ),
     "no_help_line": Text("正文里要有求助电话，例如 {line}。", "The text must name a help line, such as {line}."),
     "unconfirmed_date": Text(

@@ -28,6 +28,7 @@ def read(
     What the reader does not say excludes nothing. Each notice comes once, in the best of its languages for `wanted`.
     Raises `NotFound` for an unknown division, `Invalid` for a stage that is none.
     """
+    since = min(since, snapshot.seq)  # one from beyond would hear of nothing until we came there
     line = set(divisions.lineage(division)) if division not in {"", divisions.COUNTRY} else set()
     reader = Stage.parse(stage, "stage") if stage else None
     found: list[tuple[int, dict[str, Any]]] = []
@@ -46,4 +47,4 @@ def read(
     rest = found[limit:]
     cursor = found[limit - 1][0] if rest else snapshot.seq
     gone = {key for (kind, key, _), item in snapshot.gone.items() if kind == "notice" and since < item.seq <= cursor}
-    return [content for _, content in found[:limit]], sorted(gone) if since else [], max(cursor, since)
+    return [content for _, content in found[:limit]], sorted(gone) if since else [], cursor
