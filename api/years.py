@@ -367,7 +367,6 @@ WORDS: Mapping[str, Label] = {
     "held": Label("日期待确认，不会发出", "waits for the date, will not be sent"),
     "to_draft": Label("到时自动起草", "will be drafted by itself"),
     "none": Label("没有通知", "no notice"),
-    "why": Label("（{text}）", " ({text})"),
     "before": Label("前 {n} 天", "{n} days before"),
     "eve": Label("前 1 天", "the day before"),
     "that_day": Label("当天", "on the day"),
@@ -416,7 +415,7 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
         return [{"whom": "", "state": say(kind), "why": "", "kind": kind}]
 
     def why(text: Mapping[str, str] | None) -> str:
-        return say("why", text=text["en" if reading.ui == "en" else "zh-Hans"]) if text else ""
+        return text["en" if reading.ui == "en" else "zh-Hans"] if text else ""
 
     def whom(row: Mapping[str, Any]) -> str:
         joined = "、" if reading.ui != "en" else ", "
@@ -432,12 +431,12 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
         name = say("country") if at == divisions.COUNTRY else divisions.get(at).name
         return say("confirmed", where=name) + (say("by", who=row["confirmed_by_name"]) if row["confirmed_by_name"] else "")
 
-    def ask(one: Mapping[str, Any]) -> dict[str, str]:
+    def ask(one: Mapping[str, Any]) -> dict[str, Any]:
         late = one["confirm_by"] < now
         left = (date.fromisoformat(one["confirm_by"]) - date.fromisoformat(now)).days
         return {
             "name": one["name"],
-            "usual": span(one["usual_first"], one["usual_last"], now),
+            "usual": span(one["usual_first"], one["usual_last"], now).split(" – "),
             "by": day(one["confirm_by"], now),
             "left": say("late") if late else say("days", n=left),
             "first": day(one["first_notice"], now),

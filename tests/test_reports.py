@@ -295,7 +295,7 @@ def test_the_page_of_the_year_and_the_list_say_what_waits_for_a_person(desk: Sit
     notices.edit(rows[0]["_id"], {}, desk.ids["anna"], settings, store.now())
     assert "待审批" in lines(desk)["前 30 天"]
     Notice.rows().update_one({"_id": rows[0]["_id"]}, {"$set": {"state": "due", "reason": "held_until: 2027-05-08T22:33:00Z"}})
-    assert "（等待到 2027-05-09 06:33" in lines(desk)["前 30 天"]
+    assert "等待到 2027-05-09 06:33" in lines(desk)["前 30 天"]
     Notice.rows().update_one({"_id": rows[0]["_id"]}, {"$set": {"state": "drafted"}, "$unset": {"reason": ""}})
     for raw in rows:
         assert drafting.call_off(raw["_id"])
