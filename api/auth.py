@@ -327,6 +327,8 @@ POLICY: dict[str, Rule] = {
     "notices.push_topics": public(),
     "staff_notices.index_staff": staff("notice.read"),
     "staff_notices.todo": staff("notice.read"),
+    "staff_notices.stop_campaign": staff("notice.read"),  # whoever may write or approve for the whole: asked in the view
+    "staff_notices.resume_campaign": staff("notice.read"),
     "staff_notices.preview": staff("notice.read"),
     "staff_notices.create": staff("notice.write"),
     "staff_notices.show_staff": staff("notice.read"),

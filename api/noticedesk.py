@@ -15,10 +15,10 @@ from api.errors import Messages
 from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
 from api.notices import DIVISION, DoneWhen
 from api.shapes import Moment, Paging, Regexp, Tag, codes, reader, settings
-from content import store
+from content import languages, store
 from content.failures import Forbidden, NotFound, Text, invalid
 from content.vocabulary import AUDIENCES, SEASONS
-from notifications import channels, hours, notices, quiet, reasons, seasons, told, topics
+from notifications import channels, drafting, hours, notices, outbox, quiet, reasons, seasons, told, topics
 from notifications.notices import KINDS, Notice
 
 blp = Blueprint("staff_notices", __name__, url_prefix="/v1/staff", description="Write, approve, schedule, cancel notices")
@@ -152,7 +152,10 @@ class PreviewOut(ma.Schema):
 class TodoItem(ma.Schema):
     what = ma.fields.String(metadata={"enum": list(TODO), "description": "what is waited for"})
     by = ma.fields.String(
-        metadata={"description": "last local day, or local moment with its offset", "example": "2027-05-08T21:00:00+08:00"}
+        metadata={
+            "description": "last local day, or local moment with its offset",
+            "example": "2027-05-08T21:00:00+08:00",
+        }
     )
     season = ma.fields.String(allow_none=True)
     year = ma.fields.Integer(allow_none=True)
@@ -206,8 +209,8 @@ def texts_of(notice: Notice) -> list[dict[str, str]]:
 
 
 def may(permission: str, codes: Sequence[str]) -> bool:
-    """Whether the asker may do this in every one of these divisions; of none, in the service's own."""
-    return all(map(acting(permission), codes or [settings().division]))
+    """Whether the asker may do this in every one of these divisions; none are the whole country."""
+    return all(map(acting(permission), codes or [""]))
 
 
 def reading() -> Callable[[Sequence[str]], bool]:
@@ -232,8 +235,7 @@ def own(key: str, permission: str) -> Notice:
 @blp.alt_response(200, schema=NoticesOut)
 def index_staff(query: dict[str, Any]) -> Response:
     """Notices the asker may read, newest first"""
-    mine = reading()
-    found = (one for one in notices.latest(query["state"], moment_of(query)) if mine(one.divisions))
+    found = notices.latest(query["state"], moment_of(query), reading())
     return jsonify(next_page(found, query["limit"], lambda notice: [notice.created_at.isoformat(), notice.id], shown))
 
 
@@ -283,7 +285,7 @@ def todo() -> Response:
 
 def title_of(notice: Notice) -> str:
     """Its title in the service's language."""
-    return str(notice.texts[settings().language]["title"])
+    return str(notice.texts[languages.pick(notice.texts, [settings().language])]["title"])
 
 
 @blp.get("/notices/<string:key>/preview")
@@ -295,11 +297,13 @@ def preview(key: str) -> Response:
     """
     notice, now, of = own(key, "notice.read"), store.now(), settings()
     overrides, moment = seasons.stored(), max(notice.send_at or now, now)
+    if notice.after:
+        moment = max(moment, outbox.students_from(notice) or moment)
     push_at = moment if notice.urgent else hours.free_from(moment, notice.divisions, of, overrides)
     day, served = push_at.astimezone(ZoneInfo(of.zone)).date(), notices.push_languages(of)
     wanted = notice.topics(sorted({*served, *notice.texts}))
     known = [] if notice.urgent else told.on(day, notice.id)
-    pushes, rest = topics.plan(wanted, known, notice.campaign)
+    pushes, rest = topics.plan(wanted, known, notice.left_by_done)
     messages = []
     for one in pushes:
         (kind, target), (title, body) = one.target(), quiet.words(one.language, emergency=notice.kind == "emergency")
@@ -324,8 +328,13 @@ def preview(key: str) -> Response:
 @blp.arguments(NewNotice)
 @blp.alt_response(201, schema=NoticeOut, description="The draft")
 def create(payload: dict[str, Any]) -> Response:
-    """Draft a notice"""
-    if not may("notice.write", payload.get("divisions", [])):
+    """Draft a notice
+
+    Without `divisions` it is for the service's own division; an empty list is the whole country.
+    """
+    home = settings().division
+    payload.setdefault("divisions", [home] if home else [])
+    if not may("notice.write", payload["divisions"]):
         raise Forbidden()
     kind = payload.pop("kind")
     notice = notices.draft(fields_of(payload), actor().id, settings(), store.now(), kind)
@@ -385,7 +394,10 @@ def schedule(payload: dict[str, Any], key: str) -> Response:
 @blp.post("/notices/<string:key>/cancel")
 @blp.alt_response(200, schema=NoticeOut, description="Cancelled")
 def cancel(key: str) -> Response:
-    """Stop a notice at once and take it out of the inbox. Needs If-Match."""
+    """Stop a notice at once and take it out of the inbox
+
+    Also one that was sent, as long as it stands in the inbox. The district's own system is told. Needs If-Match.
+    """
     revision = if_match()
     notice = own(key, "notice.read")
     if not may("notice.write", notice.divisions) and not may("notice.approve", notice.divisions):
@@ -393,3 +405,39 @@ def cancel(key: str) -> Response:
     notice = notices.cancel(key, actor().id, revision)
     reader().refresh()
     return tagged(shown(notice), notice.revision)
+
+
+class CampaignOut(ma.Schema):
+    campaign = ma.fields.String(metadata={"example": "gaokao.2027"})
+    cancelled = ma.fields.Integer(metadata={"description": "notices that were cancelled now"})
+
+
+@blp.post("/campaigns/<string:season>.<int:year>/stop")
+@blp.alt_response(200, schema=CampaignOut, description="Stopped")
+def stop_campaign(season: str, year: int) -> Response:
+    """Stop a season's campaign at once
+
+    Everything of it that is to come or stands in the inbox is cancelled, and nothing more is drafted until it is resumed. Takes
+    the right to write or to approve for the service's whole division. A second call cancels what is left.
+    """
+    verb = whole()
+    stopped = drafting.stop(season, year, actor().id, settings(), lambda codes: may(verb, codes or [settings().division]))
+    reader().refresh()
+    return jsonify({"campaign": f"{season}.{year}", "cancelled": stopped})
+
+
+@blp.delete("/campaigns/<string:season>.<int:year>/stop")
+@blp.alt_response(204, description="Drafted again")
+def resume_campaign(season: str, year: int) -> Response:
+    """Let a stopped campaign be drafted again"""
+    whole()
+    drafting.resume(season, year, actor().id, settings())
+    return Response(status=204)
+
+
+def whole() -> str:
+    """The permission by which the asker acts for the service's whole division. Raises `Forbidden`."""
+    for verb in ("notice.write", "notice.approve"):
+        if may(verb, [settings().division]):
+            return verb
+    raise Forbidden()

@@ -33,7 +33,7 @@ from content.failures import Failure
 from content.settings import Settings
 
 DISK_NEEDED = 500  # MB free: logs, the oplog of the embedded database and a few uploads
-API_READY = 30.0  # seconds
+API_READY = 120.0  # seconds: while it lives it is slow, not dead
 BACKOFF_FIRST, BACKOFF_MOST, HEALTHY = 0.5, 30.0, 60.0  # seconds; a child that ran HEALTHY begins at the first again
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

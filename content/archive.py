@@ -86,6 +86,7 @@ LEFT: Mapping[str, str] = {
     "notices": "news of its day: sent from two stores it would reach families twice",
     "told": "which topics were pushed to today, gone in three days",
     "push_gate": "who sends at this moment",
+    "campaign_stops": "what this store's staff stopped, of notices that stay here",
     "season_asks": "which dates this store's staff were asked for",
     "push_sweeps": "how far the pushes to bookings came",
     "push_rounds": "the same, of what is told to all of a session",

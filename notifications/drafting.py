@@ -11,17 +11,18 @@ the to-do list and through the webhook.
 
 import hashlib
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, ClassVar, NamedTuple
 from zoneinfo import ZoneInfo
 
 import mongoengine as me
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
-from content import divisions, store
-from content.failures import Conflict, Failure
+from content import divisions, records, store
+from content.failures import Conflict, Failure, NotFound
 from content.records import SYSTEM
 from content.settings import Settings
 from notifications import notices, seasons, templates, webhook
@@ -34,7 +35,8 @@ log = logging.getLogger("xinqiao.drafting")
 AHEAD = timedelta(days=14)  # time for two people to read it
 APPROVE_BY = time(21)  # of its day: its words name how many days are left, and a push after that would leave on the next
 WAITING = ("drafted", "approved", "scheduled")
-WENT = ("due", "claimed", "sent", "refused", "failed")
+WENT = ("claimed", "sent", "refused", "failed")
+NEEDED = ("lead", "audiences", "divisions", "state", "reason", "results")
 MOVED = "date_moved"
 
 
@@ -75,21 +77,77 @@ def tick(now: datetime, settings: Settings) -> Counter[str]:
     errors; the next one goes on."""
     counts: Counter[str] = Counter()
     overrides, day = seasons.stored(), now.astimezone(ZoneInfo(settings.zone)).date()
-    wanted = list(_wanted(settings.division, day, overrides))
-    there: dict[tuple[str, int], list[Notice]] = {}
-    for season, year in {(one.occasion.code, one.occasion.year) for one in wanted}:
-        rows = Notice.rows().find({"season": season, "year": year, "kind": "season"})
-        there[season, year] = [Notice.of(raw) for raw in rows]
-    for raw in list(Notice.rows().find({"state": {"$in": list(WAITING)}, "kind": "season"})):
-        if moved(Notice.of(raw), overrides, settings):
-            counts["moved"] += _call_off(raw["_id"])
+    for raw in list(Notice.rows().find({"state": {"$in": [*WAITING, "due"]}, "kind": "season"})):
+        with _alone(raw["_id"]):
+            if moved(Notice.of(raw), overrides, settings):
+                counts["moved"] += call_off(raw["_id"])
+    stopped = {(row.season, row.year): row.division or "" for row in map(CampaignStop.of, CampaignStop.rows().find({}))}
+    there: dict[tuple[str, int], list[dict[str, Any]]] = {}
     own = templates.stored()
-    for one in wanted:
-        counts["drafted"] += _draft(one, there[one.occasion.code, one.occasion.year], own, settings, now)
+    for one in _wanted(settings.division, day, overrides):
+        campaign = one.occasion.code, one.occasion.year
+        if campaign in stopped and divisions.within(one.occasion.division, stopped[campaign]):
+            continue
+        if campaign not in there:
+            match = {"season": campaign[0], "year": campaign[1], "kind": "season"}
+            there[campaign] = list(Notice.rows().find(match, dict.fromkeys(NEEDED, 1)))
+        with _alone(templates.key_of(one.occasion.division, one.occasion.code, one.occasion.lead, one.audience)):
+            counts["drafted"] += _draft(one, there[campaign], own, settings, now)
     for ask in seasons.asks(settings.division, day, overrides):
         counts["asked"] += _ask(ask, now)
     _hook_asks(settings, day)
     return +counts
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """What is wrong with one of them keeps no other; driver errors end the turn."""
+    try:
+        yield
+    except PyMongoError:
+        raise
+    except Exception:
+        log.exception("%s: put off", name)
+
+
+# --- stopping a campaign ----------------------------------------------------------------------------------------------
+
+
+class CampaignStop(records.Record):
+    """A campaign of which nothing more is drafted in a division and all below it; `_id` is "gaokao.2027:150603"."""
+
+    season = me.StringField(required=True)
+    year = me.IntField(required=True)
+    division = me.StringField(default="")
+
+    meta: ClassVar[dict[str, Any]] = {"collection": "campaign_stops", "indexes": []}
+    NAME = "campaign_stop"
+
+
+def stop(season: str, year: int, by: str, settings: Settings, fits: Callable[[Sequence[str]], bool]) -> int:
+    """Stop a campaign of the service's division at once: whatever of it stands in the inbox or is still to come is cancelled, and
+    nothing more is drafted. `fits(divisions)` says which notices are the caller's to cancel. Returns how many were; a second call
+    cancels what is left. Raises `NotFound` for a season that is none."""
+    if season not in seasons.calendar().seasons:
+        raise NotFound(what=season)
+    key = f"{season}.{year}:{settings.division or divisions.COUNTRY}"
+    if CampaignStop.rows().find_one({"_id": key}, {"_id": 1}) is None:
+        with suppress(DuplicateKeyError):
+            records.create(CampaignStop(id=key, season=season, year=year, division=settings.division), by)
+    stopped = 0
+    for raw in list(
+        Notice.rows().find({"season": season, "year": year, "kind": "season"}, {"divisions": 1, "state": 1, "listed": 1})
+    ):
+        if (raw["state"] in (*WAITING, "due", "claimed") or raw.get("listed")) and fits(raw.get("divisions") or []):
+            with suppress(Conflict):  # it ended at this moment
+                notices.cancel(raw["_id"], by)
+                stopped += 1
+    return stopped
+
+
+def resume(season: str, year: int, by: str, settings: Settings) -> None:
+    """Let a stopped campaign be drafted again, from what is still to come. Raises `NotFound` when it was not stopped."""
+    records.remove(CampaignStop, f"{season}.{year}:{settings.division or divisions.COUNTRY}", by, lambda record: None)
 
 
 # --- what the calendar wants -----------------------------------------------------------------------------------------
@@ -99,10 +157,17 @@ def _wanted(home: str, day: date, overrides: Sequence[Override]) -> Iterator[Wan
     """Every notice of a confirmed date that is due from `day` to AHEAD of it, area by area."""
     last = day + AHEAD
     places = [home, *sorted({o.division for o in overrides if o.division != home and divisions.within(o.division, home)})]
+    around = {place: [one for one in places if one != place and divisions.within(place, one)] for place in places}
+    known: dict[tuple[str, int], list[str]] = {}
     for place in places:
         for one in seasons.occasions(place, day, last, overrides):
-            areas = _areas(one.code, one.year, places, overrides)
-            if one.span.provisional or place not in areas:
+            if one.span.provisional:
+                continue
+            campaign = one.code, one.year
+            if campaign not in known:
+                known[campaign] = _areas(*campaign, around, [o for o in overrides if (o.code, o.year) == campaign])
+            areas = known[campaign]
+            if place not in areas:
                 continue
             inside = [area for area in areas if area != place and divisions.within(area, place)]
             where = tuple("" if code == divisions.COUNTRY else code for code in without(place, inside))
@@ -110,14 +175,14 @@ def _wanted(home: str, day: date, overrides: Sequence[Override]) -> Iterator[Wan
                 yield Wanted(one, audience, where)
 
 
-def _areas(code: str, year: int, places: Sequence[str], overrides: Sequence[Override]) -> list[str]:
-    """Those of `places` (the first holds all others) whose dates of a season are others than those around them."""
-    spans = {place: seasons.season(code, year, overrides, place) for place in places}
-    found = [places[0]]
-    for place in places[1:]:
-        around = [one for one in places if one != place and divisions.within(place, one)]
-        nearest = max(around, key=lambda one: len(divisions.lineage(one)) if one else 0)
-        if spans[place] != spans[nearest]:
+def _areas(code: str, year: int, around: Mapping[str, Sequence[str]], overrides: Sequence[Override]) -> list[str]:
+    """Those of the places (each with those that hold it; the first holds all) whose dates of a season are others than of what is
+    around them."""
+    spans = {place: seasons.season(code, year, overrides, place) for place in around}
+    found = []
+    for place, outer in around.items():
+        nearest = max(outer, key=lambda one: len(divisions.lineage(one)) if one else 0, default=None)
+        if nearest is None or spans[place] != spans[nearest]:
             found.append(place)
     return found
 
@@ -134,20 +199,26 @@ def without(code: str, left_out: Iterable[str]) -> list[str]:
 
 
 def moved(notice: Notice, overrides: Sequence[Override], settings: Settings) -> bool:
-    """Whether its day is no longer the season's. A date that was taken back moves nothing: the notice is held as unconfirmed."""
+    """Whether its day, or one that its words name, is no longer the season's. A date that was taken back moves nothing: the
+    notice is held as unconfirmed. What somebody was told already stays."""
     span = seasons.season(notice.season, notice.year, overrides, notice.dated_by or "")
+    if span.provisional or notice.results:
+        return False
     on = seasons.calendar().seasons[notice.season].notice_day(span, notice.lead)
-    return not span.provisional and on != notice.send_at.astimezone(ZoneInfo(settings.zone)).date()
+    named = ((notice.first, span.first), (notice.last, span.last))
+    if any(told and told != day.isoformat() for told, day in named):
+        return True
+    return bool(on != notice.send_at.astimezone(ZoneInfo(settings.zone)).date())
 
 
 # --- drafting --------------------------------------------------------------------------------------------------------
 
 
-def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, now: datetime) -> int:
+def _draft(one: Wanted, there: Sequence[Mapping[str, Any]], own: Any, settings: Settings, now: datetime) -> int:
     """Draft it, unless it is there; how many were made."""
     occasion = one.occasion
-    alike = [n for n in there if n.lead == occasion.lead and n.audiences == [one.audience]]
-    went = [code for n in alike if n.state in WENT for code in n.divisions or [""]]
+    alike = [n for n in there if n["lead"] == occasion.lead and n["audiences"] == [one.audience]]
+    went = [code for n in alike if _went(n) for code in n.get("divisions") or [""]]
     left = tuple(part for code in one.divisions for part in _left(code, went))
     send_at, over, night = (
         datetime.combine(on, at, ZoneInfo(settings.zone)).astimezone(UTC)
@@ -160,15 +231,16 @@ def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, n
         log.warning("no text for %s, %s days, %s: nothing is drafted", occasion.code, occasion.lead, one.audience)
         return 0
     names_last = any("{last}" in text[part] for text in template.texts.values() for part in ("title", "body"))
-    called_off = {n.id for n in alike if n.state == "cancelled" and n.reason == MOVED}
+    called_off = {n["_id"] for n in alike if n["state"] == "cancelled" and n.get("reason") == MOVED}
     key = one._replace(divisions=left, names_last=names_last).key()
     while key in called_off:  # a date that was moved there and back is drafted anew; what staff cancelled is not
         key = hashlib.sha256(key.encode()).hexdigest()[:32]
-    if any(n.id == key for n in alike):
+    if any(n["_id"] == key for n in alike):
         return 0
     for stale in alike:
-        if stale.state in WAITING and _meet(stale.divisions, left):  # areas do not overlap, so the other's dates are old
-            _call_off(stale.id)
+        waits = stale["state"] in (*WAITING, "due") and not _went(stale)
+        if waits and _meet(stale.get("divisions") or [], left):  # areas do not overlap, so the other's dates are old
+            call_off(stale["_id"])
     season = seasons.calendar().seasons[occasion.code]
     fields = {
         "season": occasion.code,
@@ -186,6 +258,9 @@ def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, n
         "year": occasion.year,
         "lead": occasion.lead,
         "dated_by": occasion.division,
+        "first": occasion.span.first.isoformat(),
+        "last": occasion.span.last.isoformat() if names_last else "",
+        "worded_by": next((row.written_by for row in own if row.template() == template), ""),
         "approve_by": max(night, send_at + timedelta(hours=1)),
         "template": f"{template.name}@{template.version}",
     }
@@ -199,6 +274,11 @@ def _draft(one: Wanted, there: Sequence[Notice], own: Any, settings: Settings, n
     return 1
 
 
+def _went(notice: Mapping[str, Any]) -> bool:
+    """Whether somebody may have been told of it."""
+    return notice["state"] in WENT or (notice["state"] == "due" and bool(notice.get("results")))
+
+
 def _left(code: str, went: Sequence[str]) -> list[str]:
     """What of a division has not been told."""
     return [] if any(divisions.within(code, one) for one in went) else without(code, [one for one in went if one])
@@ -209,7 +289,8 @@ def _meet(some: Sequence[str], others: Sequence[str]) -> bool:
     return any(divisions.within(a, b) or divisions.within(b, a) for a in some or [""] for b in others or [""])
 
 
-def _call_off(key: str) -> int:
+def call_off(key: str) -> int:
+    """Cancel a notice whose date has moved; how many were. The next tick drafts it anew."""
     try:
         notices.cancel(key, SYSTEM, reason=MOVED)
     except Failure as failure:  # it fell due at this moment
@@ -250,12 +331,3 @@ def _hook_asks(settings: Settings, day: date) -> None:
             if isinstance(webhook.send(event, raw["_id"].replace(".", "-"), settings), Retry | Unknown):
                 return
         SeasonAsk.rows().update_one({"_id": raw["_id"]}, {"$set": {"hooked": True}})
-
-
-def states(season: str, year: int) -> dict[tuple[int, str], list[Notice]]:
-    """The notices of a campaign by (lead, audience), for whoever shows the year."""
-    found: dict[tuple[int, str], list[Notice]] = defaultdict(list)
-    for raw in Notice.rows().find({"season": season, "year": year, "kind": "season"}):
-        notice = Notice.of(raw)
-        found[notice.lead, notice.audiences[0]].append(notice)
-    return found

@@ -1,7 +1,8 @@
 """What people do to a notice; every notice is one document, and its state is the truth (`outbox` carries it on).
 
     drafted -> approved -> scheduled -> due -> claimed -> sent | refused | failed
-       any of the first five -> cancelled; any of the first four -> expired; claimed -> due again (retry, lost lease)
+       any of the first five, or whatever stands in the inbox -> cancelled; any of the first four -> expired;
+       claimed -> due again (retry, lost lease)
 
 A **general** notice is written by a person. A **season** notice is drafted by the calendar (`drafting`): a person reads it and
 makes it his own by saving it, a second one approves it, and it goes out on its day by itself; one that nobody approved by then
@@ -12,7 +13,8 @@ A second person always approves; no setting waives that. The clock is always the
 year in a second.
 """
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -20,13 +22,13 @@ from zoneinfo import ZoneInfo
 import mongoengine as me
 from pymongo.client_session import ClientSession
 
-from content import divisions, languages, published, records, staff
+from content import divisions, languages, published, records, staff, store
 from content.failures import Conflict, Failure, FieldError, Forbidden, Invalid, NotFound, Text
 from content.published import Item, PublishedRow
 from content.records import SYSTEM
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, SEASONS, Stage
-from notifications import emergencies, fcm, quiet, seasons, topics
+from notifications import emergencies, fcm, quiet, seasons, templates, topics
 
 STATES = ("drafted", "approved", "scheduled", "due", "claimed", "sent", "refused", "expired", "cancelled", "failed")
 OPEN = ("drafted", "approved", "scheduled", "due")  # what its expiry ends; a claimed one is ended by its settle or lease
@@ -38,6 +40,7 @@ MAX_DRAFTED = 2000  # that the calendar does: a province without some districts
 EDITABLE = (
     "season", "divisions", "audiences", "stages", "texts", "lessons", "send_at", "expires_at", "urgent", "done_when", "after",
 )  # fmt: skip
+CALENDAR = ("season", "divisions", "audiences", "stages", "urgent", "expires_at")  # of a season notice: not to be changed
 DEEDS = {"lesson": "the lesson was read", "check": "the check was taken", "read": "the notice itself was opened"}
 
 
@@ -64,6 +67,10 @@ class Notice(records.Record):
     """Of a season notice: days from the season (negative: before its first day; positive: after its last)."""
     dated_by = me.StringField()
     """Of a season notice: the division whose date it follows; "" the country's."""
+    first = me.StringField()
+    """Of a season notice: the season's first local day as its words say it, YYYY-MM-DD."""
+    last = me.StringField()
+    """Its last day, when the words name it."""
     template = me.StringField()
     """Name and version of the text that it was drafted from: "gaokao:-30:parent@2"."""
     divisions = me.ListField(me.StringField())
@@ -87,6 +94,8 @@ class Notice(records.Record):
     state = me.StringField(required=True, choices=STATES, default="drafted")
     authors = me.ListField(me.StringField())
     """Everyone who wrote it; none of them may approve. A season draft has none until a person saves it."""
+    worded_by = me.StringField()
+    """Who wrote the division's own text that it was drafted from; may not approve it either."""
     approved_by = me.StringField()
     offices = me.ListField(me.StringField())
     """Of an emergency notice: names of the organisations whose people wrote and approved it, as readers are told."""
@@ -110,10 +119,23 @@ class Notice(records.Record):
         "collection": "notices",
         "indexes": [
             {"fields": ["state", "expires_at"]}, {"fields": ["state", "next_try"]}, {"fields": ["listed", "expires_at"]},
-            {"fields": ["-created_at"]}, {"fields": ["season", "year"]}, {"fields": ["recall"]},
+            {"fields": ["-created_at"]}, {"fields": ["season", "year"]}, {"fields": ["kind", "year"]}, {"fields": ["recall"]},
         ],
     }  # fmt: skip
     NAME = "notice"
+
+    @property
+    def left_by_done(self) -> str:
+        """The campaign, when who is done with it is left out. Not on the day itself and after: what comforts is for everybody."""
+        return self.campaign if (self.lead or 0) < 0 else ""
+
+    @property
+    def collapse_key(self) -> str:
+        """By which its messages replace each other on a phone: of a season notice the same for every audience, since a teacher
+        may be a parent."""
+        if not self.campaign:
+            return str(self.id)
+        return hashlib.sha256(f"{self.campaign}.{self.lead}.{self.first}".encode()).hexdigest()[:32]
 
     @property
     def campaign(self) -> str:
@@ -165,7 +187,7 @@ def message(notice: Notice, push: topics.Push, now: datetime) -> fcm.Message:
     title, body = quiet.words(push.language, emergency=notice.kind == "emergency")
     ttl = min(TTL_LIMIT, int((notice.expires_at - now).total_seconds()))
     kind, value = push.target()
-    return fcm.Message(notice.id, value, title, body, ttl, kind, {"notice": notice.id})  # type: ignore[arg-type]
+    return fcm.Message(notice.collapse_key, value, title, body, ttl, kind, {"notice": notice.id})  # type: ignore[arg-type]
 
 
 # --- what people do ---------------------------------------------------------------------------------------------------
@@ -190,14 +212,15 @@ def draft(
 
 def edit(key: str, fields: Mapping[str, Any], by: str, settings: Settings, now: datetime, revision: int | None = None) -> Notice:
     """Change some EDITABLE fields of a drafted notice; None clears one, and none at all says "read, as it is". `by` becomes an
-    author and may not approve it. The day of a season notice follows its season: only its time may be changed. Raises as `draft`,
-    and `NotFound`, `Stale`, `Conflict` in any other state."""
+    author and may not approve it. Of a season notice only the words and the hour may be changed: its day follows the season, and
+    whom it is for is the calendar's. Raises as `draft`, and `NotFound`, `Stale`, `Conflict` in any other state."""
 
     def decide(notice: Notice) -> dict[str, Any]:
         _only(notice, "edit", "drafted")
         values = {name: getattr(notice, name) for name in EDITABLE}
         checked = _checked({**values, **fields}, settings, notice.kind)
         if notice.kind == "season":
+            _keeps(notice, checked, fields)
             _keeps_its_day(notice, checked, settings)
         for name, value in checked.items():
             setattr(notice, name, value)
@@ -208,9 +231,10 @@ def edit(key: str, fields: Mapping[str, Any], by: str, settings: Settings, now: 
 
 
 def approve(key: str, by: str, now: datetime, revision: int | None = None) -> Notice:
-    """Drafted -> approved, by a person independent of everyone who wrote it; no setting waives that. Raises
-    `Forbidden("second_person")`, `Conflict("nobody_saved")` for a draft of the calendar that no person has saved, `Conflict`,
-    `Stale`, `NotFound`."""
+    """Drafted -> approved, by a person independent of everyone who wrote it; no setting waives that. A season notice then goes on
+    its day and an emergency at once, or at the moment it names, by themselves; others are scheduled by a person. Raises
+    `Forbidden("second_person")`, `Conflict("nobody_saved")` for a draft of the calendar that no person has saved,
+    `Conflict("unconfirmed_date")`, `Conflict`, `Stale`, `NotFound`."""
 
     def decide(notice: Notice) -> dict[str, Any]:
         _only(notice, "approve", "drafted")
@@ -218,8 +242,13 @@ def approve(key: str, by: str, now: datetime, revision: int | None = None) -> No
             raise Conflict("wrong_state", state="expired", action="approve")
         if not notice.authors:
             raise Conflict("nobody_saved")
-        if not all(staff.independent(author, by) for author in notice.authors):
+        if not all(staff.independent(author, by) for author in (*notice.authors, *filter(None, [notice.worded_by]))):
             raise Forbidden("second_person")
+        if (
+            notice.kind == "season"
+            and seasons.season(notice.season, notice.year, seasons.stored(), notice.dated_by or "").provisional
+        ):
+            raise Conflict("unconfirmed_date", what=notice.season)
         offices = emergencies.offices([*notice.authors, by]) if notice.kind == "emergency" else []
         return {"state": "approved", "approved_by": by, **({"offices": offices} if offices else {})}
 
@@ -235,6 +264,9 @@ def schedule(
 
     def decide(notice: Notice) -> dict[str, Any]:
         _only(notice, "schedule", "approved")
+        # it passes the night: two persons agree to its hour
+        if notice.urgent and send_at and send_at > now and send_at != notice.send_at:
+            raise Invalid([FieldError("send_at", "approved_hour")])
         moment = send_at or notice.send_at or now
         if moment >= notice.expires_at:
             raise Invalid([FieldError("send_at", "out_of_range", {"reason": f"< expires_at {iso(notice.expires_at)}"})])
@@ -249,15 +281,17 @@ def schedule(
 
 
 def cancel(key: str, by: str, revision: int | None = None, reason: str = "") -> Notice:
-    """Stop it and take it out of the inbox, in any state before its end. A worker that is sending it stops before its next
-    message. Raises `Conflict` once it has ended, `Stale`, `NotFound`."""
+    """Stop it and take it out of the inbox, in any state as long as it stands there. A worker that is sending it stops before its
+    next message; what was sent, families find no more, and the district's own system is told. Raises `Conflict` once it has left
+    the inbox by itself, `Stale`, `NotFound`."""
 
     def decide(notice: Notice) -> dict[str, Any]:
-        _only(notice, "cancel", *OPEN, "claimed")
-        hooked = any(row.channel == "webhook" and row.outcome == "sent" for row in notice.results)
+        if not notice.listed:
+            _only(notice, "cancel", *OPEN, "claimed")
+        begun = notice.attempts > 0 or bool(notice.results)  # the webhook may have it, whatever came of the post
         return {
             "state": "cancelled", "listed": False, "lease": None, "lease_until": None, "reason": reason or notice.reason,
-            "recall": True if hooked else None,
+            "recall": True if begun else None, "next_try": store.now() if begun else None,
         }  # fmt: skip
 
     return records.change(Notice, key, by, "cancel", decide, revision=revision, also=unlist)
@@ -271,13 +305,17 @@ def get(key: str) -> Notice:
     return Notice.of(raw)
 
 
-def latest(state: str = "", after: tuple[datetime, str] | None = None) -> Iterator[Notice]:
-    """Notices newest first, those after (moment, id) in this order; of one state when given."""
+def latest(
+    state: str = "", after: tuple[datetime, str] | None = None, mine: Callable[[Sequence[str]], bool] | None = None
+) -> Iterator[Notice]:
+    """Notices newest first, those after (moment, id) in this order; of one state when given; of those divisions alone that are
+    `mine`."""
     match: dict[str, Any] = {"state": state} if state else {}
     if after:
         moment, key = after
         match["$or"] = [{"created_at": {"$lt": moment}}, {"created_at": moment, "_id": {"$lt": key}}]
-    return map(Notice.of, Notice.rows().find(match).sort([("created_at", -1), ("_id", -1)]))
+    rows = Notice.rows().find(match).sort([("created_at", -1), ("_id", -1)])
+    return (Notice.of(raw) for raw in rows if mine is None or mine(raw.get("divisions") or []))
 
 
 def dated(notice: Notice, overrides: list[seasons.Override], settings: Settings) -> bool:
@@ -310,6 +348,13 @@ def _only(notice: Notice, action: str, *states: str) -> None:
         raise Conflict("wrong_state", state=notice.state, action=action)
 
 
+def _keeps(notice: Notice, checked: Mapping[str, Any], fields: Mapping[str, Any]) -> None:
+    """Raises `calendars_own` for what the calendar gave a notice: another audience or area would be told twice, or never."""
+    changed = [name for name in CALENDAR if name in fields and checked[name] != records.values_of(notice, (name,))[name]]
+    if changed:
+        raise Invalid([FieldError(name, "calendars_own") for name in changed])
+
+
 def _keeps_its_day(notice: Notice, values: Mapping[str, Any], settings: Settings) -> None:
     """Raises `follows_season` when the local day would be another than the season's."""
     zone, moment = ZoneInfo(settings.zone), values["send_at"]
@@ -340,7 +385,13 @@ def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[s
     if result["season"] and result["season"] not in SEASONS:
         errors.append(FieldError("season", "not_one_of", {"choices": ", ".join(SEASONS)}))
     result["urgent"] = bool(result["urgent"]) or kind == "emergency"
-    result["done_when"] = dict(result["done_when"] or {})
+    done = result["done_when"] = dict(result["done_when"] or {})
+    if done and done.get("kind") not in DEEDS:
+        errors.append(FieldError("done_when.kind", "not_one_of", {"choices": ", ".join(DEEDS)}))
+    elif done and (done["kind"] == "read") == bool(done.get("slug")):
+        errors.append(FieldError("done_when.slug", "unknown_field" if done["kind"] == "read" else "required"))
+    elif kind != "season" and not templates.known_deed(done):  # the calendar's comes from a template: a day is not lost for it
+        errors.append(FieldError("done_when.slug", "unknown_reference", {"value": done["slug"]}))
     texts: dict[str, dict[str, str]] = {}
     for language, text in (result["texts"] or {}).items():
         try:
@@ -348,8 +399,10 @@ def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[s
         except Invalid as failure:
             errors.extend(failure.errors)
             continue
-        texts[tag] = {name: languages.clean(text.get(name) or "") for name in ("title", "body")}
-        errors += [FieldError(f"texts.{tag}.{name}", "required") for name, value in texts[tag].items() if not value]
+        lines = map(languages.one_line, languages.clean(text.get("body") or "").split("\n"))  # without what turns or hides words
+        texts[tag] = {"title": languages.one_line(text.get("title") or ""), "body": "\n".join(lines).strip("\n")}
+        blank = [name for name, said in texts[tag].items() if not emergencies.seen(said)]
+        errors += [FieldError(f"texts.{tag}.{name}", "required") for name in blank]
     result["texts"] = texts
     if settings.language not in texts:
         errors.append(FieldError(f"texts.{settings.language}", "required"))
@@ -362,31 +415,49 @@ def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[s
     if not errors and many[0] * many[1] * many[2] > most:
         reason = Text(f"区划×对象×学段最多 {most} 个", f"≤ {most} divisions × audiences × stages")
         errors.append(FieldError("divisions", "out_of_range", {"reason": reason}))
+    if result["urgent"]:
+        errors += emergencies.faults(texts, help_line=kind == "emergency")
     if kind == "emergency":
         errors += _of_emergency(result)
     elif result["after"]:
         errors.append(FieldError("after", "unknown_field"))
+    elif result["urgent"] and "student" in result["audiences"]:
+        errors.append(FieldError("audiences", "urgent_students"))
     if errors:
         raise Invalid(errors)
     return result
 
 
 def _of_emergency(values: Mapping[str, Any]) -> list[FieldError]:
-    """Adults hear first: students get a notice of their own, which waits for the adults'."""
-    errors = emergencies.faults(values["texts"])
+    """Adults hear first: students get a notice of their own, which waits for the adults'. It belongs to no season, or it would
+    wait for a date to be confirmed."""
+    errors = [FieldError("season", "emergency_season")] if values["season"] else []
     students, adults = ("student" in values["audiences"]), set(values["audiences"]) - {"student"}
     if students and (adults or not values["after"]):
         errors.append(FieldError("after" if not adults else "audiences", "adults_first"))
     elif values["after"] and not students:
         errors.append(FieldError("after", "adults_first"))
     elif values["after"]:
-        first = Notice.rows().find_one({"_id": values["after"], "kind": "emergency"})
-        covered = first and all(
-            any(divisions.within(c, d) for d in first.get("divisions") or [""]) for c in values["divisions"] or [""]
-        )
-        if not covered or "student" in first["audiences"]:
+        first = Notice.rows().find_one({"_id": values["after"]})
+        if first is None:
             errors.append(FieldError("after", "unknown_reference", {"value": values["after"]}))
+        elif not covers_first(first, values["divisions"], values["stages"]):
+            errors.append(FieldError("after", "not_covered"))
     return errors
+
+
+def covers_first(first: Mapping[str, Any] | None, codes: Sequence[str], stages: Sequence[str]) -> bool:
+    """Whether `first`, a stored notice, is the adults' word for one to the students of these divisions and stages (none: all of
+    them): an emergency to their parents and to no student, which was neither stopped nor refused nor ran out."""
+    if not first or first["kind"] != "emergency" or first["state"] in {"cancelled", "expired", "refused", "failed"}:
+        return False
+    told, wide = set(first.get("stages") or [""]), [topics.Segment("", "parent", stage, "") for stage in stages or [""]]
+    return (
+        "parent" in first["audiences"]
+        and "student" not in first["audiences"]
+        and all(any(divisions.within(code, one) for one in first.get("divisions") or [""]) for code in codes or [""])
+        and all(told & {one.stage, *(topics.segment(name).stage for name in topics.wider(topics.name(one)))} for one in wide)
+    )
 
 
 def _fits(notice: Notice, now: datetime) -> None:

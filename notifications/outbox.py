@@ -37,6 +37,8 @@ ADULTS_FIRST = timedelta(minutes=30)  # between an emergency's word to adults an
 PACE = 1.0  # seconds between two messages of a fan-out: FCM fans each out to a district
 IN_A_ROW = 3  # messages that did not pass end a turn: it is not the topics' fault
 TURN = 60.0  # seconds of one fan-out; the next sweep goes on
+RECALL_AGAIN = timedelta(minutes=5)
+LOOK = timedelta(seconds=30)  # until a notice that something keeps back is looked at again
 RELEASING = 3.0  # seconds of one sweep, a transaction each: when hundreds fall due at once, the first need not wait for the last
 GATE, HELD = "gate", "held"
 EVER = datetime(1970, 1, 1, tzinfo=UTC)  # without a lower bound the embedded server walks through all nulls
@@ -67,37 +69,58 @@ def sweep(now: datetime, settings: Settings) -> bool:
     """Bring every notice to where it should be at `now`; whether one is due and nobody is at it. Safe to run often, twice and in
     two places: each step acts only on the state it expects. Raises driver errors; the next sweep goes on."""
     rows = Notice.rows()
-    _each(
-        {"state": "claimed", "lease_until": {"$lte": now}},
-        {"$set": {"state": "due", "next_try": now}, "$unset": {"lease": "", "lease_until": ""}},
-    )
+    for lapsed in ({"$lte": now}, {"$gt": now + LEASE}):  # the second was given by a clock that ran ahead
+        _each(
+            {"state": "claimed", "lease_until": lapsed},
+            {"$set": {"state": "due", "next_try": now}, "$unset": {"lease": "", "lease_until": ""}},
+        )
     for raw in list(rows.find({"state": {"$in": list(OPEN)}, "expires_at": {"$lte": now}}, {"_id": 1})):
         _step(raw["_id"], "expire", lambda notice: _expired(notice, now), notices.unlist)
     for raw in list(rows.find({"state": {"$in": ["drafted", "approved"]}, "approve_by": {"$gt": EVER, "$lte": now}}, {"_id": 1})):
         _step(raw["_id"], "expire", lambda notice: _expired(notice, now), None)
     for raw in list(rows.find({"listed": True, "expires_at": {"$lte": now}}, {"_id": 1})):
         _step(raw["_id"], "unlist", lambda notice: {"listed": False} if notice.listed else {}, notices.unlist)
-    for raw in list(rows.find({"state": "approved", "kind": "season"}, {"_id": 1})):
-        _step(raw["_id"], "schedule", lambda notice: {"state": "scheduled"} if notice.state == "approved" else {}, None)
-    overrides: list[seasons.Override] | None = None
-    served: list[str] = []
-    ends = time.monotonic() + RELEASING
-    for raw in list(rows.find({"state": "scheduled", "send_at": {"$lte": now}}).sort([("urgent", -1), ("send_at", 1)])):
-        if time.monotonic() > ends:
-            break
-        overrides = seasons.stored() if overrides is None else overrides
-        served = served or notices.push_languages(settings)
-        if why := _not_yet(Notice.of(raw), now, overrides, settings):
-            if raw.get("reason") != why:
-                rows.update_one({"_id": raw["_id"], "state": "scheduled"}, {"$set": {"reason": why}})
-            continue
-        tags = sorted({*served, *raw["texts"]})
-        _step(raw["_id"], "release", lambda notice, tags=tags: _falls_due(notice, now, tags), notices.relist)
-    waits = rows.find_one({"state": "due", "next_try": {"$lte": now}}, {"_id": 1}) or rows.find_one({"recall": True}, {"_id": 1})
-    if waits is None:
+    for raw in list(rows.find({"state": "approved", "kind": {"$in": ["season", "emergency"]}}, {"_id": 1})):
+        _step(raw["_id"], "schedule", lambda notice: _scheduled(notice, now), None)
+    _release(now, settings)
+    if not any(rows.find_one(match, {"_id": 1}) for match in (_due(now), _recalls(now))):
         return False
     gate = Gate.rows().find_one({"_id": GATE})
     return gate is None or _lapsed(gate, now)
+
+
+def _due(now: datetime) -> dict[str, Any]:
+    return {"state": "due", "next_try": {"$lte": now}}
+
+
+def _recalls(now: datetime) -> dict[str, Any]:
+    return {"recall": True, "next_try": {"$gt": EVER, "$lte": now}}
+
+
+def _release(now: datetime, settings: Settings) -> None:
+    """Make due what is scheduled until `now`, urgent ones first, for RELEASING seconds: the rest waits for the next sweep, so
+    that sending begins. What something keeps back is looked at again after LOOK and takes nobody's turn."""
+    rows = Notice.rows()
+    ready = rows.find({"state": "scheduled", "send_at": {"$lte": now}}).sort([("urgent", -1), ("send_at", 1)])
+    left = [raw for raw in ready if not raw.get("next_try") or raw["next_try"] <= now]
+    if not left:
+        return
+    overrides, served, ends = seasons.stored(), list[str](), time.monotonic() + RELEASING
+    for number, raw in enumerate(left):
+        if number and time.monotonic() > ends:
+            break
+        try:
+            why = _not_yet(Notice.of(raw), now, overrides, settings)
+        except Exception:  # a row that cannot be judged keeps nobody else's back
+            log.exception("notice %s cannot be judged", raw["_id"])
+            why = "fault"
+        if why:
+            held = {"$set": {"reason": why, "next_try": now + LOOK}}
+            rows.update_one({"_id": raw["_id"], "state": "scheduled"}, held)
+            continue
+        served = served or notices.push_languages(settings)
+        tags = sorted({*served, *raw["texts"]})
+        _step(raw["_id"], "release", lambda notice, tags=tags: _falls_due(notice, now, tags), notices.relist)
 
 
 def _each(match: dict[str, Any], update: dict[str, Any]) -> None:
@@ -116,6 +139,10 @@ def _step(key: str, action: str, decide: Any, also: Any) -> None:
         log.warning("notice %s: %s put off: %s", key, action, failure)
 
 
+def _scheduled(notice: Notice, now: datetime) -> dict[str, Any]:
+    return {"state": "scheduled", "send_at": notice.send_at or now} if notice.state == "approved" else {}
+
+
 def _expired(notice: Notice, now: datetime) -> dict[str, Any]:
     waits = notice.state in {"drafted", "approved"}
     end = min(notice.expires_at, notice.approve_by or notice.expires_at) if waits else notice.expires_at
@@ -131,12 +158,18 @@ def _not_yet(notice: Notice, now: datetime, overrides: list[seasons.Override], s
         return "unconfirmed"
     if notice.kind == "season" and drafting.moved(notice, overrides, settings):
         return "date_moved"  # the next tick drafts it anew
-    if notice.after:
-        first = Notice.rows().find_one({"_id": notice.after}, {"results": 1, "state": 1})
-        told_at = [row["at"] for row in (first or {}).get("results") or ()]
-        if not told_at or min(told_at) > now - ADULTS_FIRST or (first or {})["state"] == "cancelled":
-            return "adults_first"
+    if notice.after and not (students_from(notice) or now + ADULTS_FIRST) <= now:
+        return "adults_first"
     return ""
+
+
+def students_from(notice: Notice) -> datetime | None:
+    """When an emergency notice to students may leave: half an hour after its adults were told; None until they were."""
+    raw = Notice.rows().find_one({"_id": notice.after})
+    if raw is None or raw["state"] == "cancelled" or not notices.covers_first(raw, notice.divisions, notice.stages):
+        return None
+    told_at = [row["at"] for row in raw.get("results") or ()]
+    return min(told_at) + ADULTS_FIRST if told_at else None
 
 
 def _falls_due(notice: Notice, now: datetime, tags: list[str]) -> dict[str, Any]:
@@ -189,13 +222,22 @@ def fan_out(settings: Settings, clock: Clock = _now, pause: Callable[[float], No
     if (lease := enter(clock())) is None:
         return found
     overrides, ends = seasons.stored(), time.monotonic() + TURN
-    for raw in list(Notice.rows().find({"recall": True}, {"_id": 1})):
-        if not isinstance(channels.recall(raw["_id"], settings), Retry | Unknown):
-            Notice.rows().update_one({"_id": raw["_id"]}, {"$unset": {"recall": ""}})
     while time.monotonic() < ends and (notice := claim(lease, clock(), settings, overrides)):
         found[carry(notice, settings, overrides, clock, pause)] += 1
+    _recall(settings, clock)
     leave(lease, clock())
     return found
+
+
+def _recall(settings: Settings, clock: Clock) -> None:
+    """Tell the district's own system of one notice that was cancelled after it may have had it; again later when it does not
+    answer, until the notice would have expired."""
+    now = clock()
+    if raw := Notice.rows().find_one(_recalls(now), {"expires_at": 1}):
+        outcome = channels.recall(raw["_id"], settings)
+        over = not isinstance(outcome, Retry | Unknown) or raw["expires_at"] <= now
+        update = {"$unset": {"recall": "", "next_try": ""}} if over else {"$set": {"next_try": now + RECALL_AGAIN}}
+        Notice.rows().update_one({"_id": raw["_id"], "recall": True}, update)
 
 
 def claim(lease: str, now: datetime, settings: Settings, overrides: Sequence[seasons.Override]) -> Notice | None:
@@ -204,11 +246,14 @@ def claim(lease: str, now: datetime, settings: Settings, overrides: Sequence[sea
     rows = Notice.rows()
     if not _renew(lease, now):
         return None
-    due = {"state": "due", "next_try": {"$lte": now}, "expires_at": {"$gt": now}}
-    for raw in list(rows.find(due, {"urgent": 1, "divisions": 1}).sort([("urgent", -1), ("next_try", 1)])):
+    due = {**_due(now), "expires_at": {"$gt": now}}
+    for raw in list(rows.find(due, {"urgent": 1, "divisions": 1, "kind": 1}).sort([("urgent", -1), ("next_try", 1)])):
         match = {**due, "_id": raw["_id"]}
         if not raw["urgent"] and (free := hours.free_from(now, raw.get("divisions") or [], settings, overrides)) > now:
             rows.update_one(match, _held(free, now, raw.get("divisions") or [], settings, overrides))
+            continue
+        if raw["kind"] == "season" and drafting.moved(notices.get(raw["_id"]), overrides, settings):
+            drafting.call_off(raw["_id"])
             continue
         update = {
             "$set": {"state": "claimed", "lease": lease, "lease_until": now + LEASE},
@@ -241,7 +286,7 @@ def carry(
 ) -> str:
     """Send what is open of a claimed notice and settle it. Returns the state it left it in, or "not ours" when the claim was lost
     on the way. Raises driver errors."""
-    wait, reason = 0.0, ""
+    wait, reason, until = 0.0, "", None
     for step in channels.steps(settings):
         while todo := channels.work(notice, step):
             if todo.channel == "webhook":
@@ -251,9 +296,10 @@ def carry(
             if turn is None:
                 return "not ours"
             if turn.reason:
-                wait, reason = max(wait, turn.wait), reason or turn.reason
+                until = turn.until or until
+                wait, reason = max(wait, turn.wait), turn.reason if reason in {"", HELD} else reason
                 break
-    return settle(notice, clock(), settings, overrides, wait=wait, reason=reason) or "not ours"
+    return settle(notice, clock(), settings, overrides, wait=wait, reason=reason, until=until) or "not ours"
 
 
 class _Turn:
@@ -261,6 +307,7 @@ class _Turn:
 
     def __init__(self) -> None:
         self.wait, self.reason, self.row = 0.0, "", 0
+        self.until: datetime | None = None
 
     def heed(self, outcome: Outcome) -> bool:
         """Whether the turn may go on after this outcome."""
@@ -303,10 +350,10 @@ def _push(
     day = _day(now, settings)
     gate = Gate.rows().find_one({"_id": GATE}) or {}
     if now < (gate.get("quota_until") or EVER):
-        turn.wait, turn.reason = (gate["quota_until"] - now).total_seconds(), "429 met by another message"
+        turn.until, turn.reason = gate["quota_until"], HELD  # another message met it
         return turn
     known = [] if notice.urgent else told.on(day, notice.id)
-    pushes, rest = topics.plan(todo.keys, known, notice.campaign)
+    pushes, rest = topics.plan(todo.keys, known, notice.left_by_done)
     if rest and not note(notice, todo.channel, rest, None, clock()):
         return None
     if notice.attempts > 1:  # else the same ones would fail first each time, and the others never be tried
@@ -322,7 +369,7 @@ def _push(
             return None
         told.put(day, one.topics, notice.id, at)
         outcome = channels.push(notice, one, settings, at)
-        if isinstance(outcome, Refused | Skipped):
+        if isinstance(outcome, Refused | Skipped | Retry):  # it was not taken; an Unknown may have been
             told.take_back(day, one.topics, notice.id)
         if not note(notice, todo.channel, one.topics, outcome, clock()):
             return None
@@ -362,15 +409,14 @@ def note(notice: Notice, channel: str, keys: Sequence[str], outcome: Outcome | N
     the topics open, and no topics at all only ask whether it is ours."""
     update: dict[str, Any] = {"$set": {"lease_until": now + LEASE}}
     kind = "inbox_only" if outcome is None else ROWS.get(type(outcome), "")
-    if kind and keys:
-        detail = outcome.name if isinstance(outcome, Sent) else getattr(outcome, "reason", "")
-        made = [{"channel": channel, "topic": key, "outcome": kind, "detail": detail, "at": now} for key in keys]
+    detail = outcome.name if isinstance(outcome, Sent) else getattr(outcome, "reason", "")
+    made = [{"channel": channel, "topic": key, "outcome": kind, "detail": detail, "at": now} for key in keys if kind]
+    if made:
         update["$push"] = {"results": {"$each": made}}
     match = {"_id": notice.id, "state": "claimed", "lease": notice.lease}
-    raw = Notice.rows().find_one_and_update(match, update, {"results": 1}, return_document=ReturnDocument.AFTER)
-    if raw is None:
+    if not Notice.rows().update_one(match, update).matched_count:
         return False
-    notice.results = Notice.of({**notice.to_mongo().to_dict(), "results": raw.get("results") or []}).results
+    notice.results.extend(notices.Result(**row) for row in made)
     return _renew(notice.lease, now)
 
 
@@ -382,10 +428,11 @@ def settle(
     *,
     wait: float = 0.0,
     reason: str = "",
+    until: datetime | None = None,
 ) -> str | None:
-    """End a claim: at its end when every channel has come to its end, else due again after at least `wait` seconds. An hour after
-    its first try a channel is given up, and the next takes over or the notice has failed. Returns the new state; None when the
-    claim was lost, and then nothing is written."""
+    """End a claim: at its end when every channel has come to its end, else due again after at least `wait` seconds, or, when it
+    was only HELD, at `until`. What has not passed for an hour is given up: the next channel takes over, or the notice has failed.
+    Returns the new state; None when the claim was lost, and then nothing is written."""
     match = {"_id": notice.id, "state": "claimed", "lease": notice.lease}
     raw = Notice.rows().find_one(match)
     if raw is None:
@@ -396,12 +443,12 @@ def settle(
     if not left:
         update["$set"] = _end(there, settings)
     else:
-        then = now + (backoff(there.attempts, wait) if reason != HELD else timedelta(0))
+        held = reason == HELD
+        then = max(now, until or now) if held else now + backoff(there.attempts, wait)
         free = then if there.urgent else hours.free_from(then, there.divisions, settings, overrides)
-        kept = there.first_try is not None and not (
-            not there.urgent and hours.held_until(then, there.divisions, settings, overrides)
-        )
-        if kept and free > there.first_try + GIVE_UP:
+        night = not there.urgent and hours.held_until(then, there.divisions, settings, overrides) is not None
+        # what a channel asks to wait may be longer than the hour: then it is tried once more
+        if not held and not night and there.first_try and now + backoff(there.attempts) > there.first_try + GIVE_UP:
             why = f"gave_up: {reason}"
             rows = [
                 {"channel": todo.channel, "topic": key, "outcome": "failed", "detail": why, "at": now}
@@ -413,10 +460,12 @@ def settle(
             update["$set"] = {"state": "due", "next_try": now} if _left(there, settings) else _end(there, settings)
             update["$unset"]["first_try"] = ""
         else:
-            why = f"held_until: {notices.iso(free)}" if reason == HELD else f"trying: {reason}"
+            why = f"held_until: {notices.iso(free)}" if held or night else f"trying: {reason}"
             update["$set"] = {"state": "due", "next_try": free, "reason": why}
-            if not kept:
+            if held or night:  # held is not tried: the hour of tries begins anew
                 update["$unset"]["first_try"] = ""
+            if held:
+                update["$inc"] = {"attempts": -1}
     done = Notice.rows().update_one(match, update)
     return str(update["$set"]["state"]) if done.matched_count else None
 

@@ -52,6 +52,8 @@ class Season:
     """Local time of its pushes."""
     sitting: tuple[time, time] | None
     """The part of each of its days in which an exam sits."""
+    sitting_days: int
+    """On how many days from the first it may sit where nobody has confirmed its own: longer than `span` where provinces differ."""
     lessons: tuple[str, ...]
     checks: tuple[str, ...]
     help: tuple[str, ...]
@@ -72,6 +74,9 @@ class Season:
     def notice_day(self, span: "Span", lead: int) -> date:
         """The local day of the notice of this lead."""
         return (span.last if lead > 0 else span.first) + timedelta(days=lead)
+
+
+LONGEST, EXAM = 100, 10  # days that a season may last, and one in which an exam sits
 
 
 class Calendar(NamedTuple):
@@ -191,6 +196,7 @@ def _season(row: Mapping[str, Any]) -> Season:
             stages=tuple(str(Stage.parse(one)) for one in row.get("stages") or ()),
             lead_days=tuple(sorted(int(lead) for lead in row["lead_days"])),
             at=time.fromisoformat(row.get("at", AT)),
+            sitting_days=int(row.get("sitting_days") or 0),
             sitting=(time.fromisoformat(sitting[0]), time.fromisoformat(sitting[2])) if sitting[1] else None,
             lessons=tuple(row.get("lessons") or ()),
             checks=tuple(row.get("checks") or ()),
@@ -332,7 +338,10 @@ def sittings(division: str, day: date, overrides: Iterable[Override] = ()) -> li
         if one.sitting is None:
             continue
         dated = [_dated(one, year, line, known) for year in (day.year - 1, day.year, day.year + 1)]
-        spans = [(d.span.first, d.span.last) for d in dated if d.dated_by is not None or not one.local]
+        spans = [(d.span.first, d.span.last) for d in dated if d.dated_by is not None]
+        if not one.local:  # the law's own days, and those on which some provinces go on
+            longest = timedelta(days=max(one.sitting_days, 1) - 1)
+            spans += [(d.span.first, max(d.span.last, d.span.first + longest)) for d in dated if d.dated_by is None]
         spans += [(o.first, o.last) for o in overrides if o.code == one.code and divisions.within(o.division, line[0])]
         if any(first <= day <= last for first, last in spans):
             found.add(one.sitting)
@@ -412,11 +421,14 @@ def item_key(division: str, code: str, year: int) -> str:
 
 
 def confirm(division: str, code: str, first: date, last: date, by: str, year: int | None = None) -> SeasonDate:
-    """Confirm a season's date for a year, by itself that of its first day, and publish it. Raises `Invalid`, and
-    `Conflict("exists")` when it is confirmed already (`correct` changes it)."""
-    year = first.year if year is None else year
-    _check(code, year, first, last)
+    """Confirm a season's date for a year, by itself the one whose usual date is nearest to its first day, and publish it. Raises
+    `Invalid`, and `Conflict("exists")` when it is confirmed already (`correct` changes it)."""
+    if code not in calendar().seasons:
+        raise invalid("code", "unknown_reference", value=code)
+    if year is None:
+        year = min((first.year, first.year + 1), key=lambda one: abs((season(code, one).first - first).days))
     where = divisions.check(division, "division") if division not in {"", divisions.COUNTRY} else ""
+    _check(code, where, year, first, last)
     record = SeasonDate(division=where, code=code, year=year, first=first.isoformat(), last=last.isoformat(), confirmed_by=by)
     return records.create(record, by, also=lambda session, raw: _publish(session, SeasonDate.of(raw)))
 
@@ -425,7 +437,7 @@ def correct(key: str, first: date, last: date, by: str, revision: int | None = N
     """Change a confirmed date within its year, and publish it. Raises `NotFound`, `Stale`, `Invalid`."""
 
     def decide(record: SeasonDate) -> dict[str, Any]:
-        _check(record.code, record.year, first, last)
+        _check(record.code, record.division or "", record.year, first, last)
         return {"first": first.isoformat(), "last": last.isoformat(), "confirmed_by": by}
 
     return records.change(SeasonDate, key, by, "correct", decide, revision=revision, also=_publish)
@@ -437,13 +449,17 @@ def withdraw(key: str, by: str, revision: int | None = None) -> None:
     records.remove(SeasonDate, key, by, lambda record: None, revision=revision, also=_unpublish)
 
 
-def _check(code: str, year: int, first: date, last: date) -> None:
-    if code not in calendar().seasons:
-        raise invalid("code", "unknown_reference", value=code)
+def _check(code: str, division: str, year: int, first: date, last: date) -> None:
+    """An exam that was given a quarter of a year would silence whoever has families there for as long (`sittings`)."""
+    most = EXAM if calendar().seasons[code].sitting else LONGEST
     if not date(year - 1, 12, 1) <= first <= date(year, 12, 31):
         raise invalid("first", "out_of_range", reason=f"{year - 1}-12-01 – {year}-12-31")
-    if not 0 <= (last - first).days <= 100:
-        raise invalid("last", "out_of_range", reason=Text("要在 first 之后 0–100 天", "0 to 100 days after first"))
+    if not 0 <= (last - first).days <= most:
+        raise invalid("last", "out_of_range", reason=Text(f"要在 first 之后 0–{most} 天", f"0 to {most} days after first"))
+    for raw in SeasonDate.rows().find({"division": division, "code": code, "year": {"$in": [year - 1, year + 1]}}):
+        other = SeasonDate.of(raw).override()
+        if first <= other.last and other.first <= last:
+            raise invalid("first", "other_year", year=other.year)
 
 
 def _publish(session: ClientSession, record: SeasonDate) -> None:

@@ -9,11 +9,12 @@ all wider ones; a family with two children, to those of both), so one message re
 puts a notice's topics into such conditions and leaves out (`!`) the topics that were told already that day. Nobody has to know a
 phone for that: who could be in both is seen from the names.
 
-**Done.** A phone whose reader has done what a campaign asks subscribes to `done.gaokao.2027`, which the campaign's later messages
-leave out. (The other way round, a topic of the campaign that the phone leaves, would need every phone to be awake once before the
-first message.)
+**Done.** A phone whose reader has done what a campaign asks subscribes to a topic of the campaign's (`done.` and a hash), which
+its later messages leave out. (The other way round, a topic of the campaign that the phone leaves, would need every phone to be
+awake once before the first message.)
 """
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -65,6 +66,7 @@ def name(segment: Segment) -> str:
     return ".".join((where, segment.audience, stage, segment.language))
 
 
+@lru_cache(16384)
 def segment(topic: str) -> Segment:
     """The segment of a topic name; the reverse of `name`. Raises `Invalid` for a name that is not ours."""
     try:
@@ -79,8 +81,8 @@ def segment(topic: str) -> Segment:
 
 
 def done(campaign: str) -> str:
-    """The topic that a phone joins once its reader has done what the campaign asks."""
-    return f"{DONE}.{campaign}"
+    """The topic that a phone joins once its reader has done what the campaign asks. Its name does not say which campaign."""
+    return f"{DONE}.{hashlib.sha256(campaign.encode()).hexdigest()[:12]}"
 
 
 def _every(stage: str) -> list[Stage]:
@@ -106,17 +108,14 @@ def for_phone(division: str, audience: str, stage: str, language: str) -> list[s
 def for_notice(codes: Sequence[str], audiences: Sequence[str], stages: Sequence[str], languages: Sequence[str]) -> list[str]:
     """The topics a notice goes to, in a fixed order. Empty `codes`: the whole country; empty `stages`: all. A topic whose phones
     are all in another of them is left out."""
-    if not languages:
-        return []
-    wanted = [
-        Segment(code, audience, stage, languages[0])
+    wanted = {
+        name(Segment(code, audience, stage, language)): None
+        for language in languages
         for code in codes or [""]
         for audience in audiences
         for stage in stages or [""]
-    ]
-    named = list(dict.fromkeys(map(name, wanted)))
-    widest = [segment(one) for one in named if not any(covers(other, one) for other in named if other != one)]
-    return [name(one._replace(language=language)) for language in languages for one in widest]
+    }
+    return [topic for topic in wanted if wider(topic).isdisjoint(wanted)]
 
 
 # --- who could be reached twice --------------------------------------------------------------------------------------
@@ -131,31 +130,55 @@ def _readers(stage: str) -> frozenset[str]:
     return frozenset(str(one) for one in _every(meant.stage) if meant.covers(one))
 
 
-def _place(code: str) -> str:
-    return "" if code == divisions.COUNTRY else code
+@lru_cache(1024)
+def _wider(stage: str) -> tuple[str, ...]:
+    """The other stage texts whose topics hold every phone that is in this one's."""
+    if not stage:
+        return ()
+    mine = _readers(stage)
+    every = ["", *map(str, _every(Stage.parse(stage).stage))]
+    return tuple(one for one in every if one != stage and mine <= _readers(one))
 
 
-@lru_cache(65536)
-def covers(wide: str, narrow: str) -> bool:
-    """Whether every phone in the topic `narrow` is in `wide` too."""
-    a, b = segment(wide), segment(narrow)
-    return (
-        (a.audience, a.language) == (b.audience, b.language)
-        and divisions.within(_place(b.division), _place(a.division))
-        and _readers(b.stage) <= _readers(a.stage)
-    )
+def _line(code: str) -> list[str]:
+    """A division and all above it, the country last."""
+    return [*(divisions.lineage(code) if code not in {"", divisions.COUNTRY} else []), ""]
 
 
-@lru_cache(65536)
-def meet(one: str, other: str) -> bool:
-    """Whether one phone can be in both topics: in one line of divisions, of one audience and language. Parents and teachers may
-    have to do with any two stages, a student is in one."""
-    a, b = segment(one), segment(other)
-    return (
-        (a.audience, a.language) == (b.audience, b.language)
-        and (divisions.within(a.division, b.division) or divisions.within(b.division, a.division))
-        and (a.audience != "student" or bool(_readers(a.stage) & _readers(b.stage)))
-    )
+@lru_cache(16384)
+def wider(topic: str) -> frozenset[str]:
+    """The other topics that hold every phone of this one: its stage or a wider one, in its division or one above."""
+    one = segment(topic)
+    stages = (one.stage, *_wider(one.stage))
+    found = {name(Segment(c, one.audience, s, one.language)) for c in _line(one.division) for s in stages}
+    return frozenset(found - {topic})
+
+
+class _Told:
+    """Topics that were told, to be found by who could be in one of them and in another topic as well."""
+
+    def __init__(self, told: Iterable[str]) -> None:
+        self.all = set(told)
+        self._at: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        self._under: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for topic in sorted(self.all):
+            one = segment(topic)
+            if wider(topic).isdisjoint(self.all):  # a wider one says it all
+                self._at[one.audience, one.language, one.division].append(topic)
+                for code in _line(one.division)[1:]:
+                    self._under[one.audience, one.language, code].append(topic)
+
+    def near(self, topic: str) -> list[str]:
+        """Those that a phone of this topic can be in: of one audience and language, and of one line of divisions. Parents and
+        teachers may have to do with any two stages, a student is in one."""
+        one = segment(topic)
+        who = one.audience, one.language
+        line = _line(one.division)
+        found = [other for code in line for other in self._at[*who, code]] + self._under[*who, one.division]
+        if one.audience == "student":
+            mine = _readers(one.stage)
+            found = [other for other in found if mine & _readers(segment(other).stage)]
+        return found
 
 
 def plan(wanted: Iterable[str], told: Iterable[str], campaign: str = "") -> tuple[list[Push], list[str]]:
@@ -164,12 +187,11 @@ def plan(wanted: Iterable[str], told: Iterable[str], campaign: str = "") -> tupl
     leave out those who were: then the inbox has to do, for nobody is to be called twice a day.
 
     A notice of more than five topics is several messages; who is in two of them sees one, since they share its collapse key."""
-    known, rest, groups = list(told), [], defaultdict(list)
+    known, rest, groups = _Told(told), [], defaultdict(list)
     for topic in wanted:
-        near = [one for one in known if meet(one, topic)]
-        widest = [one for one in near if not any(covers(other, one) for other in near if other != one)]
-        without = (*sorted(widest), *([done(campaign)] if campaign else []))
-        if any(covers(one, topic) for one in near) or len(without) >= MOST:
+        near = known.near(topic)
+        without = (*sorted(near), *([done(campaign)] if campaign else []))
+        if topic in known.all or not wider(topic).isdisjoint(known.all) or len(without) >= MOST:
             rest.append(topic)
         else:
             groups[segment(topic).language, without].append(topic)

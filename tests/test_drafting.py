@@ -15,11 +15,11 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from content import divisions, staff
-from content.failures import Failure, Forbidden, Invalid
+from content.failures import Failure, Forbidden, Invalid, NotFound
 from content.published import PublishedRow
 from content.records import SYSTEM
 from content.settings import Settings
-from notifications import drafting, notices, outbox, seasons
+from notifications import drafting, notices, outbox, seasons, topics
 from notifications.drafting import MOVED, SeasonAsk
 from notifications.notices import Notice
 from tests.doubles.fake_fcm import FakeFcm
@@ -151,8 +151,10 @@ def test_one_saves_another_approves_and_it_leaves_by_itself(here: Settings, peop
         send(near, at("2027-06-06", "18:37"))
         assert fcm.sends() == []
         send(near, at("2027-06-06", "19:07"))
-        assert {tuple(sorted(seen.collapse_keys)) for seen in fcm.sends()} == {(parent.id,)}
-        assert all("!('done.gaokao.2027' in topics)" in seen.message["condition"] for seen in fcm.sends())
+        assert {tuple(sorted(seen.collapse_keys)) for seen in fcm.sends()} == {(parent.collapse_key,)}
+        assert {seen.message["data"]["notice"] for seen in fcm.sends()} == {parent.id}
+        left_out = f"!('{topics.done('gaokao.2027')}' in topics)"
+        assert all(left_out in seen.message["condition"] for seen in fcm.sends())
     assert notices.get(parent.id).state == "sent"
     # nobody approved the student's: it ends with its day, says why, and is not drafted again
     assert refused("wrong_state", lambda: notices.approve(student.id, bold, student.approve_by))
@@ -371,3 +373,66 @@ def test_whatever_happens_no_family_has_two(clean: None, settings: Settings, ste
 @hypothesis_settings(max_examples=300, deadline=None, suppress_health_check=SAME_FIXTURE)
 def test_whatever_happens_no_family_has_two_at_full_size(clean: None, settings: Settings, steps: list[tuple[Any, ...]]) -> None:
     at_most_once(settings, steps)
+
+
+def test_whom_and_when_a_season_notice_is_for_is_the_calendars(here: Settings, people: tuple[str, str]) -> None:
+    anna, bold = people
+    now = at("2027-05-20")
+    drafting.tick(now, here)
+    parent, student = drafts("gaokao", -7)
+    changes: dict[str, Any] = {
+        "season": None, "audiences": ["parent", "teacher"], "divisions": ["420100"], "stages": [], "urgent": True,
+        "expires_at": at("2027-08-01"),
+    }  # fmt: skip
+    for name, value in changes.items():
+        with pytest.raises(Invalid) as refused:
+            notices.edit(parent.id, {name: value}, anna, here, now)
+        assert [(e.field, e.code) for e in refused.value.errors] == [(name, "calendars_own")]
+    notices.edit(parent.id, {"audiences": ["parent"], "divisions": [HOME], "lessons": []}, anna, here, now)  # as it is
+    # one row that cannot be judged, however it came about, keeps nobody else back
+    notices.edit(student.id, {}, anna, here, now)
+    for one in (parent, student):
+        notices.approve(one.id, bold, now)
+    outbox.sweep(now, here)
+    Notice.rows().update_one({"_id": parent.id}, {"$set": {"season": "nothing"}})
+    assert drafting.tick(now, here) == {}
+    day = at("2027-05-31", "18:37")
+    assert outbox.sweep(day, here)
+    assert notices.get(student.id).state == "due"
+    assert notices.get(parent.id).reason == "fault"
+
+
+def test_what_was_approved_for_one_date_never_leaves_on_another(here: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
+    anna, bold = people
+    near = replace(here, fcm_url=phone.url)
+    made = seasons.confirm(HOME, "finals", date(2027, 1, 11), date(2027, 1, 15), anna)
+    now = at("2026-12-30")
+    drafting.tick(now, near)
+    for one in drafts("finals", -7):
+        notices.edit(one.id, {}, anna, near, now)
+        notices.approve(one.id, bold, now)
+    outbox.sweep(now, near)
+    day = at("2027-01-04", "18:37")
+    assert outbox.sweep(day, near)  # due, and before it leaves the date is corrected
+    seasons.correct(made.id, date(2027, 1, 13), date(2027, 1, 18), anna)
+    outbox.fan_out(near, lambda: day, lambda seconds: None)
+    assert phone.sends() == []
+    assert {one.state for one in drafts("finals", -7)} == {"cancelled"}
+    drafting.tick(day, near)
+    assert sorted(one.state for one in drafts("finals", -7)) == ["cancelled"] * 2 + ["drafted"] * 2
+
+
+def test_a_campaign_is_stopped_at_once_and_taken_up_again(here: Settings, people: tuple[str, str]) -> None:
+    now = at("2027-05-20")
+    assert drafting.tick(now, here)["drafted"] > 0
+    before = drafts("gaokao", -7)
+    assert drafting.stop("gaokao", 2027, people[0], here, lambda codes: True) == len(before) + len(drafts("gaokao", -14))
+    assert {one.state for one in drafts("gaokao", -7)} == {"cancelled"}
+    assert drafting.stop("gaokao", 2027, people[0], here, lambda codes: True) == 0
+    assert drafting.tick(at("2027-05-25"), here).get("drafted", 0) == len(drafts("childrens_day", 0)) * 0
+    assert drafts("gaokao", -1) == []
+    drafting.resume("gaokao", 2027, people[1], here)
+    drafting.tick(at("2027-05-25"), here)
+    assert [one.state for one in drafts("gaokao", -1)] == ["drafted"] * 2
+    with pytest.raises(NotFound):
+        drafting.resume("gaokao", 2027, people[1], here)

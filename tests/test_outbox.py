@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from content import store
+from content import divisions, store
 from content.failures import Conflict, Failure, Forbidden, Invalid
 from content.published import Reader
 from content.records import Audit
@@ -409,7 +409,72 @@ def test_an_unconfirmed_date_is_never_sent(near: Settings, people: tuple[str, st
     there = notices.get(notice.id)
     assert (there.state, there.reason) == ("scheduled", "unconfirmed")
     seasons.confirm("150600", "zhongkao", date(2027, 6, 21), date(2027, 6, 23), bold)  # the city's will do
-    assert outbox.sweep(MORNING, near)
+    assert outbox.sweep(MORNING + outbox.LOOK, near)
+
+
+def test_a_long_fan_out_is_never_given_up_for_having_been_held(
+    near: Settings, phone: FakeFcm, people: tuple[str, str]
+) -> None:  # fmt: skip
+    codes = [child.code for child in divisions.children("420100")]
+    notice = planned(near, people, season=None, divisions=codes, expires_at=MORNING + timedelta(hours=9))
+    outbox.sweep(MORNING, near)
+    at = [MORNING]
+    while (there := notices.get(notice.id)).state == "due":
+        at[0] = max(at[0], there.next_try)
+        outbox.fan_out(near, lambda: at[0], lambda seconds: at.append(at.pop() + timedelta(minutes=16)))
+    assert notices.get(notice.id).state == "sent"
+    assert at[0] - MORNING > timedelta(hours=1)
+    assert {r.outcome for r in notices.get(notice.id).results} == {"sent"}
+
+
+def test_a_quota_of_an_hour_fails_nobody(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
+    made = [planned(near, people, urgent=urgent, expires_at=MORNING + timedelta(hours=5)) for urgent in (True, False)]
+    outbox.sweep(MORNING, near)
+    phone.script("*", fake_fcm.retry_after(fake_fcm.QUOTA, "3600"))
+    assert sent(near, MORNING) == {"due": 2}
+    assert len(phone.sends()) == 1
+    later = max(notices.get(one.id).next_try for one in made)
+    assert later >= MORNING + timedelta(hours=1)
+    sent(near, later)
+    assert {notices.get(one.id).state for one in made} == {"sent"}
+
+
+def test_what_is_kept_back_takes_nobodys_turn(
+    near: Settings, people: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    made = seasons.confirm("150603", "zhongkao", date(2027, 6, 20), date(2027, 6, 22), people[0])
+    kept = [planned(near, people, season="zhongkao") for _ in range(3)]
+    seasons.SeasonDate.rows().delete_one({"_id": made.id})
+    free = planned(near, people, season=None)
+    Notice.rows().update_one({"_id": free.id}, {"$set": {"send_at": MORNING + timedelta(seconds=1)}})
+    monkeypatch.setattr(outbox, "RELEASING", 0.0)  # each sweep has time for one
+    for _ in range(4):
+        outbox.sweep(MORNING + timedelta(seconds=2), near)
+    assert notices.get(free.id).state == "due"
+    assert {notices.get(one.id).reason for one in kept} == {"unconfirmed"}
+
+
+def test_what_was_sent_can_be_taken_back(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
+    notice = planned(near, people)
+    outbox.sweep(MORNING, near)
+    assert sent(near, MORNING) == {"sent": 1}
+    assert inbox() == ["六月快到了"]
+    taken = notices.cancel(notice.id, people[1])
+    assert (taken.state, taken.listed, len(taken.results)) == ("cancelled", False, 2)
+    assert inbox() == []
+    with pytest.raises(Conflict):
+        notices.cancel(notice.id, people[1])
+
+
+def test_a_clock_that_ran_ahead_keeps_nothing(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
+    notice = planned(near, people, urgent=True, expires_at=MORNING + timedelta(days=3))
+    outbox.sweep(MORNING, near)
+    lease = outbox.enter(MORNING)
+    assert lease
+    assert outbox.claim(lease, MORNING + timedelta(days=1), near, [])
+    assert outbox.sweep(MORNING + timedelta(seconds=90), near)
+    assert sent(near, MORNING + timedelta(seconds=90)) == {"sent": 1}
+    assert notices.get(notice.id).state == "sent"
 
 
 # --- Celery ----------------------------------------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def test_who_is_done_is_left_in_peace() -> None:
     ((push,), rest) = topics.plan(parents, [], "gaokao.2027")
     assert rest == []
     assert push.target() == (
-        "condition", f"('{parents[0]}' in topics || '{parents[1]}' in topics) && !('done.gaokao.2027' in topics)",
+        "condition", f"('{parents[0]}' in topics || '{parents[1]}' in topics) && !('{topics.done('gaokao.2027')}' in topics)",
     )  # fmt: skip
     assert hears(push, {parents[0]})
     assert not hears(push, {parents[0], topics.done("gaokao.2027")})
