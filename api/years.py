@@ -419,7 +419,8 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
 
     def whom(row: Mapping[str, Any]) -> str:
         joined = "、" if reading.ui != "en" else ", "
-        grades = joined.join(sharing.stage_name(one, reading) for one in row["grades"]) or say("every")
+        # the sixth grade is of the primary school here and of the junior one there: it is named once
+        grades = joined.join(dict.fromkeys(sharing.stage_name(one, reading) for one in row["grades"])) or say("every")
         return f"{sharing.labelled(row['audiences'], AUDIENCES, reading)} · {grades}"
 
     def dated(row: Mapping[str, Any]) -> str:
