@@ -4,7 +4,7 @@ Nothing is sent out row by row when a session moves: what happened stands once, 
 history, and a booking's inbox is read from there. Whoever opens the booking has been reached (`look`); who has not, stands on the
 call list of the session (`calls`) with name and telephone until a call is marked. Reading that list leaves a line in the trail.
 
-Pushes and reminders are handed over to `notifications`, which reads the same messages.
+Pushes and reminders are handed over to `notifications`, which reads what `happened`, as the inbox does.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -78,31 +78,45 @@ def _when(session: CourseSession) -> str:
     return courses.local(session.starts_at, session.zone)[:16].replace("T", " ")
 
 
-def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[Message]:
-    """What happened to one place since it was booked, and the reminders that are due, oldest first. `titles`: the session's
-    name by language."""
-    session, came = held.session, held.history[0]["at"]
-    found: list[tuple[datetime, str, str, datetime | None]] = []
+class Happened(NamedTuple):
+    """What one message is about. `name`: the message's, within its place; `until`: an offer's."""
+
+    at: datetime
+    kind: str
+    name: str
+    until: datetime | None
+
+
+def happened(held: Held, now: datetime) -> list[Happened]:
+    """What happened to one place since it was booked, and the reminders that are due, oldest first."""
+    session, came, last = held.session, held.history[0]["at"], len(held.history) - 1
+    found: list[Happened] = []
     before = held.history[0]["state"]
     for n, step in enumerate(held.history[1:], 1):
         state, kind = step["state"], step["state"]
         if state == "confirmed":
             kind = {"requested": "approved", "waiting": "given", "offered": "given"}.get(before, "")
-        if kind in MESSAGES and kind != "cancelled":
-            until = held.offered_until if state == "offered" and n == len(held.history) - 1 else None
-            found.append((step["at"], kind, f"p{n}", until))
+        until = held.offered_until if state == "offered" and n == last else None
+        if kind in MESSAGES and kind != "cancelled" and (kind != "offered" or until):
+            found.append(
+                Happened(step["at"], kind, f"p{n}", until)
+            )  # what became of an offer that is over is told, not the offer
         before = state
-    found += [(e["at"], e["kind"], f"s{e['n']}", None) for e in session.events if e["at"] > came and _concerns(held, e)]
+    found += [Happened(e["at"], e["kind"], f"s{e['n']}", None) for e in session.events if e["at"] > came and _concerns(held, e)]
     if held.state == "confirmed" and session.state == "published":
         since = held.history[-1]["at"]
         for kind, lead in REMINDERS:
             if since < session.starts_at - lead <= now < session.starts_at:
-                found.append((session.starts_at - lead, kind, kind, None))
-    for at, kind, name, until in sorted(found, key=lambda one: one[0]):
-        if kind == "offered" and until is None:
-            continue  # answered or over since: what became of it is told
+                found.append(Happened(session.starts_at - lead, kind, kind, None))
+    found.sort(key=lambda one: one.at)
+    return found
+
+
+def messages(held: Held, now: datetime, titles: Mapping[str, str]) -> Iterator[Message]:
+    """The same in words. `titles`: the session's name by language."""
+    session, some = held.session, next(iter(titles.values()), "")
+    for at, kind, name, until in happened(held, now):
         told = courses.local(until, session.zone)[:16].replace("T", " ") if until else ""
-        some = next(iter(titles.values()), "")
         texts = {
             tag: MESSAGES[kind].fill({"title": titles.get(tag, some), "when": _when(session), "until": told})[tag]
             for tag in ("zh-Hans", "en")

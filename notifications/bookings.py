@@ -14,12 +14,13 @@ booking would take longer than its push (the embedded server writes 400 a second
 
 `sweep` is the only writer of all these, and a lease in the database lets one worker sweep at a time. It reads which sessions were
 released since the last sweep (`published`, whose sequence no clock can disturb) and which begin within a day, and makes their
-rounds; then goes on with what is due, a page at a time: reads the bookings, computes their inboxes, sends at most one push to
-each, SENDERS at a time, and writes down what came of them. A place that waits for an answer is looked at each minute, since no
-session is released when it gets one.
+rounds; then goes on with what is due, a page at a time: reads the bookings and what happened to them, sends at most one push to
+each, SENDERS at a time, and writes down what came of them. While a page is sent, the next is read and the one before it is
+written down, so that the posts wait for neither. A place that waits for an answer is looked at each minute, since no session is
+released when it gets one.
 
-Whatever line a worker dies at, the next sweep finds the same work; pushes of the page that it died in go out twice, under the
-same collapse key, unless they were written down.
+Whatever line a worker dies at, the next sweep finds the same work. Pushes that were not written down go out twice, under the
+same collapse key: those of two pages at most, since none is begun before the second before it is written.
 """
 
 import hashlib
@@ -28,13 +29,14 @@ import logging
 import threading
 import time
 from collections import Counter as Counts
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import chain, islice
-from typing import Any, ClassVar, NamedTuple
+from itertools import chain, count, islice
+from typing import Any, ClassVar
 
 import mongoengine as me
 from pymongo import UpdateOne
@@ -45,7 +47,7 @@ from content import sealed, store
 from content.bookings import ACTIVE, Booking, Held, Place
 from content.courses import CourseSession
 from content.published import Counter, PublishedRow
-from content.reaching import REMINDERS, Message, messages
+from content.reaching import REMINDERS, happened
 from content.settings import Settings, SettingsError
 from content.waking import quiet_until
 from notifications import fcm, outcomes, quiet
@@ -61,14 +63,19 @@ BUDGET = 27.0  # seconds of one sweep, of the thirty from one to the next
 SENDERS = 8  # posts under way; sixteen were no faster
 IN_A_ROW = 5  # pushes that did not pass end a sweep: it is not the phones' fault
 DUE = 500  # names of bookings read at a time, where the embedded server walks through all that are due
-PAGE = 250  # bookings looked at between two writes: what a killed worker may send twice
+PAGE = 250  # bookings looked at between two writes; a killed worker may send two pages twice
+WALK = (
+    3 * PAGE
+)  # all bookings of a session up to this size are read for one page: a third of the time of naming those of the page
 BATCH = 25  # the embedded server's `$in` grows with its square: 25 names 5 ms, 100 names 32 ms, 1,000 names 5 s
 LONGEST = timedelta(minutes=75)  # the longest that a retry waits; more was written by a clock that ran ahead
 EVER = datetime(1970, 1, 1, tzinfo=UTC)  # dates only: without a lower bound the embedded server walks through all nulls
 KINDS = ("session", "invited_session")
 OPEN = ("requested", "waiting", "offered")
 KEY = "bookings"
+LEADS = dict(REMINDERS)
 FIELDS = dict.fromkeys(("session", "push", "push_at", "pushed", "push_try", "seen_at", "expires_at"), 1)
+HELD = dict.fromkeys(("booking", "session", "seats", "number", "state", "history", "offered_until"), 1)
 
 
 class PushSweep(store.Row):
@@ -190,13 +197,9 @@ def _reminders(now: datetime) -> Iterator[tuple[str, str, datetime]]:
                 yield row["_id"], _named(kind, row["starts_at"] - lead), row["starts_at"]
 
 
+@lru_cache(maxsize=256)
 def _named(what: str, at: datetime) -> str:
     return f"{what}.{at:%y%m%d%H%M}"  # a session that is moved has reminders of its own again
-
-
-def _name(message: Message) -> str:
-    """What a message is called within its place; the round of SESSION.NAME counts it, if there is one."""
-    return _named(message.id.rpartition(".")[2], message.at)
 
 
 def _wake(lease: str, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -224,6 +227,9 @@ class _Sweep:
         self.renewed = 0.0
         self.in_a_row = 0
         self.wide = False
+        self.words = quiet.words(settings.language)
+        self.series: Counts[str] = Counts()
+        """How often a booking of a whole series stands on pages that were read and are not written; the page thread's alone."""
 
     def stopped(self) -> bool:
         """Whether nothing more may begin: the budget is used up, the lease lost, or too many in a row did not pass."""
@@ -257,12 +263,7 @@ def _carry(run: _Sweep) -> None:
     for row in run.rounds.values():
         if not row["over"]:
             open_[row["session"]].append(row)
-    pages = chain.from_iterable(_pages(run, session, rows) for session, rows in sorted(open_.items()))
-    with ThreadPoolExecutor(1, "page") as ahead:  # a page is read while the one before it is sent
-        coming = ahead.submit(next, pages, None)
-        while not run.stopped() and (page := coming.result()):
-            coming = ahead.submit(next, pages, None)
-            _settle(run, page)
+    _send(run, chain.from_iterable(_pages(run, session, rows) for session, rows in sorted(open_.items())))
     while more and not run.stopped():
         more = _look_at_due(run)
 
@@ -274,30 +275,36 @@ def _look_at_due(run: _Sweep) -> bool:
     names = [row["_id"] for row in due] or [
         row["_id"] for row in rows.find({"push_at": None, "push": {"$gt": b""}}, {"_id": 1}).limit(DUE)
     ]
-    for part in _parts(names, PAGE):
-        if run.stopped():
-            return False
-        raws = _bookings(part)
-        _send(run, _ready(run, _turns(run, [raws[name] for name in part if name in raws], {}, {}, set())))
-    return bool(names)
+
+    def pages() -> Iterator[_Page]:
+        for part in _parts(names, PAGE):
+            raws = _bookings(part)
+            yield _Page(_ready(run, _turns(run, [raws[name] for name in part if name in raws], {}, {}, set())))
+
+    _send(run, pages())
+    return bool(names) and not run.stopped()
 
 
-class _Page(NamedTuple):
-    """Some places of a session, for its open rounds."""
+@dataclass
+class _Page:
+    """Some bookings: those whose time has come, or those of a session for its open rounds."""
 
-    rounds: list[dict[str, Any]]
-    names: set[str]
-    known: Mapping[str, CourseSession]
-    places: Mapping[str, dict[str, Any]]
-    """By booking, in the order of their numbers."""
     ready: list[tuple["_Turn", fcm.Message]]
-    """To be pushed, of those who booked this session only."""
-    series: list[str]
-    """Bookings of a whole series. Such a one may stand on the page before too, and is looked at when that is written."""
-    last: int
+    """To be pushed, in the order of the places' numbers."""
+    rounds: Sequence[dict[str, Any]] = ()
+    known: Mapping[str, CourseSession] = field(default_factory=dict)
+    places: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """By booking."""
+    series: Sequence[str] = ()
+    """Bookings of a whole series."""
+    late: Sequence[str] = ()
+    """Those of them that also stand on a page before, and are looked at when that is written."""
+    last: int = 0
     """The highest number."""
-    end: bool
+    end: bool = True
     """None come after them."""
+    sent: list["_Turn"] = field(default_factory=list)
+    """Of `ready`, those whose outcome is known."""
 
 
 def _pages(run: _Sweep, session: str, rows: list[dict[str, Any]]) -> Iterator[_Page]:
@@ -312,32 +319,23 @@ def _pages(run: _Sweep, session: str, rows: list[dict[str, Any]]) -> Iterator[_P
                 _advance(row, row["after"], over=True)
         return
     known, names = {session: CourseSession.of(raw)}, {row["_id"] for row in rows}
-    last, end = min(row["after"] for row in rows), False
-    while not end:
-        found = list(Place.rows().find({"session": session, "number": {"$gt": last}}).sort("number", 1).limit(PAGE))
-        last = found[-1]["number"] if found else last
-        end = len(found) < PAGE
+    last, top = min(row["after"] for row in rows), raw.get("arrivals", 0)  # whoever arrives from now on knows it
+    while True:
+        # without an upper bound the embedded server walks through all that come after the page
+        match = {"session": session, "number": {"$gt": last, "$lte": last + PAGE}}
+        found = Place.rows().find(match, HELD).sort("number", 1)
         places = {place["booking"]: place for place in found if place["state"] in ACTIVE}
-        # by the session it is a third of the time, where that does not read many for few
-        match = {"session": session} if places and raw["arrivals"] <= 2 * PAGE else None
-        raws = _bookings(list(places), match)
+        raws = _bookings(list(places), {"session": session} if places and top <= WALK else None)
         # whoever was never looked at will be, with all that is news then
         look = [raws[name] for name in places if name in raws and raws[name].get("push") and raws[name].get("push_at")]
-        alone = [row for row in look if row.get("session")]
-        ready = _ready(run, _turns(run, alone, known, places, names))
-        yield _Page(rows, names, known, places, ready, [row["_id"] for row in look if not row.get("session")], last, end)
-
-
-def _settle(run: _Sweep, page: _Page) -> None:
-    """Send a page, and write down how far its rounds have come."""
-    ready = page.ready
-    if page.series:
-        late = _turns(run, list(_bookings(page.series).values()), page.known, page.places, page.names)
-        ready = sorted(ready + _ready(run, late), key=lambda one: page.places[one[0].raw["_id"]]["number"])
-    rest = _send(run, ready)
-    last = page.last if rest is None else page.places[rest]["number"] - 1
-    for row in page.rounds:
-        _advance(row, max(row["after"], last), over=page.end and rest is None)
+        series = [row["_id"] for row in look if not row.get("session")]
+        late = {name for name in series if run.series[name]}
+        run.series.update(series)
+        ready = _ready(run, _turns(run, [row for row in look if row["_id"] not in late], known, places, names))
+        last = min(last + PAGE, max(top, last))
+        yield _Page(ready, rows, known, places, series, sorted(late), last, last >= top)
+        if last >= top:
+            return
 
 
 def _advance(row: dict[str, Any], after: int, over: bool) -> None:
@@ -365,7 +363,7 @@ def _with_places(
     booked one session has no other."""
     places = defaultdict(list, {raw["_id"]: [page[raw["_id"]]] for raw in rows if raw.get("session") and raw["_id"] in page})
     for part in _parts([raw["_id"] for raw in rows if raw["_id"] not in places], BATCH):
-        for place in Place.rows().find({"booking": {"$in": list(part)}}):
+        for place in Place.rows().find({"booking": {"$in": list(part)}}, HELD):
             places[place["booking"]].append(place)
     there = dict(known)
     for part in _parts(sorted({place["session"] for many in places.values() for place in many} - there.keys()), BATCH):
@@ -406,11 +404,11 @@ def _look(raw: Mapping[str, Any], places: list[Held], run: _Sweep, names: set[st
     done, owed = set(raw.get("pushed") or ()), set(attempt.get("owed") or ())
     news, zones, counted = {}, set(), set()
     for one in places:
-        for message in messages(one, now, {}):
-            name, key = f"{one.id}.{_name(message)}", f"{message.session}.{_name(message)}"
+        for at, kind, what, offer in happened(one, now):
+            name, key = f"{one.id}.{_named(what, at)}", f"{one.session.id}.{_named(what, at)}"
             passed = key in run.rounds and run.rounds[key]["after"] >= one.number and name not in owed and raw.get("push_at")
-            until = _until(message.kind, message.at, one)
-            if name not in done and not passed and message.at > raw["seen_at"] and (until > now or name in owed):
+            until = one.session.starts_at if kind in LEADS else offer or at + NEWS
+            if name not in done and not passed and at > raw["seen_at"] and (until > now or name in owed):
                 news[name] = until
                 zones.add(one.session.zone)
                 if key in names:
@@ -435,13 +433,6 @@ def _quiet(now: datetime, zones: Iterable[str]) -> datetime | None:
 @lru_cache(maxsize=64)
 def _quiet_in(now: datetime, zone: str) -> datetime | None:
     return quiet_until(now, zone)  # a page's bookings are looked at as of one moment
-
-
-def _until(kind: str, at: datetime, held: Held) -> datetime:
-    """When a message is news no more."""
-    if kind in dict(REMINDERS):
-        return held.session.starts_at  # type: ignore[no-any-return]
-    return held.offered_until if kind == "offered" and held.offered_until else at + NEWS
 
 
 def _later(raw: Mapping[str, Any], places: Iterable[Held], now: datetime) -> datetime:
@@ -492,12 +483,12 @@ class _Turn:
         if self.counted is None or self.over or self.raw.get("push_try"):
             self._put(self.later)
 
-    def message(self, settings: Settings) -> fcm.Message:
+    def message(self, words: tuple[str, str]) -> fcm.Message:
         """The push. Raises `SettingsError` when its address does not open."""
         key = hashlib.sha256(b"push of " + self.raw["_id"].encode()).hexdigest()[:32]  # APNs takes 64 bytes; opens nothing here
         target = json.loads(sealed.unseal(self.raw["push"]))
         ttl = min(TTL_LIMIT, int((max(self.news.values()) - store.now()).total_seconds()))
-        return fcm.Message(key, target["value"], *quiet.words(settings.language), ttl, target["kind"], {"kind": "booking"})
+        return fcm.Message(key, target["value"], *words, ttl, target["kind"], {"kind": "booking"})
 
     def settle(self, outcome: outcomes.Outcome, now: datetime) -> bool:
         """Say what came of a push; whether it passed."""
@@ -545,7 +536,7 @@ def _ready(run: _Sweep, turns: list[_Turn]) -> list[tuple[_Turn, fcm.Message]]:
     ready, closed = [], []
     for turn in turns:
         try:
-            ready.append((turn, turn.message(run.settings)))
+            ready.append((turn, turn.message(run.words)))
         except SettingsError as error:
             log.error("a push address does not open: %s", error)
             turn.settle(outcomes.Retry(outcomes.QUOTA_WAIT, "sealed"), store.now())
@@ -554,15 +545,94 @@ def _ready(run: _Sweep, turns: list[_Turn]) -> list[tuple[_Turn, fcm.Message]]:
     return ready
 
 
-def _send(run: _Sweep, ready: list[tuple[_Turn, fcm.Message]]) -> str | None:
-    """Push, and write down what came of it. The first booking that was not begun with; None when all were."""
-    sent = []
-    for index, outcome in fcm.each([message for _, message in ready], run.settings, run.width):
-        turn, _ = ready[index]
-        run.note(turn.settle(outcome, store.now()))
-        sent.append(turn)
-    _write(sent)
-    return str(ready[len(sent)][0].raw["_id"]) if len(sent) < len(ready) else None
+def _send(run: _Sweep, pages: Iterator[_Page]) -> None:
+    """Push page after page, and write down what came of them."""
+    with ThreadPoolExecutor(1, "page") as desk:
+        line = _Line(run, pages, desk)
+        while not run.stopped() and line.page():
+            line.push()
+
+
+class _Line:
+    """Pages on their way. `desk`, one thread, reads and writes them, in their order."""
+
+    def __init__(self, run: _Sweep, pages: Iterator[_Page], desk: ThreadPoolExecutor) -> None:
+        self.run, self.pages, self.desk = run, pages, desk
+        self.coming: Future[_Page | None] | None = None
+        self.begun: deque[_Page] = deque()
+        self.writing: deque[Future[None]] = deque()
+        self.turns: dict[int, tuple[_Page, _Turn]] = {}
+        """By the number of the post, while it is under way."""
+
+    def page(self) -> _Page | None:
+        """The next page; None after the last."""
+        self.coming = self.coming or self.desk.submit(next, self.pages, None)
+        return self.coming.result()
+
+    def push(self) -> None:
+        """Push up to a page that has to wait for those before it, or until no more may begin; all is written down then."""
+        for index, outcome in fcm.each(self._messages(), self.run.settings, self.run.width):
+            page, turn = self.turns.pop(index)
+            self.run.note(turn.settle(outcome, store.now()))
+            page.sent.append(turn)
+            self._settle()
+        self._settle(stopped=True)
+        while self.writing:
+            self.writing.popleft().result()
+
+    def _messages(self) -> Iterator[fcm.Message]:
+        self.turns, numbers = {}, count()
+        while (self.coming or len(self.begun) < 2) and (page := self.page()):
+            while len(self.begun) + len(self.writing) > (0 if page.late else 1):
+                if not self.writing:
+                    return
+                self.writing.popleft().result()
+            if page.late:
+                _look_again(self.run, page)
+            _hush(page)
+            self.coming = None
+            self.begun.append(page)
+            self._settle()  # there may be nothing to push
+            for turn, message in page.ready:
+                self.turns[next(numbers)] = page, turn
+                yield message
+
+    def _settle(self, *, stopped: bool = False) -> None:
+        """Have the pages written that are done, in their order; when `stopped`, the one that is not, as far as it came."""
+        while self.begun and (stopped or len(self.begun[0].sent) == len(self.begun[0].ready)):
+            self.writing.append(self.desk.submit(_settle, self.run, self.begun.popleft()))
+        if self.coming is None and len(self.begun) < 2 and not stopped:  # not before: the writing would wait for it
+            self.coming = self.desk.submit(next, self.pages, None)
+
+
+def _look_again(run: _Sweep, page: _Page) -> None:
+    """Look at those that had to wait for the pages before this one."""
+    late = _turns(run, list(_bookings(page.late).values()), page.known, page.places, {row["_id"] for row in page.rounds})
+    page.ready = sorted(page.ready + _ready(run, late), key=lambda one: page.places[one[0].raw["_id"]]["number"])
+
+
+def _hush(page: _Page) -> None:
+    """Hold those for whom the quiet hours have begun since the page was read."""
+    now, ready, held = store.now(), [], []
+    for turn, message in page.ready:
+        if until := _quiet(now, turn.zones):
+            turn.hold(until)
+            held.append(turn)
+        else:
+            ready.append((turn, message))
+    page.ready = ready
+    _write(held)
+
+
+def _settle(run: _Sweep, page: _Page) -> None:
+    """Write down what came of a page, then how far its rounds have come: up to the first that was not begun with."""
+    _write(page.sent)
+    done = len(page.sent) == len(page.ready)  # they are begun with in their order, and all that were have an outcome
+    last = page.last if done else page.places[page.ready[len(page.sent)][0].raw["_id"]]["number"] - 1 if page.places else 0
+    for row in page.rounds:
+        _advance(row, max(row["after"], last), over=page.end and done)
+    run.series.subtract(page.series)
+    run.series += Counts()  # forget those at none
 
 
 def _write(turns: Iterable[_Turn]) -> None:

@@ -16,9 +16,10 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import chain, repeat
 from typing import Any, Literal, NamedTuple
 
 import firebase_admin
@@ -184,29 +185,32 @@ def send(message: Message, settings: Settings) -> Outcome:
     return next(outcome for _, outcome in each([message], settings, lambda: 1))
 
 
-def each(messages: Sequence[Message], settings: Settings, width: Callable[[], int]) -> Iterator[tuple[int, Outcome]]:
+def each(messages: Iterable[Message], settings: Settings, width: Callable[[], int]) -> Iterator[tuple[int, Outcome]]:
     """Post every message once, in their order and some at a time, and yield (its index, outcome) as they come; each within about
     `DEADLINE` seconds, otherwise Unknown. `width` is asked before each: how many may be under way, 0 when no more shall begin;
-    what did not begin is not yielded. A thread whose attempt took too long is left behind and ends with its own sockets."""
-    todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+    what did not begin is not yielded, nor taken from `messages`, which may make them as they are asked for. A thread whose
+    attempt took too long is left behind and ends with its own sockets."""
+    todo: queue.SimpleQueue[tuple[int, Message] | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, Outcome]] = queue.SimpleQueue()
 
     def work() -> None:
-        while (index := todo.get()) is not None:
-            done.put((index, _attempt(messages[index], settings)))
+        while given := todo.get():
+            index, message = given
+            done.put((index, _attempt(message, settings)))
 
     began: dict[int, float] = {}
+    left: Iterator[Message | None] = chain(messages, repeat(None))
     threads = free = index = 0
     try:
         while True:
-            while index < len(messages) and len(began) < width():
+            while len(began) < width() and (message := next(left)) is not None:
                 if free:
                     free -= 1
                 else:
                     threading.Thread(target=work, name="fcm", daemon=True).start()
                     threads += 1
                 began[index] = time.monotonic()
-                todo.put(index)
+                todo.put((index, message))
                 index += 1
             if not began:
                 return
