@@ -191,7 +191,7 @@ def shown(notice: Notice) -> dict[str, Any]:
         **{name: list(getattr(notice, name)) for name in lists},
         **{name: notices.iso(getattr(notice, name)) for name in moments},
         "campaign": notice.campaign or None,
-        "reason_text": reasons.said(notice.reason),
+        "reason_text": reasons.said(notice.reason, ZoneInfo(settings().zone)),
         "texts": texts_of(notice),
         "done_when": dict(notice.done_when) or None,
         "in_inbox": notice.listed,

@@ -151,7 +151,7 @@ def dated(record: SeasonDate) -> dict[str, Any]:
 @staff.alt_response(200, schema=SeasonDatesOut)
 def index_staff() -> Response:
     """Confirmed season dates"""
-    rows = [SeasonDate.of(raw) for raw in SeasonDate.rows().find({}).sort([("year", 1), ("code", 1)]).limit(1000)]
+    rows = [SeasonDate.of(raw) for raw in SeasonDate.rows().find({}).sort([("year", -1), ("code", 1)]).limit(1000)]
     return jsonify({"items": [dated(row) for row in rows], "next_cursor": None})
 
 

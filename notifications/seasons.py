@@ -53,7 +53,7 @@ class Season:
     sitting: tuple[time, time] | None
     """The part of each of its days in which an exam sits."""
     sitting_days: int
-    """On how many days from the first it may sit where nobody has confirmed its own: longer than `span` where provinces differ."""
+    """On how many days from the first it may sit where nobody has confirmed its own: provinces differ. 0: on its own days."""
     lessons: tuple[str, ...]
     checks: tuple[str, ...]
     help: tuple[str, ...]

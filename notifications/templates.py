@@ -29,7 +29,7 @@ from content.failures import Conflict, FieldError, Invalid, NotFound
 from content.lessons import Lesson
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, SEASONS, Label
-from notifications import fcm
+from notifications import fcm, seasons
 from notifications.seasons import Span
 
 FILE = Path(content.__file__).parent / "library" / "notices.yaml"
@@ -231,6 +231,7 @@ def save(
     """Write a division's own text whole (VALUES), as its next version. `revision` None: there is none yet, or none any more. The
     same values again change nothing. Raises `NotFound`, `Invalid`, `Stale`, and `Conflict("exists")` when somebody was faster."""
     key = key_of(division, season, lead, audience)
+    _asked_for(season, lead, audience)
     fields = checked(values, season, lead, settings.language)
     _known(fields)
     written = {"written_by": by, "written_at": store.now()}
@@ -248,6 +249,14 @@ def save(
         return {**fields, **written, "version": present.version + 1, "retired": False}
 
     return records.change(NoticeTemplate, key, by, "edit", decide, revision=revision)
+
+
+def _asked_for(season: str, lead: int, audience: str) -> None:
+    """Raises `Invalid` for a day or an audience to which the calendar sends nothing: such a text would never be used."""
+    found = seasons.calendar().seasons[season]
+    for field, value, choices in (("lead", lead, found.lead_days), ("audience", audience, found.audiences)):
+        if value not in choices:
+            raise Invalid([FieldError(field, "not_one_of", {"choices": ", ".join(map(str, choices)) or "–"})])
 
 
 def take_back(division: str, season: str, lead: int, audience: str, by: str, revision: int | None = None) -> NoticeTemplate:
