@@ -249,6 +249,8 @@ def approve(key: str, by: str, now: datetime, revision: int | None = None) -> No
             and seasons.season(notice.season, notice.year, seasons.stored(), notice.dated_by or "").provisional
         ):
             raise Conflict("unconfirmed_date", what=notice.season)
+        if notice.after and not covers_first(Notice.rows().find_one({"_id": notice.after}), notice.divisions, notice.stages):
+            raise Invalid([FieldError("after", "not_covered")])  # the adults' may have been changed since
         offices = emergencies.offices([*notice.authors, by]) if notice.kind == "emergency" else []
         return {"state": "approved", "approved_by": by, **({"offices": offices} if offices else {})}
 
@@ -448,8 +450,9 @@ def _of_emergency(values: Mapping[str, Any]) -> list[FieldError]:
 
 def covers_first(first: Mapping[str, Any] | None, codes: Sequence[str], stages: Sequence[str]) -> bool:
     """Whether `first`, a stored notice, is the adults' word for one to the students of these divisions and stages (none: all of
-    them): an emergency to their parents and to no student, which was neither stopped nor refused nor ran out."""
-    if not first or first["kind"] != "emergency" or first["state"] in {"cancelled", "expired", "refused", "failed"}:
+    them): an emergency to their parents and to no student, which was neither stopped nor ran out. One whose pushes all failed
+    stands in the inbox."""
+    if not first or first["kind"] != "emergency" or first["state"] in {"cancelled", "expired"}:
         return False
     told, wide = set(first.get("stages") or [""]), [topics.Segment("", "parent", stage, "") for stage in stages or [""]]
     return (
