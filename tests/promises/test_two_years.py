@@ -306,12 +306,12 @@ def check(year: Year, district: District, families: list[Phone], begin: date, en
         a_day: dict[date, set[str]] = defaultdict(set)
         for at, key in phone.heard:
             a_day[at.astimezone(ZONE).date()].add(key)
-            campaign = named[key].campaign
+            campaign = named[key].left_by_done
             assert not (campaign in phone.done and at > phone.done[campaign]), (phone.name, campaign)
         assert max(map(len, a_day.values()), default=0) <= 1, phone.name
         for notice in sent:
             on = notice.results[0].at.astimezone(ZONE).date()
-            if phone.topics & set(notice.topics()) and notice.campaign not in phone.done:
+            if phone.topics & set(notice.topics()) and notice.left_by_done not in phone.done:
                 silent += not a_day[on]
     states = Counter(notice.state for notice in rows)
     pushed = sum(any(row.outcome == "sent" for row in notice.results) for notice in sent)

@@ -191,7 +191,7 @@ class Year:
         for phone in self.families:
             if phone.quick and phone.heard and phone.heard[-1][0] == self.now:
                 notice = notices.get(phone.heard[-1][1])
-                if notice.done_when:
+                if notice.done_when.get("slug"):
                     phone.done.setdefault(notice.campaign, self.now)
 
 
