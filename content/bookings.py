@@ -46,8 +46,8 @@ class Booking(store.Row):
     push_at = me.DateTimeField()
     pushed = me.ListField()
     push_try = me.DictField()
-    """These three are `notifications.bookings`', which says what they mean. `pushed` is not all that was told: what all who booked
-    a session are told is counted there, by the places' numbers, and stands with no booking."""
+    """These three are `notifications.bookings`', which says what they mean. `pushed` is not all that was told: what all who
+    booked a session are told is counted by the places' numbers, and stands with no booking."""
     feed = me.StringField(required=True)
     """SHA-256 of the secret in its calendar's address. The secret follows from the code and does not lead back to it."""
     created_at = me.DateTimeField(required=True)

@@ -155,6 +155,41 @@ def test_of_two_workers_one_pushes(near: Settings, phone: FakeFcm) -> None:
     assert Counter(seen.target for seen in phone.sends()) == {f"p{n}": 1 for n in range(6)}
 
 
+def test_who_stands_on_two_pages_is_told_once(near: Settings, phone: FakeFcm) -> None:
+    series, keys = course(4, 6, 8)
+    for n in range(3):
+        book(near, f"1380013800{n}", f"p{n}", series=series)
+    pushes.sweep(near)
+    for key in keys:
+        shift(key, hours=1)
+    assert pushes.sweep(near) == {"pushed": 3}
+    assert Counter(seen.target for seen in phone.sends()) == {f"p{n}": 1 for n in range(3)}
+    assert pushes.sweep(near) == {}
+
+
+def test_a_night_that_begins_between_a_page_and_its_posts_holds_them(
+    near: Settings, phone: FakeFcm, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series, (session,) = course(4)
+    book(near, "13800138000", series=series)
+    pushes.sweep(near)
+    clock(9.5 * 3600 - 30)  # half a minute before 21:30
+    shift(session, hours=1)
+    kept = pushes._ready
+
+    def slowly(*given: Any) -> Any:
+        found = kept(*given)
+        if found:
+            clock(31)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pushes, "_ready", slowly)
+        assert pushes.sweep(near) == {"put_off": 1} and phone.sends() == []
+    clock(9.5 * 3600 + 1)
+    assert pushes.sweep(near) == {"pushed": 1}
+
+
 class Killed(BaseException):
     """What kill -9 would be."""
 
