@@ -44,7 +44,11 @@ from content.failures import Failure
 from content.lessons import Lesson
 from content.records import SYSTEM
 from content.settings import Settings, SettingsError
-from notifications import fcm, seasons
+from notifications import (
+    fcm,
+    seasons,
+    templates,  # noqa: F401  (an archive carries them)
+)
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)

@@ -420,7 +420,7 @@ def stop_campaign(season: str, year: int) -> Response:
     Everything of it that is to come or stands in the inbox is cancelled, and nothing more is drafted until it is resumed. Takes
     the right to write or to approve for the service's whole division. A second call cancels what is left.
     """
-    verb = whole()
+    verb = whole(season)
     stopped = drafting.stop(season, year, actor().id, settings(), lambda codes: may(verb, codes or [settings().division]))
     reader().refresh()
     return jsonify({"campaign": f"{season}.{year}", "cancelled": stopped})
@@ -430,13 +430,16 @@ def stop_campaign(season: str, year: int) -> Response:
 @blp.alt_response(204, description="Drafted again")
 def resume_campaign(season: str, year: int) -> Response:
     """Let a stopped campaign be drafted again"""
-    whole()
+    whole(season)
     drafting.resume(season, year, actor().id, settings())
     return Response(status=204)
 
 
-def whole() -> str:
-    """The permission by which the asker acts for the service's whole division. Raises `Forbidden`."""
+def whole(season: str) -> str:
+    """The permission by which the asker acts for the service's whole division. Raises `Forbidden`, and `NotFound` for a season
+    that is none."""
+    if season not in SEASONS:
+        raise NotFound(what=season)
     for verb in ("notice.write", "notice.approve"):
         if may(verb, [settings().division]):
             return verb

@@ -22,7 +22,7 @@ from content.failures import Conflict
 from content.lessons import Lesson
 from content.published import ANY, Item, PublishedRow, Reader, release
 from content.settings import Settings
-from notifications import notices
+from notifications import outbox
 from notifications.notices import Notice
 from tests.test_courses import published_session
 from tests.test_publishing import EN, FACTS
@@ -171,15 +171,21 @@ def test_five_seats_for_twenty_families(there: Settings) -> None:
 
 
 def test_of_two_workers_one_has_the_notice(there: Settings) -> None:
-    now = datetime(2027, 6, 6, 1, tzinfo=UTC)  # 09:00 in Shanghai
+    now = datetime(2027, 6, 6, 1, 4, tzinfo=UTC)  # 09:04 in Shanghai
+
+    def take(_: int) -> Notice | None:
+        lease = outbox.enter(now)
+        return outbox.claim(lease, now, there, []) if lease else None
+
     for n in range(10):
         notice = Notice(
             id=f"n{n}", created_by="ann", audiences=["parent"], texts={"en": {"title": "June", "body": "Small ideas."}},
             state="due", next_try=now, expires_at=now + timedelta(days=1), listed=True,
         )  # fmt: skip
         Notice.rows().insert_one(notice.to_mongo().to_dict())
-        claims = [claim for claim in at_once(2, lambda _, key=notice.id: notices.claim(key, now, there)) if claim]
+        claims = [claim for claim in at_once(2, take) if claim]
         assert len(claims) == 1 and claims[0].attempts == 1 and claims[0].state == "claimed"
+        outbox.leave(claims[0].lease, now)
 
 
 def test_what_is_sealed_opens_and_two_first_uses_make_one_key(there: Settings) -> None:

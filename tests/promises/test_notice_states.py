@@ -36,6 +36,7 @@ ARROWS = {
     "scheduled": {"due", "expired", "cancelled"},
     "due": {"claimed", "expired", "cancelled"},
     "claimed": {"due", "sent", "refused", "failed", "cancelled"},
+    **dict.fromkeys(("sent", "refused", "failed"), {"cancelled"}),  # taken back out of the inbox
 }
 ENDS = {"sent", "refused", "failed", "expired", "cancelled"}
 REPLIES = [fake_fcm.OK, fake_fcm.QUOTA, fake_fcm.UNAVAILABLE, fake_fcm.LOST, fake_fcm.CUT, fake_fcm.THIRD_PARTY, fake_fcm.INVALID]
@@ -111,6 +112,7 @@ class Outbox(RuleBasedStateMachine):
 
     @rule(target=keys, **FIELDS)
     def draft(self, codes: list[str], audiences: list[str], stages: list[str], urgent: bool, life: int) -> str:
+        urgent = urgent and "student" not in audiences  # that takes an emergency
         fields = {"divisions": codes, "audiences": audiences, "stages": stages, "urgent": urgent, "texts": TEXTS}
         fields["expires_at"] = self.now + timedelta(minutes=life)
         return notices.draft(fields, self.by[0], self.near, self.now).id
@@ -135,11 +137,12 @@ class Outbox(RuleBasedStateMachine):
     @rule(key=keys, minutes=st.sampled_from([0, 30, 600]))
     def schedule(self, key: str, minutes: int) -> None:
         when = self.now + timedelta(minutes=minutes)
-        self._does("approved", "scheduled", key, lambda: notices.schedule(key, self.by[0], self.near, self.now, when), when)
+        if not notices.get(key).urgent or not minutes:  # an urgent one leaves at the hour that was approved
+            self._does("approved", "scheduled", key, lambda: notices.schedule(key, self.by[0], self.near, self.now, when), when)
 
     @rule(key=keys)
     def cancel(self, key: str) -> None:
-        if self.states[key] not in ENDS:
+        if self.states[key] not in ENDS or notices.get(key).listed:  # what was sent can be taken back
             notices.cancel(key, SYSTEM)
             self.cancelled[key] = len(self.fcm.log)
             return

@@ -103,7 +103,7 @@ def refusals(stand: Stand) -> dict[str, tuple[str, str]]:
     routes = {
         rule.endpoint: (
             next(iter(rule.methods - {"HEAD", "OPTIONS"})),
-            re.sub(r"<[^>]+>", "none", re.sub(r"<int:[^>]+>", "2027", rule.rule)),
+            re.sub(r"<[^>]+>", "none", re.sub(r"<int[^>]+>", "2027", rule.rule)),
         )
         for rule in app.url_map.iter_rules()
     }
