@@ -433,9 +433,9 @@ def test_a_quota_of_an_hour_fails_nobody(near: Settings, phone: FakeFcm, people:
     phone.script("*", fake_fcm.retry_after(fake_fcm.QUOTA, "3600"))
     assert sent(near, MORNING) == {"due": 2}
     assert len(phone.sends()) == 1
-    later = max(notices.get(one.id).next_try for one in made)
-    assert later >= MORNING + timedelta(hours=1)
-    sent(near, later)
+    assert min(notices.get(one.id).next_try for one in made) >= MORNING + timedelta(hours=1)
+    for _ in range(3):  # the minute that follows may be a crowded one
+        sent(near, max(notices.get(one.id).next_try for one in made))
     assert {notices.get(one.id).state for one in made} == {"sent"}
 
 
