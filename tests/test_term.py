@@ -647,6 +647,7 @@ def the_export(term: Term) -> None:
 # --- the story -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # twelve seconds: what it tells stands in the stories of each part too
 def test_an_autumn_term_of_forty_sessions(term: Term, monkeypatch: pytest.MonkeyPatch) -> None:
     offices_and_people(term)
     lecturer, demand = a_lecturer_and_a_demand(term)

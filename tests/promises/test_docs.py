@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
 from openapi_spec_validator import validate
 
 from content.failures import TEXTS
@@ -58,6 +59,7 @@ def test_the_readme_names_no_machine_and_no_package_registry() -> None:
     assert not re.search(r"/(?:work|home|root)/|https?://(?!127\.0\.0\.1)", README + MANUAL)
 
 
+@pytest.mark.slow  # a minute of starts
 def test_the_tour_runs_as_printed_on_a_fresh_service(tmp_path: Path) -> None:
     script = "\n".join(TOUR.findall(README))
     assert script.count("curl") > 20

@@ -83,7 +83,8 @@ def post(clean: None, settings: Settings) -> Iterator[Post]:
         yield Post(settings, fcm)
 
 
-@pytest.mark.parametrize("target", ["topic", pytest.param("condition", marks=pytest.mark.slow)])
+@pytest.mark.slow  # one request and one outcome a reply: tests/test_fcm.py
+@pytest.mark.parametrize("target", ["topic", "condition"])
 def test_every_reply_is_one_request_and_asks_for_its_wait(post: Post, target: str, measured: Measured) -> None:
     for name, reply in REFUSED.items():
         notice = post.begin(TARGETS[target])
