@@ -245,7 +245,7 @@ def version_out(row: Mapping[str, Any]) -> dict[str, Any]:
 def index(query: dict[str, Any]) -> Response:
     """The texts that count in a division, its own before those of the divisions above it before the library's"""
     division, found = where(query, "notice.read"), templates.stored()
-    names = {tuple(name.split(":")) for name in templates.library()} | {(t.season, str(t.lead), t.audience) for t in found}
+    names = {tuple(name.split(":")) for name in templates.starter()} | {(t.season, str(t.lead), t.audience) for t in found}
     keys = sorted((season, int(lead), audience) for season, lead, audience in names if query["season"] in {"", season})
     rows = [row for key in keys if (row := shown(*key, division, found))]
     listed = page(rows, query.get("cursor"), query["limit"], lambda row: (row["season"], row["lead"], row["audience"]))

@@ -88,7 +88,7 @@ class Notice(records.Record):
     """Of an emergency notice to students: the one to adults that goes first."""
     send_at = me.DateTimeField()
     approve_by = me.DateTimeField()
-    """Drafted or approved only, it expires at this moment; absent: with `expires_at`."""
+    """Not approved by this moment, it expires; absent: with `expires_at`."""
     expires_at = me.DateTimeField(required=True)
     urgent = me.BooleanField(required=True, default=False)
     state = me.StringField(required=True, choices=STATES, default="drafted")

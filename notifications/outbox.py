@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import mongoengine as me
 from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo.errors import DuplicateKeyError, PyMongoError
 
 from content import records, store
 from content.failures import Failure
@@ -76,7 +76,7 @@ def sweep(now: datetime, settings: Settings) -> bool:
         )
     for raw in list(rows.find({"state": {"$in": list(OPEN)}, "expires_at": {"$lte": now}}, {"_id": 1})):
         _step(raw["_id"], "expire", lambda notice: _expired(notice, now), notices.unlist)
-    for raw in list(rows.find({"state": {"$in": ["drafted", "approved"]}, "approve_by": {"$gt": EVER, "$lte": now}}, {"_id": 1})):
+    for raw in list(rows.find({"state": "drafted", "approve_by": {"$gt": EVER, "$lte": now}}, {"_id": 1})):
         _step(raw["_id"], "expire", lambda notice: _expired(notice, now), None)
     for raw in list(rows.find({"listed": True, "expires_at": {"$lte": now}}, {"_id": 1})):
         _step(raw["_id"], "unlist", lambda notice: {"listed": False} if notice.listed else {}, notices.unlist)
@@ -111,6 +111,8 @@ def _release(now: datetime, settings: Settings) -> None:
             break
         try:
             why = _not_yet(Notice.of(raw), now, overrides, settings)
+        except PyMongoError:
+            raise
         except Exception:  # a row that cannot be judged keeps nobody else's back
             log.exception("notice %s cannot be judged", raw["_id"])
             why = "fault"
@@ -144,8 +146,8 @@ def _scheduled(notice: Notice, now: datetime) -> dict[str, Any]:
 
 
 def _expired(notice: Notice, now: datetime) -> dict[str, Any]:
-    waits = notice.state in {"drafted", "approved"}
-    end = min(notice.expires_at, notice.approve_by or notice.expires_at) if waits else notice.expires_at
+    drafted = notice.state == "drafted"  # one that was approved in time goes, however late the sweep comes to it
+    end = min(notice.expires_at, notice.approve_by or notice.expires_at) if drafted else notice.expires_at
     if notice.state not in OPEN or end > now:
         return {}
     why = {"drafted": "not_approved", "approved": "not_scheduled"}

@@ -106,7 +106,7 @@ def _file() -> tuple[dict[str, Template], dict[str, Template]]:
     return found
 
 
-def library() -> Mapping[str, Template]:
+def starter() -> Mapping[str, Template]:
     """The library's season texts, by name ("gaokao:-30:parent")."""
     return _file()[0]
 
@@ -215,7 +215,7 @@ def best(season: str, lead: int, audience: str, division: str, own: Iterable[Not
     """The text that counts in a division: the nearest of `own` (`stored()`), else the library's; None when there is none for
     this audience on this day. Raises `NotFound` for an unknown division."""
     found = nearest(season, lead, audience, division, own)
-    return found.template() if found else library().get(f"{season}:{lead}:{audience}")
+    return found.template() if found else starter().get(f"{season}:{lead}:{audience}")
 
 
 def save(

@@ -436,3 +436,13 @@ def test_a_campaign_is_stopped_at_once_and_taken_up_again(here: Settings, people
     assert [one.state for one in drafts("gaokao", -1)] == ["drafted"] * 2
     with pytest.raises(NotFound):
         drafting.resume("gaokao", 2027, people[1], here)
+
+
+def test_what_was_approved_in_time_goes_however_late_the_sweep_comes(here: Settings, people: tuple[str, str]) -> None:
+    now = at("2027-05-20")
+    drafting.tick(now, here)
+    parent, _ = drafts("gaokao", -7)
+    notices.edit(parent.id, {}, people[0], here, now)
+    notices.approve(parent.id, people[1], parent.approve_by - timedelta(seconds=1))
+    assert outbox.sweep(parent.approve_by + timedelta(minutes=5), here)
+    assert notices.get(parent.id).state == "due"

@@ -167,8 +167,8 @@ def test_every_notice_of_every_season_has_its_text() -> None:
         for lead in one.lead_days
         for audience in one.audiences
     }
-    assert needed == templates.library().keys()
-    for name, text in templates.library().items():
+    assert needed == templates.starter().keys()
+    for name, text in templates.starter().items():
         code, lead, audience = name.split(":")
         season = seasons.calendar().seasons[code]
         assert text.version >= 1 and set(text.texts) == {"zh-Hans", "en"}, name
@@ -197,7 +197,7 @@ def test_every_notice_of_every_season_has_its_text() -> None:
 
 def test_what_a_text_says_of_time_is_true_on_its_day_and_at_its_hour() -> None:
     seen = set()
-    for name, text in templates.library().items():
+    for name, text in templates.starter().items():
         code, lead, _ = name.split(":")
         season = seasons.calendar().seasons[code]
         said = {tag: "。".join(words.values()) for tag, words in text.texts.items()}
@@ -380,9 +380,9 @@ def test_a_district_writes_its_own_over_http(taught: None, site: Site) -> None:
             "GET", f"/v1/staff/notice-templates{HERE}&limit=50" + (f"&cursor={cursor}" if cursor else ""), 200, by="anna"
         ).json()
         rows, cursor = rows + page["items"], page["next_cursor"]
-    assert {f"{row['season']}:{row['lead']}:{row['audience']}" for row in rows} == templates.library().keys() and len(
+    assert {f"{row['season']}:{row['lead']}:{row['audience']}" for row in rows} == templates.starter().keys() and len(
         rows
-    ) == len(templates.library())
+    ) == len(templates.starter())
     assert [row["source"] for row in rows if row["name"].startswith("gaokao:-7:parent")] == ["own"]
     few = call("GET", "/v1/staff/notice-templates?division=150600&season=results", 200, by="city").json()["items"]
     assert (
