@@ -212,9 +212,7 @@ def _tried(trial: Trial, calculate: Calculate, scale: Scale, others: Others) -> 
         if not found and not any(leaf in picks for leaf in leaves):
             continue  # a sum of nothing is none here and may be 0 there
         if (wanted is None) != (found is None) or not math.isclose(found or 0, wanted or 0, abs_tol=1e-5):
-            raise NotASum(
-                Text(f"不是各题分值之和：{found} ≠ {wanted}", f"not the sum of scores: {found} ≠ {wanted}")
-            )
+            raise NotASum(Text(f"不是各题分值之和：{found} ≠ {wanted}", f"not the sum of scores: {found} ≠ {wanted}"))
 
 
 def proved(trial: Trial, one: Calculated, others: Others = ()) -> Scale:
@@ -258,9 +256,7 @@ def proved(trial: Trial, one: Calculated, others: Others = ()) -> Scale:
             yield from _guesses(halved(counted), steps)
         yield from _guesses({link_id: rise([link_id]) for link_id in counted}, steps)
 
-    reason = NotASum(
-        Text(f"不是各题分值之和：{floor} … {ceiling}", f"not the sum of scores: {floor} … {ceiling}")
-    )
+    reason = NotASum(Text(f"不是各题分值之和：{floor} … {ceiling}", f"not the sum of scores: {floor} … {ceiling}"))
     for scale in guesses():
         try:
             _tried(trial, calculate, scale, others)

@@ -288,7 +288,7 @@ def faults(present: CourseSession, parent: Series | None) -> list[FieldError]:
     state = parent.state if parent else "gone"
     found = []
     if present.state != "draft":
-        found.append(FieldError("state", "wrong_state", {"state": present.state, "action": "发布 publish"}))
+        found.append(FieldError("state", "wrong_state", {"state": present.state, "action": "publish"}))
     if state != "published":
         found.append(
             FieldError(

@@ -29,7 +29,7 @@ from pymongo.client_session import ClientSession
 from content import codes, languages, lecturers, phones, records, sealed, staff, store
 from content.checking import Check
 from content.courses import CourseSession
-from content.failures import Conflict, NotFound, Text, invalid
+from content.failures import Conflict, NotFound, Text, invalid, said
 from content.lecturers import Lecturer
 from content.vocabulary import TOPICS, VOLUNTEERS
 
@@ -420,9 +420,9 @@ def into_library(key: str, organisation: str, language: str, by: str) -> Lecture
     present = volunteer(key)
     known = _person(present)
     if present.kind != "lecturer" or present.state != "approved" or known is None:
-        raise Conflict(
-            "wrong_state", state=f"{present.kind}, {present.state}", action=Text("列入专家库", "enter into the library")
-        )
+        kind, into = VOLUNTEERS[present.kind], Text("列入专家库", "enter into the library")
+        state = Text(f"{kind.zh}{said('state', present.state, 'zh')}", f"{kind.en}, {present.state}")
+        raise Conflict("wrong_state", state=state, action=into)
     if present.lecturer and (there := Lecturer.rows().find_one({"_id": present.lecturer})):
         return Lecturer.of(there)
     values = {

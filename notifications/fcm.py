@@ -2,8 +2,8 @@
 
 The only module that imports firebase. The SDK's own retries are taken out (it posts twice after a lost reply, posts again
 after 500, 503 and 401, and sleeps in the caller's thread on 429): whether and when to try again is the outbox's decision.
-FCM has no idempotency key, so every message carries the notice's id as collapse key, APNs collapse id and Android tag: a
-duplicate replaces itself on the phone.
+FCM has no idempotency key, so every message carries its key as collapse key, APNs collapse id and Android tag: a duplicate
+replaces itself on the phone.
 
 `settings.fcm_url` (loopback) stands for Google's address, with a static token unless `firebase_credentials` is set too.
 With neither, nothing is sent and a log line says "would push".
@@ -44,7 +44,8 @@ DEADLINE = 9.0  # seconds for a whole attempt
 class Message:
     """One push. `value` is a topic name, a condition, a Firebase installation id or a registration token."""
 
-    notice: str
+    key: str
+    """By which it replaces an earlier one on the same phone: its collapse key."""
     value: str
     title: str
     body: str
@@ -126,20 +127,20 @@ def credentials_state(settings: Settings) -> str:
 
 def encode(message: Message, now: float | None = None) -> messaging.Message:
     """The SDK's message, as of `now` (seconds since the epoch). Raises nothing: what is wrong with it, `send` finds out."""
-    timeless = {"apns-collapse-id": message.notice, "apns-priority": "5"}
+    timeless = {"apns-collapse-id": message.key, "apns-priority": "5"}
     until = int(time.time() if now is None else now) + max(0, message.ttl)
     return messaging.Message(
         **{message.kind: message.value},
         notification=messaging.Notification(title=message.title, body=message.body),
         data=dict(message.data),
         android=messaging.AndroidConfig(
-            collapse_key=message.notice,
+            collapse_key=message.key,
             ttl=timedelta(seconds=max(0, message.ttl)),
-            notification=messaging.AndroidNotification(tag=message.notice),
+            notification=messaging.AndroidNotification(tag=message.key),
         ),
         apns=messaging.APNSConfig(
             headers={**timeless, "apns-expiration": str(until)},
-            payload=messaging.APNSPayload(aps=messaging.Aps(thread_id=message.notice)),
+            payload=messaging.APNSPayload(aps=messaging.Aps(thread_id=message.key)),
         ),
     )
 
@@ -153,17 +154,17 @@ def body(message: Message) -> bytes:
         return json.dumps({"message": messaging._MessagingService.encode_message(encode(message))}).encode()
     ttl = max(0, message.ttl)
     text = _shape(message.kind, message.title, message.body, tuple(message.data.items()))
-    for mark, value in ((_NOTICE, message.notice), (_VALUE, message.value)):
+    for mark, value in ((_KEY, message.key), (_VALUE, message.value)):
         text = text.replace(json.dumps(mark), json.dumps(value))
     return text.replace(f'"{_TTL}s"', f'"{ttl}s"').replace(f'"{_TTL}"', f'"{int(time.time()) + ttl}"').encode()
 
 
-_NOTICE, _VALUE, _TTL = "\ue000notice", "\ue000value", 987654321  # no text of ours has these
+_KEY, _VALUE, _TTL = "\ue000key", "\ue000value", 987654321  # no text of ours has these
 
 
 @functools.lru_cache(maxsize=64)
 def _shape(kind: Literal["fid", "token"], title: str, text: str, data: tuple[tuple[str, str], ...]) -> str:
-    pattern = Message(_NOTICE, _VALUE, title, text, _TTL, kind, dict(data))
+    pattern = Message(_KEY, _VALUE, title, text, _TTL, kind, dict(data))
     return json.dumps({"message": messaging._MessagingService.encode_message(encode(pattern, 0))})
 
 
@@ -229,7 +230,7 @@ def each(messages: Iterable[Message], settings: Settings, width: Callable[[], in
 
 def _attempt(message: Message, settings: Settings) -> Outcome:
     if not settings.fcm_url and not settings.firebase_credentials:
-        log.info("would push %s %s", message.value if message.kind in {"topic", "condition"} else message.kind, message.notice)
+        log.info("would push %s %s", message.value if message.kind in {"topic", "condition"} else message.kind, message.key)
         return Skipped()
     try:
         data = body(message)

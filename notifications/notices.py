@@ -13,7 +13,6 @@ A second person always approves; no setting waives that. The clock is always the
 year in a second.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
@@ -129,13 +128,12 @@ class Notice(records.Record):
         """The campaign, when who is done with it is left out. Not on the day itself and after: what comforts is for everybody."""
         return self.campaign if (self.lead or 0) < 0 else ""
 
-    @property
-    def collapse_key(self) -> str:
-        """By which its messages replace each other on a phone: of a season notice the same for every audience, since a teacher
-        may be a parent."""
-        if not self.campaign:
+    def collapse_key(self, zone: str) -> str:
+        """By which pushes replace each other on a phone: one line a day, whichever districts and schools a family has to do with,
+        since all say the same and each stands in the inbox. What is urgent has a line of its own. The same at every attempt."""
+        if self.urgent or self.kind == "emergency" or not self.send_at:
             return str(self.id)
-        return hashlib.sha256(f"{self.campaign}.{self.lead}.{self.first}".encode()).hexdigest()[:32]
+        return f"{self.send_at.astimezone(ZoneInfo(zone)):%Y-%m-%d}"
 
     @property
     def campaign(self) -> str:
@@ -182,12 +180,13 @@ def push_languages(settings: Settings) -> list[str]:
     return sorted({settings.language, *found})
 
 
-def message(notice: Notice, push: topics.Push, now: datetime) -> fcm.Message:
+def message(notice: Notice, push: topics.Push, settings: Settings, now: datetime) -> fcm.Message:
     """One push of a notice: quiet words in the phones' language, and which notice to read."""
     title, body = quiet.words(push.language, emergency=notice.kind == "emergency")
     ttl = min(TTL_LIMIT, int((notice.expires_at - now).total_seconds()))
     kind, value = push.target()
-    return fcm.Message(notice.collapse_key, value, title, body, ttl, kind, {"notice": notice.id})  # type: ignore[arg-type]
+    key = notice.collapse_key(settings.zone)
+    return fcm.Message(key, value, title, body, ttl, kind, {"notice": notice.id})  # type: ignore[arg-type]
 
 
 # --- what people do ---------------------------------------------------------------------------------------------------

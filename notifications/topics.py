@@ -7,7 +7,9 @@ all wider ones; a family with two children, to those of both), so one message re
 
 **One buzz a day.** FCM takes a condition of up to five topics, and a phone that fits it in three ways gets one message. `plan`
 puts a notice's topics into such conditions and leaves out (`!`) the topics that were told already that day. Nobody has to know a
-phone for that: who could be in both is seen from the names.
+phone for that: who could be in both is seen from the names. Divisions of which neither lies in the other could have any family
+in common, and a condition has no room for all: a phone that is in two such gets two messages under one collapse key, the day's,
+so that one line stands on its screen (`notices.Notice.collapse_key`).
 
 **Done.** A phone whose reader has done what a campaign asks subscribes to a topic of the campaign's (`done.` and a hash), which
 its later messages leave out. (The other way round, a topic of the campaign that the phone leaves, would need every phone to be

@@ -151,7 +151,7 @@ def test_one_saves_another_approves_and_it_leaves_by_itself(here: Settings, peop
         send(near, at("2027-06-06", "18:37"))
         assert fcm.sends() == []
         send(near, at("2027-06-06", "19:07"))
-        assert {tuple(sorted(seen.collapse_keys)) for seen in fcm.sends()} == {(parent.collapse_key,)}
+        assert {tuple(sorted(seen.collapse_keys)) for seen in fcm.sends()} == {("2027-06-06",)}
         assert {seen.message["data"]["notice"] for seen in fcm.sends()} == {parent.id}
         left_out = f"!('{topics.done('gaokao.2027')}' in topics)"
         assert all(left_out in seen.message["condition"] for seen in fcm.sends())

@@ -91,7 +91,7 @@ def test_a_season_notice_from_draft_to_phone_and_inbox(near: Settings, phone: Fa
     assert sent(near, now) == {"sent": 1}
     assert sent(near, now) == {}
     assert sorted(seen.target for seen in phone.sends()) == [EN, ZH]
-    assert [seen.collapse_keys for seen in phone.sends()] == [{notice.id}] * 2
+    assert [seen.collapse_keys for seen in phone.sends()] == [{"2027-06-06"}] * 2  # one line a day
     assert phone.sends(ZH)[0].message["notification"] == QUIET  # no word of it on the lock screen
     assert phone.sends(ZH)[0].message["data"] == {"notice": notice.id}
     there = notices.get(notice.id)
@@ -156,7 +156,7 @@ def test_of_six_workers_one_sends(near: Settings, phone: FakeFcm, people: tuple[
 
 
 def test_a_crash_after_the_post_sends_again_under_the_same_key(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
-    notice = planned(near, people)
+    planned(near, people)
     outbox.sweep(MORNING, near)
     lease = outbox.enter(MORNING)
     assert lease
@@ -164,8 +164,8 @@ def test_a_crash_after_the_post_sends_again_under_the_same_key(near: Settings, p
     assert mine
     # the first message is sent and noted, the second sent and not noted: here the worker dies
     first, second = topics.plan(mine.topics(), [])[0]
-    assert outbox.note(mine, "fcm", first.topics, fcm.send(notices.message(mine, first, MORNING), near), MORNING)
-    fcm.send(notices.message(mine, second, MORNING), near)
+    assert outbox.note(mine, "fcm", first.topics, fcm.send(notices.message(mine, first, near, MORNING), near), MORNING)
+    fcm.send(notices.message(mine, second, near, MORNING), near)
 
     assert not outbox.sweep(MORNING + timedelta(seconds=59), near)
     assert sent(near, MORNING + timedelta(seconds=59)) == {}
@@ -175,7 +175,7 @@ def test_a_crash_after_the_post_sends_again_under_the_same_key(near: Settings, p
     assert outbox.settle(mine, after, near, []) is None
     assert sent(near, after) == {"sent": 1}
     assert [seen.target for seen in phone.sends()] == [EN, ZH, ZH]
-    assert {key for seen in phone.sends() for key in seen.collapse_keys} == {notice.id}
+    assert {key for seen in phone.sends() for key in seen.collapse_keys} == {"2027-06-06"}
 
 
 def test_a_partial_fan_out_goes_on_where_it_stopped(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
@@ -268,8 +268,21 @@ def test_an_urgent_notice_waits_behind_none(near: Settings, phone: FakeFcm, peop
 
     assert outbox.fan_out(near, clock(MORNING), pause) == {"due": 1, "sent": 2}
     keys = [seen.collapse_keys.pop() for seen in phone.sends()]
-    assert keys == [slow.id, urgent[0].id]  # and its other families were told of the urgent one today
+    assert keys == ["2027-06-06", urgent[0].id]  # and its other families were told of the urgent one today
     assert {r.outcome for r in notices.get(slow.id).results} == {"sent", "inbox_only"}
+
+
+def test_children_in_two_districts_make_one_line_on_the_screen(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
+    base = {"season": None, "texts": {"zh-Hans": TEXTS["zh-Hans"]}}
+    later = MORNING + timedelta(hours=3)
+    for moment, where in ((MORNING, "150603"), (later, "500114")):
+        planned(near, people, moment, **base, divisions=[where])
+        outbox.sweep(moment, near)
+        assert sent(near, moment) == {"sent": 1}
+    assert [seen.target for seen in phone.sends()] == [ZH, ZH.replace("150603", "500114")]
+    # the second takes the place of the first, and both stand in the inbox
+    assert len({key for seen in phone.sends() for key in seen.collapse_keys}) == 1
+    assert [len(inbox(division=where, audience="parent", now=later)) for where in ("150603", "500114")] == [1, 1]
 
 
 def test_everybody_elses_minutes_are_left_out(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:

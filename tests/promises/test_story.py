@@ -312,7 +312,7 @@ def test_the_whole_story(tmp_path: Path) -> None:
         assert push.outcome == "accepted"
         assert push.target in parent.get(f"/v1/topics?{segment}")["topics"]
         assert push.message["notification"]["title"] == "备考小贴士"
-        assert push.collapse_keys == {notice}
+        assert push.message["data"] == {"notice": notice}
         [entry] = until(lambda: parent.get(f"/v1/notices?{segment}")["items"], "the inbox")
         assert (entry["id"], entry["title"]) == (notice, "备考小贴士")
 
