@@ -47,7 +47,7 @@ def work(notice: Notice, step: list[str]) -> Work | None:
 
 def push(notice: Notice, one: topics.Push, settings: Settings, now: datetime) -> Outcome:
     """Hand one message to FCM. Raises nothing that FCM or the network do."""
-    return fcm.send(message(notice, one, settings, now), settings)
+    return fcm.send(message(notice, one, now), settings)
 
 
 def hook(notice: Notice, settings: Settings) -> Outcome:

@@ -37,7 +37,7 @@ APPROVE_BY = time(21)  # of its day: its words name how many days are left, and 
 WAITING = ("drafted", "approved", "scheduled")
 WENT = ("claimed", "sent", "refused", "failed")
 NEEDED = ("lead", "audiences", "divisions", "state", "reason", "results")
-MOVED = "date_moved"
+MOVED, STOPPED = "date_moved", "campaign_stopped"
 
 
 class Wanted(NamedTuple):
@@ -82,6 +82,10 @@ def tick(now: datetime, settings: Settings) -> Counter[str]:
             if moved(Notice.of(raw), overrides, settings):
                 counts["moved"] += call_off(raw["_id"])
     stopped = {(row.season, row.year): row.division or "" for row in map(CampaignStop.of, CampaignStop.rows().find({}))}
+    for season, year in stopped:  # drafted by a tick that had begun before
+        for raw in list(Notice.rows().find({"season": season, "year": year, "kind": "season", "state": {"$in": list(WAITING)}})):
+            if divisions.within(raw.get("dated_by") or "", stopped[season, year]):
+                counts["stopped"] += call_off(raw["_id"], STOPPED)
     there: dict[tuple[str, int], list[dict[str, Any]]] = {}
     own = templates.stored()
     for one in _wanted(settings.division, day, overrides):
@@ -140,13 +144,14 @@ def stop(season: str, year: int, by: str, settings: Settings, fits: Callable[[Se
     ):
         if (raw["state"] in (*WAITING, "due", "claimed") or raw.get("listed")) and fits(raw.get("divisions") or []):
             with suppress(Conflict):  # it ended at this moment
-                notices.cancel(raw["_id"], by)
+                notices.cancel(raw["_id"], by, reason=STOPPED)
                 stopped += 1
     return stopped
 
 
 def resume(season: str, year: int, by: str, settings: Settings) -> None:
-    """Let a stopped campaign be drafted again, from what is still to come. Raises `NotFound` when it was not stopped."""
+    """Let a stopped campaign be drafted again, from what is still to come; also what the stop cancelled, for two persons to read
+    anew. Raises `NotFound` when it was not stopped."""
     records.remove(CampaignStop, f"{season}.{year}:{settings.division or divisions.COUNTRY}", by, lambda record: None)
 
 
@@ -231,9 +236,9 @@ def _draft(one: Wanted, there: Sequence[Mapping[str, Any]], own: Any, settings: 
         log.warning("no text for %s, %s days, %s: nothing is drafted", occasion.code, occasion.lead, one.audience)
         return 0
     names_last = any("{last}" in text[part] for text in template.texts.values() for part in ("title", "body"))
-    called_off = {n["_id"] for n in alike if n["state"] == "cancelled" and n.get("reason") == MOVED}
+    called_off = {n["_id"] for n in alike if n["state"] == "cancelled" and n.get("reason") in {MOVED, STOPPED}}
     key = one._replace(divisions=left, names_last=names_last).key()
-    while key in called_off:  # a date that was moved there and back is drafted anew; what staff cancelled is not
+    while key in called_off:  # a date moved there and back, a campaign resumed; what staff cancelled is not drafted anew
         key = hashlib.sha256(key.encode()).hexdigest()[:32]
     if any(n["_id"] == key for n in alike):
         return 0
@@ -289,10 +294,10 @@ def _meet(some: Sequence[str], others: Sequence[str]) -> bool:
     return any(divisions.within(a, b) or divisions.within(b, a) for a in some or [""] for b in others or [""])
 
 
-def call_off(key: str) -> int:
-    """Cancel a notice whose date has moved; how many were. The next tick drafts it anew."""
+def call_off(key: str, reason: str = MOVED) -> int:
+    """Cancel a notice whose date has moved, or its campaign was stopped; how many were. A later tick drafts it anew."""
     try:
-        notices.cancel(key, SYSTEM, reason=MOVED)
+        notices.cancel(key, SYSTEM, reason=reason)
     except Failure as failure:  # it fell due at this moment
         log.info("notice %s is not called off: %s", key, failure)
         return 0

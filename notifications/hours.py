@@ -15,7 +15,7 @@ CROWDED = 2  # minutes on each side of every quarter of an hour, in which all th
 
 
 def free_from(now: datetime, codes: Sequence[str], settings: Settings, overrides: Iterable[seasons.Override]) -> datetime:
-    """The first moment (UTC) from `now` on at which a push to these divisions ([]: the service's own) may leave."""
+    """The first moment (UTC) from `now` on at which a push to these divisions ([]: the whole country) may leave."""
     known = list(overrides)
     at = now
     while held := held_until(at, codes, settings, known) or _crowded_until(at):
@@ -30,7 +30,7 @@ def held_until(now: datetime, codes: Sequence[str], settings: Settings, override
     local = now.astimezone(ZoneInfo(settings.zone))
     ends = [
         until
-        for code in codes or [settings.division]
+        for code in codes or [""]
         for start, until in seasons.sittings(code, local.date(), overrides)
         if start <= local.time() < until
     ]

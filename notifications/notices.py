@@ -27,7 +27,7 @@ from content.published import Item, PublishedRow
 from content.records import SYSTEM
 from content.settings import Settings
 from content.vocabulary import AUDIENCES, SEASONS, Stage
-from notifications import emergencies, fcm, quiet, seasons, templates, topics
+from notifications import emergencies, fcm, hours, quiet, seasons, templates, topics
 
 STATES = ("drafted", "approved", "scheduled", "due", "claimed", "sent", "refused", "expired", "cancelled", "failed")
 OPEN = ("drafted", "approved", "scheduled", "due")  # what its expiry ends; a claimed one is ended by its settle or lease
@@ -106,6 +106,8 @@ class Notice(records.Record):
     """Name of the present claim; who does not know it can neither note nor settle."""
     lease_until = me.DateTimeField()
     attempts = me.IntField(required=True, default=0)
+    push_day = me.StringField()
+    """The local day, YYYY-MM-DD, on which it was first claimed."""
     first_try = me.DateTimeField()
     next_try = me.DateTimeField()
     results = me.EmbeddedDocumentListField(Result)
@@ -128,12 +130,11 @@ class Notice(records.Record):
         """The campaign, when who is done with it is left out. Not on the day itself and after: what comforts is for everybody."""
         return self.campaign if (self.lead or 0) < 0 else ""
 
-    def collapse_key(self, zone: str) -> str:
+    @property
+    def collapse_key(self) -> str:
         """By which pushes replace each other on a phone: one line a day, whichever districts and schools a family has to do with,
         since all say the same and each stands in the inbox. What is urgent has a line of its own. The same at every attempt."""
-        if self.urgent or self.kind == "emergency" or not self.send_at:
-            return str(self.id)
-        return f"{self.send_at.astimezone(ZoneInfo(zone)):%Y-%m-%d}"
+        return str(self.id if self.urgent else self.push_day or self.id)
 
     @property
     def campaign(self) -> str:
@@ -180,13 +181,12 @@ def push_languages(settings: Settings) -> list[str]:
     return sorted({settings.language, *found})
 
 
-def message(notice: Notice, push: topics.Push, settings: Settings, now: datetime) -> fcm.Message:
+def message(notice: Notice, push: topics.Push, now: datetime) -> fcm.Message:
     """One push of a notice: quiet words in the phones' language, and which notice to read."""
     title, body = quiet.words(push.language, emergency=notice.kind == "emergency")
     ttl = min(TTL_LIMIT, int((notice.expires_at - now).total_seconds()))
     kind, value = push.target()
-    key = notice.collapse_key(settings.zone)
-    return fcm.Message(key, value, title, body, ttl, kind, {"notice": notice.id})  # type: ignore[arg-type]
+    return fcm.Message(notice.collapse_key, value, title, body, ttl, kind, {"notice": notice.id})  # type: ignore[arg-type]
 
 
 # --- what people do ---------------------------------------------------------------------------------------------------
@@ -221,6 +221,8 @@ def edit(key: str, fields: Mapping[str, Any], by: str, settings: Settings, now: 
         if notice.kind == "season":
             _keeps(notice, checked, fields)
             _keeps_its_day(notice, checked, settings)
+            if fields.get("done_when") and not templates.known_deed(checked["done_when"]):
+                raise Invalid([FieldError("done_when.slug", "unknown_reference", {"value": checked["done_when"]["slug"]})])
         for name, value in checked.items():
             setattr(notice, name, value)
         _fits(notice, now)
@@ -251,7 +253,8 @@ def approve(key: str, by: str, now: datetime, revision: int | None = None) -> No
         if notice.after and not covers_first(Notice.rows().find_one({"_id": notice.after}), notice.divisions, notice.stages):
             raise Invalid([FieldError("after", "not_covered")])  # the adults' may have been changed since
         offices = emergencies.offices([*notice.authors, by]) if notice.kind == "emergency" else []
-        return {"state": "approved", "approved_by": by, **({"offices": offices} if offices else {})}
+        more = {"offices": offices, "send_at": notice.send_at or now} if notice.kind == "emergency" else {}
+        return {"state": "approved", "approved_by": by, **more}
 
     return records.change(Notice, key, by, "approve", decide, revision=revision)
 
@@ -259,16 +262,17 @@ def approve(key: str, by: str, now: datetime, revision: int | None = None) -> No
 def schedule(
     key: str, by: str, settings: Settings, now: datetime, send_at: datetime | None = None, revision: int | None = None
 ) -> Notice:
-    """Approved -> scheduled for `send_at`, else for the moment the draft names, else at once. Raises `Invalid` when that is
-    not before its expiry, `Conflict("unconfirmed_date")` when it belongs to a season whose local date nobody has confirmed,
-    `Conflict` in any other state, `Stale`, `NotFound`."""
+    """Approved -> scheduled for `send_at`, else for the moment the draft names, else at once; a moment that has passed is now.
+    Raises `Invalid` when that is not before its expiry, or, of an urgent one, not the moment that two persons agreed to,
+    `Conflict("unconfirmed_date")` when it belongs to a season whose local date nobody has confirmed, `Conflict` in any other
+    state, `Stale`, `NotFound`."""
 
     def decide(notice: Notice) -> dict[str, Any]:
         _only(notice, "schedule", "approved")
         # it passes the night: two persons agree to its hour
-        if notice.urgent and send_at and send_at > now and send_at != notice.send_at:
+        if notice.urgent and send_at and send_at != notice.send_at and (notice.send_at or send_at > now):
             raise Invalid([FieldError("send_at", "approved_hour")])
-        moment = send_at or notice.send_at or now
+        moment = max(send_at or notice.send_at or now, now)
         if moment >= notice.expires_at:
             raise Invalid([FieldError("send_at", "out_of_range", {"reason": f"< expires_at {iso(notice.expires_at)}"})])
         if notice.kind == "season":
@@ -291,7 +295,7 @@ def cancel(key: str, by: str, revision: int | None = None, reason: str = "") -> 
             _only(notice, "cancel", *OPEN, "claimed")
         begun = notice.attempts > 0 or bool(notice.results)  # the webhook may have it, whatever came of the post
         return {
-            "state": "cancelled", "listed": False, "lease": None, "lease_until": None, "reason": reason or notice.reason,
+            "state": "cancelled", "listed": False, "lease": None, "lease_until": None, "reason": reason or None,
             "recall": True if begun else None, "next_try": store.now() if begun else None,
         }  # fmt: skip
 
@@ -357,11 +361,17 @@ def _keeps(notice: Notice, checked: Mapping[str, Any], fields: Mapping[str, Any]
 
 
 def _keeps_its_day(notice: Notice, values: Mapping[str, Any], settings: Settings) -> None:
-    """Raises `follows_season` when the local day would be another than the season's."""
+    """Raises `follows_season` when the local day on which it would leave, not held over night, is another than the season's."""
     zone, moment = ZoneInfo(settings.zone), values["send_at"]
     day = notice.send_at.astimezone(zone).date()
-    if moment is None or moment.astimezone(zone).date() != day:
+    if moment == notice.send_at:
+        return
+    if moment is None or {at.astimezone(zone).date() for at in (moment, _leaves(notice, moment, settings))} != {day}:
         raise Invalid([FieldError("send_at", "follows_season", {"day": day.isoformat()})])
+
+
+def _leaves(notice: Notice, moment: datetime, settings: Settings) -> datetime:
+    return hours.free_from(moment, notice.divisions, settings, seasons.stored())
 
 
 def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -38,7 +38,15 @@ PACE = 1.0  # seconds between two messages of a fan-out: FCM fans each out to a 
 IN_A_ROW = 3  # messages that did not pass end a turn: it is not the topics' fault
 TURN = 60.0  # seconds of one fan-out; the next sweep goes on
 RECALL_AGAIN = timedelta(minutes=5)
+QUOTA_MOST = timedelta(hours=1)  # what FCM asks to wait is never longer (`outcomes.retry_after`)
 LOOK = timedelta(seconds=30)  # until a notice that something keeps back is looked at again
+# How far ahead a next try can be; what is later was set by a clock that ran ahead.
+MOST: tuple[tuple[dict[str, Any], timedelta], ...] = (
+    ({"state": "due"}, timedelta(hours=26)),  # a night or an exam ends within a day
+    ({"state": "due", "urgent": True}, timedelta(hours=2)),  # waits for nothing but an hour that was asked for, and its spread
+    ({"state": "scheduled"}, LOOK),
+    ({"recall": True}, RECALL_AGAIN),
+)
 RELEASING = 3.0  # seconds of one sweep, a transaction each: when hundreds fall due at once, the first need not wait for the last
 GATE, HELD = "gate", "held"
 EVER = datetime(1970, 1, 1, tzinfo=UTC)  # without a lower bound the embedded server walks through all nulls
@@ -74,6 +82,8 @@ def sweep(now: datetime, settings: Settings) -> bool:
             {"state": "claimed", "lease_until": lapsed},
             {"$set": {"state": "due", "next_try": now}, "$unset": {"lease": "", "lease_until": ""}},
         )
+    for match, most in MOST:
+        _each({**match, "next_try": {"$gt": now + most}}, {"$set": {"next_try": now}})
     for raw in list(rows.find({"state": {"$in": list(OPEN)}, "expires_at": {"$lte": now}}, {"_id": 1})):
         _step(raw["_id"], "expire", lambda notice: _expired(notice, now), notices.unlist)
     for raw in list(rows.find({"state": "drafted", "approve_by": {"$gt": EVER, "$lte": now}}, {"_id": 1})):
@@ -160,18 +170,21 @@ def _not_yet(notice: Notice, now: datetime, overrides: list[seasons.Override], s
         return "unconfirmed"
     if notice.kind == "season" and drafting.moved(notice, overrides, settings):
         return "date_moved"  # the next tick drafts it anew
-    if notice.after and not (students_from(notice) or now + ADULTS_FIRST) <= now:
-        return "adults_first"
-    return ""
+    return "" if _adults_know(notice, now) else "adults_first"
+
+
+def _adults_know(notice: Notice, now: datetime) -> bool:
+    return not notice.after or (students_from(notice) or now + ADULTS_FIRST) <= now
 
 
 def students_from(notice: Notice) -> datetime | None:
-    """When an emergency notice to students may leave: half an hour after its adults were told; None until they were."""
+    """When an emergency notice to students may leave: half an hour after the last of its adults were told; None until they were,
+    and when their notice was taken back."""
     raw = Notice.rows().find_one({"_id": notice.after})
-    if raw is None or raw["state"] == "cancelled" or not notices.covers_first(raw, notice.divisions, notice.stages):
+    if raw is None or raw["state"] in {"due", "claimed"} or not notices.covers_first(raw, notice.divisions, notice.stages):
         return None
     told_at = [row["at"] for row in raw.get("results") or ()]
-    return min(told_at) + ADULTS_FIRST if told_at else None
+    return max(told_at) + ADULTS_FIRST if told_at else None
 
 
 def _falls_due(notice: Notice, now: datetime, tags: list[str]) -> dict[str, Any]:
@@ -249,7 +262,8 @@ def claim(lease: str, now: datetime, settings: Settings, overrides: Sequence[sea
     if not _renew(lease, now):
         return None
     due = {**_due(now), "expires_at": {"$gt": now}}
-    for raw in list(rows.find(due, {"urgent": 1, "divisions": 1, "kind": 1}).sort([("urgent", -1), ("next_try", 1)])):
+    needed = dict.fromkeys(("urgent", "divisions", "kind", "season", "after"), 1)
+    for raw in list(rows.find(due, needed).sort([("urgent", -1), ("next_try", 1)])):
         match = {**due, "_id": raw["_id"]}
         if not raw["urgent"] and (free := hours.free_from(now, raw.get("divisions") or [], settings, overrides)) > now:
             rows.update_one(match, _held(free, now, raw.get("divisions") or [], settings, overrides))
@@ -257,15 +271,28 @@ def claim(lease: str, now: datetime, settings: Settings, overrides: Sequence[sea
         if raw["kind"] == "season" and drafting.moved(notices.get(raw["_id"]), overrides, settings):
             drafting.call_off(raw["_id"])
             continue
+        if why := _no_longer(raw, now, overrides, settings):
+            rows.update_one(match, {"$set": {"next_try": now + LOOK, "reason": why}, "$unset": {"first_try": ""}})
+            continue
         update = {
             "$set": {"state": "claimed", "lease": lease, "lease_until": now + LEASE},
             "$inc": {"attempts": 1},
-            "$min": {"first_try": now},
+            "$min": {"first_try": now, "push_day": f"{_day(now, settings)}"},
         }
         taken = rows.find_one_and_update(match, update, return_document=ReturnDocument.AFTER)
         if taken:
             return Notice.of(taken)
     return None
+
+
+def _no_longer(raw: dict[str, Any], now: datetime, overrides: Sequence[seasons.Override], settings: Settings) -> str:
+    """Why a due notice of which nobody was told is kept back after all: its date, or its adults' word, was taken back."""
+    if not raw.get("season") and not raw.get("after"):
+        return ""
+    notice = notices.get(raw["_id"])
+    if notice.season and not notice.results and not notices.dated(notice, list(overrides), settings):
+        return "unconfirmed"
+    return "" if _adults_know(notice, now) else "adults_first"
 
 
 def _held(
@@ -288,7 +315,7 @@ def carry(
 ) -> str:
     """Send what is open of a claimed notice and settle it. Returns the state it left it in, or "not ours" when the claim was lost
     on the way. Raises driver errors."""
-    wait, reason, until = 0.0, "", None
+    wait, reason, until, held = 0.0, "", None, set[str]()
     for step in channels.steps(settings):
         while todo := channels.work(notice, step):
             if todo.channel == "webhook":
@@ -299,9 +326,10 @@ def carry(
                 return "not ours"
             if turn.reason:
                 until = turn.until or until
+                held |= {todo.channel} if turn.reason == HELD else set()
                 wait, reason = max(wait, turn.wait), turn.reason if reason in {"", HELD} else reason
                 break
-    return settle(notice, clock(), settings, overrides, wait=wait, reason=reason, until=until) or "not ours"
+    return settle(notice, clock(), settings, overrides, wait=wait, reason=reason, until=until, held=held) or "not ours"
 
 
 class _Turn:
@@ -351,7 +379,7 @@ def _push(
     turn, now = _Turn(), clock()
     day = _day(now, settings)
     gate = Gate.rows().find_one({"_id": GATE}) or {}
-    if now < (gate.get("quota_until") or EVER):
+    if now < (gate.get("quota_until") or EVER) <= now + QUOTA_MOST:
         turn.until, turn.reason = gate["quota_until"], HELD  # another message met it
         return turn
     known = [] if notice.urgent else told.on(day, notice.id)
@@ -369,10 +397,10 @@ def _push(
             break
         if not note(notice, todo.channel, [], None, at):  # cancelled in the pause: whoever did it was told that nothing follows
             return None
-        told.put(day, one.topics, notice.id, at)
+        new = told.put(day, one.topics, notice.id, at)
         outcome = channels.push(notice, one, settings, at)
         if isinstance(outcome, Refused | Skipped | Retry):  # it was not taken; an Unknown may have been
-            told.take_back(day, one.topics, notice.id)
+            told.take_back(day, new, notice.id)  # but for those that an earlier attempt may have told
         if not note(notice, todo.channel, one.topics, outcome, clock()):
             return None
         if isinstance(outcome, Refused) and outcome.stop:
@@ -396,8 +424,8 @@ def _day(now: datetime, settings: Settings) -> date:
 
 
 def may_go_on(notice: Notice, now: datetime, settings: Settings, overrides: Sequence[seasons.Override]) -> bool:
-    """Whether a claimed notice's next message may leave at this moment: not expired, not held."""
-    if notice.expires_at <= now:
+    """Whether a claimed notice's next message may leave at this moment: not expired, not held, its adults not taken back."""
+    if notice.expires_at <= now or not _adults_know(notice, now):
         return False
     return bool(notice.urgent or hours.free_from(now, notice.divisions, settings, overrides) <= now)
 
@@ -431,9 +459,11 @@ def settle(
     wait: float = 0.0,
     reason: str = "",
     until: datetime | None = None,
+    held: Collection[str] = (),
 ) -> str | None:
     """End a claim: at its end when every channel has come to its end, else due again after at least `wait` seconds, or, when it
-    was only HELD, at `until`. What has not passed for an hour is given up: the next channel takes over, or the notice has failed.
+    was only HELD, at `until`. What has not passed for an hour is given up, but for the channels that were `held`: the next one
+    takes over, or the notice has failed.
     Returns the new state; None when the claim was lost, and then nothing is written."""
     match = {"_id": notice.id, "state": "claimed", "lease": notice.lease}
     raw = Notice.rows().find_one(match)
@@ -445,28 +475,31 @@ def settle(
     if not left:
         update["$set"] = _end(there, settings)
     else:
-        held = reason == HELD
-        then = max(now, until or now) if held else now + backoff(there.attempts, wait)
+        only_held = reason == HELD
+        later = max(now, until or now)
+        then = later if only_held else now + backoff(there.attempts, wait)
         free = then if there.urgent else hours.free_from(then, there.divisions, settings, overrides)
         night = not there.urgent and hours.held_until(then, there.divisions, settings, overrides) is not None
         # what a channel asks to wait may be longer than the hour: then it is tried once more
-        if not held and not night and there.first_try and now + backoff(there.attempts) > there.first_try + GIVE_UP:
+        if not only_held and not night and there.first_try and now + backoff(there.attempts) > there.first_try + GIVE_UP:
             why = f"gave_up: {reason}"
             rows = [
                 {"channel": todo.channel, "topic": key, "outcome": "failed", "detail": why, "at": now}
                 for todo in left
+                if todo.channel not in held
                 for key in todo.keys
             ]
             there.results = Notice.of({**raw, "results": [*(raw.get("results") or []), *rows]}).results
             update["$push"] = {"results": {"$each": rows}}
-            update["$set"] = {"state": "due", "next_try": now} if _left(there, settings) else _end(there, settings)
+            more = {"state": "due", "next_try": later if held else now}
+            update["$set"] = more if _left(there, settings) else _end(there, settings)
             update["$unset"]["first_try"] = ""
         else:
-            why = f"held_until: {notices.iso(free)}" if held or night else f"trying: {reason}"
+            why = f"held_until: {notices.iso(free)}" if only_held or night else f"trying: {reason}"
             update["$set"] = {"state": "due", "next_try": free, "reason": why}
-            if held or night:  # held is not tried: the hour of tries begins anew
+            if only_held or night:  # held is not tried: the hour of tries begins anew
                 update["$unset"]["first_try"] = ""
-            if held:
+            if only_held:
                 update["$inc"] = {"attempts": -1}
     done = Notice.rows().update_one(match, update)
     return str(update["$set"]["state"]) if done.matched_count else None

@@ -12,6 +12,7 @@ TEXTS: Mapping[str, Text] = {
     "time_passed": Text("已过有效期", "its time passed"),
     "unconfirmed": Text("等待：本地的季节日期还没有确认", "held: the season's local date is not confirmed"),
     "date_moved": Text("季节日期有变动，按新日期重新起草", "the season's date was moved: drafted anew"),
+    "campaign_stopped": Text("这一季的通知已叫停", "the season's campaign was stopped"),
     "adults_first": Text("等待：先发给大人，半小时后再发", "held: the adults hear first, half an hour before"),
     "held_until": Text("等待到 {detail}（夜间、考试或整刻时分）", "held until {detail}: night, an exam, or a crowded minute"),
     "fault": Text("出了差错，请看工作日志", "a fault: see the worker's log"),

@@ -1,10 +1,11 @@
 """Which topics were pushed to on a local day, so that no family is called twice on it (`topics.plan`).
 
 A row is written before its message leaves and taken back when the message was refused for certain: a worker that dies between
-the two leaves a topic that counts as told, since it may have been. The notice that wrote a row is never stopped by it.
+the two, or an answer that was lost, leaves a topic that counts as told whatever comes later, since it may have been. The notice
+that wrote a row is never stopped by it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -36,8 +37,9 @@ def on(day: date, but: str) -> list[str]:
     return sorted(row["topic"] for row in rows if row["notice"] != but)
 
 
-def put(day: date, topics: Iterable[str], notice: str, now: datetime) -> None:
-    """Note topics as told. A second call changes nothing; one that another notice told stays that one's."""
+def put(day: date, topics: Sequence[str], notice: str, now: datetime) -> list[str]:
+    """Note topics as told. Returns those that were not yet: a second call changes nothing, and one that another notice told stays
+    that one's."""
     made = [
         UpdateOne(
             {"_id": f"{day} {topic}"},
@@ -46,7 +48,7 @@ def put(day: date, topics: Iterable[str], notice: str, now: datetime) -> None:
         )
         for topic in topics
     ]
-    Told.rows().bulk_write(made, ordered=False)
+    return [topics[number] for number in Told.rows().bulk_write(made, ordered=False).upserted_ids or ()]
 
 
 def take_back(day: date, topics: Iterable[str], notice: str) -> None:

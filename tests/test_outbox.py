@@ -164,8 +164,8 @@ def test_a_crash_after_the_post_sends_again_under_the_same_key(near: Settings, p
     assert mine
     # the first message is sent and noted, the second sent and not noted: here the worker dies
     first, second = topics.plan(mine.topics(), [])[0]
-    assert outbox.note(mine, "fcm", first.topics, fcm.send(notices.message(mine, first, near, MORNING), near), MORNING)
-    fcm.send(notices.message(mine, second, near, MORNING), near)
+    assert outbox.note(mine, "fcm", first.topics, fcm.send(notices.message(mine, first, MORNING), near), MORNING)
+    fcm.send(notices.message(mine, second, MORNING), near)
 
     assert not outbox.sweep(MORNING + timedelta(seconds=59), near)
     assert sent(near, MORNING + timedelta(seconds=59)) == {}

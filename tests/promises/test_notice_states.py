@@ -240,7 +240,7 @@ class Outbox(RuleBasedStateMachine):
             seen, at = self.fcm.log[number], self.at[number]
             key = seen.message["data"]["notice"]
             notice, local = notices.get(key), at.astimezone(LOCAL)
-            assert seen.collapse_keys == {key if notice.urgent else f"{notice.send_at.astimezone(LOCAL):%Y-%m-%d}"}
+            assert seen.collapse_keys == {notice.collapse_key}
             assert at < notice.expires_at
             assert self.cancelled.get(key, number + 1) > number, "sent after it was cancelled"
             if not notice.urgent:
