@@ -15,7 +15,8 @@ from api.errors import Messages
 from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
 from api.notices import DIVISION, DoneWhen
 from api.shapes import Moment, Paging, Regexp, Tag, codes, reader, settings
-from content import languages, store
+from content import divisions, languages, store
+from content import staff as people
 from content.failures import Forbidden, NotFound, Text, invalid
 from content.vocabulary import AUDIENCES, SEASONS
 from notifications import channels, drafting, hours, notices, outbox, quiet, reasons, seasons, told, topics
@@ -245,18 +246,20 @@ def todo() -> Response:
     """What waits for a person, the most urgent first
 
     Season dates to confirm (asked for 60 and 30 days before their first notice), drafts of the calendar that nobody has saved,
-    drafts to approve, approved ones to schedule. `by` is in local time: a day of a date to confirm, else a moment.
+    drafts to approve, approved ones to schedule. `by` is in local time: a day of a date to confirm, else a moment. The dates are
+    those of the service's division for who writes or reads there as a whole, and of the divisions below it that are the asker's.
     """
     where, zone, mine = settings().division, ZoneInfo(settings().zone), reading()
     writes, approves = acting("notice.write"), acting("notice.approve")
-    day = store.now().astimezone(zone).date()
+    day, overrides = store.now().astimezone(zone).date(), seasons.stored()
     items = [
         {
             "what": "confirm_date", "by": ask.confirm_by.isoformat(), "season": ask.code, "year": ask.year,
             "division": ask.division, "usual": ask.usual.first.isoformat(), "notice": None, "title": None,
             "may": writes(ask.division),
         }
-        for ask in seasons.asks(where, day, seasons.stored())
+        for place in asked_of(where)
+        for ask in seasons.asks(place, day, overrides)
     ]  # fmt: skip
     for state in ("drafted", "approved"):
         for notice in notices.latest(state):
@@ -281,6 +284,16 @@ def todo() -> Response:
                 }  # fmt: skip
             )
     return jsonify({"items": sorted(items, key=lambda one: (str(one["by"]), str(one["what"])))})
+
+
+def asked_of(home: str) -> list[str]:
+    """Whose dates the asker is asked for: those of the service's division, when he writes or reads there as a whole; and of the
+    divisions below it that he writes for, else those that he reads, none inside another of them."""
+    writes, reads = (people.areas(actor(), f"notice.{verb}") for verb in ("write", "read"))
+    whole = any(divisions.within(home, area) for area in (*writes, *reads))
+    areas = {seasons.where(area) for area in (writes if whole else writes or reads)}
+    outer = {area for area in areas if not any(area != one and divisions.within(area, one) for one in areas)}
+    return sorted({area for area in outer if divisions.within(area, home)} | ({home} if whole else set()))
 
 
 def title_of(notice: Notice) -> str:
@@ -412,7 +425,7 @@ class CampaignOut(ma.Schema):
     cancelled = ma.fields.Integer(metadata={"description": "notices that were cancelled now"})
 
 
-@blp.post("/campaigns/<string:season>.<int:year>/stop")
+@blp.post("/campaigns/<string:season>.<int(min=2000, max=2100):year>/stop")
 @blp.alt_response(200, schema=CampaignOut, description="Stopped")
 def stop_campaign(season: str, year: int) -> Response:
     """Stop a season's campaign at once
@@ -426,7 +439,7 @@ def stop_campaign(season: str, year: int) -> Response:
     return jsonify({"campaign": f"{season}.{year}", "cancelled": stopped})
 
 
-@blp.delete("/campaigns/<string:season>.<int:year>/stop")
+@blp.delete("/campaigns/<string:season>.<int(min=2000, max=2100):year>/stop")
 @blp.alt_response(204, description="Drafted again")
 def resume_campaign(season: str, year: int) -> Response:
     """Let a stopped campaign be drafted again"""

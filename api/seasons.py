@@ -1,7 +1,8 @@
 """Seasons: which one a reader is in and what to show first; and the desk where their local dates are confirmed."""
 
 import functools
-from datetime import date, datetime
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,7 +18,7 @@ from api.shapes import reader, settings, text
 from api.support import CardLine
 from content import catalogue, divisions, helpcard, languages, store
 from content.checks import catalogue as catalogue_of_checks
-from content.failures import Forbidden, NotFound
+from content.failures import Forbidden, NotFound, invalid
 from content.vocabulary import SEASONS, Stage
 from notifications import seasons
 from notifications.seasons import SeasonDate
@@ -27,6 +28,7 @@ staff = Blueprint("staff_seasons", __name__, url_prefix="/v1/staff", description
 
 LINES = 3
 DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
+UNUSUAL = timedelta(days=62)
 
 
 class SeasonsQuery(Segment):
@@ -111,6 +113,12 @@ def index(query: dict[str, Any]) -> Response:
 class SeasonDateIn(ma.Schema):
     first = ma.fields.Date(format="iso", required=True, validate=DAYS)
     last = ma.fields.Date(format="iso", required=True, validate=DAYS)
+    despite_unusual = ma.fields.Boolean(
+        load_default=False,
+        truthy={True},
+        falsy={False},
+        metadata={"description": "the first day is more than two months from the usual one, and that is right"},
+    )
 
 
 class SeasonDateOut(ma.Schema):
@@ -163,6 +171,7 @@ def confirm(payload: dict[str, Any]) -> Response:
     where = "" if payload["division"] == divisions.COUNTRY else payload["division"]
     if not acting("notice.write")(where):
         raise Forbidden()
+    look_again(payload, payload["code"], payload.get("year"))
     record = seasons.confirm(where, payload["code"], payload["first"], payload["last"], actor().id, payload.get("year"))
     reader().refresh()
     return tagged(dated(record), record.revision, 201)
@@ -174,7 +183,8 @@ def confirm(payload: dict[str, Any]) -> Response:
 def correct(payload: dict[str, Any], key: str) -> Response:
     """Correct a confirmed date within its year. Needs If-Match."""
     revision = if_match()
-    own(key)
+    known = own(key)
+    look_again(payload, known.code, known.year)
     record = seasons.correct(key, payload["first"], payload["last"], actor().id, revision)
     reader().refresh()
     return tagged(dated(record), record.revision)
@@ -195,10 +205,21 @@ def withdraw(key: str) -> Response:
     return Response(status=204)
 
 
-def own(key: str) -> None:
-    """Let pass who may confirm dates where this one holds. Raises `NotFound`, `Forbidden`."""
+def look_again(payload: Mapping[str, Any], code: str, year: int | None) -> None:
+    """Raises `Invalid("unusual_date")` for a first day far from the usual one, unless it was said that it is: a mistyped month
+    would move a whole campaign, and one person is enough to confirm it."""
+    first = payload["first"]
+    usual = [seasons.season(code, one).first for one in ([year] if year else [first.year, first.year + 1])]
+    nearest = min(usual, key=lambda day: abs(day - first))
+    if abs(nearest - first) > UNUSUAL and not payload["despite_unusual"]:
+        raise invalid("first", "unusual_date", usual=nearest.isoformat())
+
+
+def own(key: str) -> SeasonDate:
+    """The confirmed date, for who may confirm dates where it holds. Raises `NotFound`, `Forbidden`."""
     raw = SeasonDate.rows().find_one({"_id": key})
     if raw is None:
         raise NotFound(what=key)
     if not acting("notice.write")(raw["division"]):
         raise Forbidden()
+    return SeasonDate.of(raw)

@@ -29,6 +29,7 @@ from content.calendars import Reading
 from content.failures import Text, invalid
 from content.vocabulary import AUDIENCES, Label
 from notifications import reasons, reports, seasons, year
+from notifications.drafting import WENT
 from notifications.notices import Notice, iso
 from notifications.seasons import Occasion, SeasonDate
 from notifications.year import Row
@@ -38,6 +39,7 @@ staff = Blueprint("staff_years", __name__, url_prefix="/v1/staff", description="
 
 MOST = 800  # days in one answer
 BACK, AHEAD = 31, 400  # days around today in a feed
+NAMED = 3  # divisions beside a notice on the page
 Found = dict[tuple[str, int, int], list[Notice]]
 
 
@@ -346,9 +348,8 @@ WORDS: Mapping[str, Label] = {
     "title": Label("季节与通知", "Seasons and notices"),
     "asks": Label("请确认这些日期", "Please confirm these dates"),
     "asks_more": Label(
-        "日期没有确认，通知就不会发出。请向教育部门核实后确认（POST /v1/staff/seasons）。",
-        "While a date is not confirmed, its notices are not sent. Check with the education authority, then confirm it "
-        "(POST /v1/staff/seasons).",
+        "日期没有确认，通知就不会发出。请向教育部门核实后确认。",
+        "While a date is not confirmed, its notices are not sent. Check with the education authority, then confirm it.",
     ),
     "asks_later": Label("以后还要确认", "To confirm later"),
     "no_asks": Label("目前没有等待确认的日期。", "No date waits for confirmation."),
@@ -373,6 +374,8 @@ WORDS: Mapping[str, Label] = {
     "after": Label("结束后第 {n} 天", "day {n} after it"),
     "known": Label("{day} 之后的日期一律暂定。", "Every date after {day} is provisional."),
     "notice_days": Label("通知（当地时间）", "Notices (local time)"),
+    "in": Label("（{where}）", " ({where})"),
+    "and_more": Label("{where}等 {n} 处", "{where} and others, {n} in all"),
 }
 
 
@@ -399,20 +402,36 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
         return say("before", n=-days) if days < 0 else say("after", n=days) if days else say("that_day")
 
     def stands(row: Mapping[str, Any], one: Mapping[str, Any]) -> list[dict[str, str]]:
-        """What became of one occasion, a line a notice."""
-        if one["notices"]:
-            return [
+        """What became of one occasion, a line a notice of its day; and what the whole division was told before the day moved."""
+        lines = []
+        for notice in one["notices"]:
+            sent = notice["send_at"] and datetime.fromisoformat(notice["send_at"]).astimezone(ZoneInfo(settings().zone))
+            other = sent.date().isoformat() if sent and sent.date().isoformat() != one["on"] else ""
+            below = parts(notice["divisions"])
+            if other and (below or notice["state"] not in WENT):
+                continue  # of an old date, or of a district's own
+            about = below or (other and day(other, row["first"]))
+            lines.append(
                 {
                     "whom": sharing.labelled(notice["audiences"], AUDIENCES, reading),
                     "state": reading.label(reports.standing(notice["state"], notice["saved"])),
+                    "where": say("in", where=about) if about else "",
                     "why": why(notice["reason_text"]),
                     "kind": notice["state"],
                 }
-                for notice in one["notices"]
-            ]
+            )
+        if lines:
+            return lines
         over = f"{one['on']}T{one['at']}" <= minute  # drafting makes none once its moment has come
         kind = "held" if row["provisional"] and row["last"] >= now else "none" if over else "to_draft"
-        return [{"whom": "", "state": say(kind), "why": "", "kind": kind}]
+        return [{"whom": "", "state": say(kind), "where": "", "why": "", "kind": kind}]
+
+    def parts(codes: Sequence[str]) -> str:
+        """Which parts of the page's division a notice goes to; "" when it goes to all of it."""
+        if not codes or any(divisions.within(values["division"], code) for code in codes):
+            return ""
+        names = ("、" if reading.ui != "en" else ", ").join(divisions.get(code).name for code in codes[:NAMED])
+        return names if len(codes) <= NAMED else say("and_more", where=names, n=len(codes))
 
     def why(text: Mapping[str, str] | None) -> str:
         return text["en" if reading.ui == "en" else "zh-Hans"] if text else ""

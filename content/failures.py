@@ -236,6 +236,10 @@ TEXTS: dict[str, Text] = {
     ),
     # planning
     "bad_recurrence": Text("“{field}”：{zh}", "“{field}”: {en}"),
+    "unusual_date": Text(
+        "“{field}”比往年（{usual} 前后）差了两个月以上。请核对月份；确实如此，请带上 despite_unusual。",
+        "“{field}” is more than two months from the usual date ({usual}). Check the month; if it is right, send despite_unusual.",
+    ),
     "clash": Text(
         "时间有冲突：{what}。请改时间、场地或讲师；确定要这样安排，请带上 despite_clashes。",
         "A clash: {what}. Change the time, the venue or the lecturer, or send despite_clashes.",
@@ -371,8 +375,8 @@ TEXTS: dict[str, Text] = {
         "An urgent notice names no method or detail (“{found}”). Say only that something sad happened and how to support each other.",
     ),
     "no_place": Text(
-        "加急和紧急通知不写学校或社区的名称（“{found}”）。请用区域来限定对象。",
-        "An urgent notice names no school or community (“{found}”). Choose its divisions to say whom it is for.",
+        "“{field}”里像是有一个地点（{found}）。请不写学校、班级、小区、地址和具体位置；用区域来限定对象。",
+        "“{field}” seems to name a place ({found}). Name no school, class, neighbourhood, address or spot: its divisions say whom it is for.",
     ),
     "no_help_line": Text("正文里要有求助电话，例如 {line}。", "The text must name a help line, such as {line}."),
     "unconfirmed_date": Text(

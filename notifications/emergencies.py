@@ -43,14 +43,72 @@ HARMLESS = re.compile(  # none of these is a method
 )
 PLACES = ("school", "kindergarten", "community")
 WRITES = ("notice.write", "notice.approve")
+# Places are known by their form, tight as methods are. A kind (小学, 小区) with a name before it is a place; the kind alone,
+# or said of many (全区小学, 在小区), is none. What ends well-known names may stand before it: 都 (成都), 同 (大同), 念 (纪念).
+_NUMBER = "一二三四五六七八九十百零\\d"
+_KIND = (
+    "(?<!中)小学|中学|大学|学院|幼儿园|托儿所|小区|公寓|花园|[花家佳雅名]苑|嘉园|大厦|公园|广场(?!舞)"
+    "|(?:实验|外国语|民族|蒙古族|特殊教育|职业|技术|国际|双语|艺术|体育)学校"
+)
+_NAMED = (
+    f"[{words.HAN}a-z]{{0,4}}(?<=[{words.HAN}a-z])"
+    "(?<![的各所些在到读从对与及或跟给让请是至了入个每送去回离据把被将该这那并也就只于着过上考逛看找问叫他她你您我们])"
+    "(?<!全区|全市|全县|全旗|全省|全国|全镇|我区|我市|我县|我旗|我省|我国|本区|本市|本县|本旗|辖区|城区|市区|地区|城乡|农村|乡村|城市|乡镇"
+    "|公办|民办|普通|重点|寄宿|宿制|附近|当地|所有|全体|部分|多数|其他|其它|许多|不少|相关|有关|孩子|家长|老师|教师|学生|学校|小学|中学|大学"
+    "|儿园|高中|初中|今天|明天|今晚|上午|下午|期间|一家|两家|几家|大家|园和|学和|校和|长和|师和|生和|子和|不同|共同|会同|作为|成为|走进|走出"
+    "|还有|没有|只有|住宅|居民|老旧|封闭|社区)"
+    f"(?:{_KIND})(?!生(?![病前])|习|会(?!议)|学?段|阶段)"  # 中学生, 集中学习, 心中学会, 小学阶段
+)
+SPOTS = re.compile(
+    f"{_NAMED}"
+    f"|(?<![\\d统之唯高初周万其专期])第?[{_NUMBER}]{{1,3}}中(?![心午间国等旬文医秋途止断央华期]|年(?!级)|小学)"
+    f"|(?<!\\d)第?[{_NUMBER}]{{1,3}}(?:小学(?!生|段|阶段)|幼儿园|幼(?![儿小])|高中)|(?:实验|[市区县旗镇])[{_NUMBER}]{{1,2}}小(?![时组孩步朋])"
+    "|(?:实验|(?<![全各我本辖城])[市区县旗镇])[高初]中(?!学?生|学段|阶段)|附(?:中(?!文)|小|幼|属[中小幼])"
+    # 一中午 is none. Classes: 初三2班, 三年级二班, 2班; 高一班主任 and 每一班 are none
+    f"|(?:[高初][一二三1-3]|[{_NUMBER}]年级?|[六七八九])第?[{_NUMBER}]{{1,3}}班|(?<!\\d)\\d{{1,4}}班(?![次车])"
+    f"|(?<![每同哪统周期])[一二三四五六七八九十]班(?!主任|[级会车次机组群])"
+    # addresses: a street's number, and a house's, a stair's, a room's; 6月7号 is a day, and 线上 no underground
+    f"|(?:路|街|巷|(?<!知)道|胡同|弄)[{_NUMBER}]{{1,4}}号(?!码)|[{_NUMBER}a-z]号?[楼栋幢]|[{_NUMBER}a-z]号?单元|[\\da-z]号?座(?!位)"
+    f"|[{_NUMBER}]号(?:院|门(?!诊)|桥|公寓|宿舍|教室|室|线(?![上下]))|(?<!\\d)[{_NUMBER}]{{3,4}}(?:室|教室|宿舍|寝室)"
+    "|(?:教室|宿舍|寝室|房)[2-9]\\d\\d(?!\\d)|大街|大道(?!理)|胡同"
+    # spots
+    "|(?:教学|宿舍|办公|实验|综合|图书|住宅|居民|家属|公寓|艺术|科技|行政|单元|[男女]生)大?楼|楼(?:顶|道|梯[间口])|顶楼|[屋房]顶|[天阳窗露]台"
+    "|宿舍|寝室|厕所|[河江湖海塘库渠溪潭池井][边畔岸滨堤沿]|[河江湖][里中心道]|水[库塘渠]|池塘|鱼塘|大坝|大桥|天桥|桥[上下头边]|[悬山]崖|铁轨"
+    "|dormitor|rooftop|(?:river|lake)(?:side|bank|shore)|reservoir"
+)
+# In English: of a whole word, one blank between two. The numbers of the emergency lines follow many a word.
+_ONES = "(?!(?:110|119|120)\\b)\\d{1,4}[a-z]?\\b"
+_LEVEL = "(?:middle|high|primary|secondary|elementary|experimental|international|vocational|nursery|boarding)"
+SPOTS_SAID = re.compile(
+    f"\\b(?:building|block|unit|room|classroom|apartment|flat|apt|dorm|class) (?:no |number )?{_ONES}"
+    "|\\b(?:building|block) [b-h]\\b"
+    f"|\\b(?:no|number) ?\\d{{1,3}} (?:\\w+ ){{0,2}}(?:school|kindergarten)\\b"
+    f"|\\b{_ONES} (?:\\w+ ){{1,2}}(?:road|street|avenue|lane)\\b"
+    "|\\b(?!(?:the|an?|your|our|my|his|her|their|its|in|at|of|and|or|to|from|for|all|every|each|some|any|no|local|near|nearby|this|that"
+    "|these|those|both|after|before|during|with|as|by|is|are|dear|senior|junior|upper|lower|middle|high|primary|secondary|between|other"
+    f"|another|start|starts|starting|finish|leave|leaves|leaving|enter|entering|attend|attends|new|many|most"
+    f"|public|private)\\b)[a-z]+ (?:(?:senior|junior) )?{_LEVEL} school\\b"
+    "(?! (?:pupil|student|child|teacher|parent|age|year|level|exam|entrance))"
+    "|\\bdorms?\\b|\\broof\\b|\\bteaching building|\\bby the (?:river|lake)|\\b(?:on|under) (?:a|the) bridge"
+)
+# What begins with a capital is a name: Sunshine Kindergarten, Peking University.
+SPOTS_NAMED = re.compile(
+    "\\b(?!(?i:the|an?|your|our|my|his|her|their|in|at|of|and|or|to|from|for|all|every|each|some|any|no|local|this|that|after|before"
+    "|during|with|as|by|is|dear|back|senior|junior|middle|high|primary|secondary|elementary|nursery|boarding|when|if|go|going)\\b)"
+    "[A-Z][a-z]+ (?:[A-Z]\\w* ){0,3}(?:School|Kindergarten|University|College|Academy|Gardens|Apartments|Residences?)\\b"
+    "(?! (?:Pupils|Students|Children|Teachers|Parents))"
+)
+# A kind at the start of a sentence or clause has no name before it (停课。小学…); other marks hide nothing.
+_BEGINS = re.compile(f"[。!?;:,][^\\w{words.MARKS}]*(?={_KIND})")
 _BETWEEN = re.compile(r"[\s()./\u2010-\u2015-]{1,2}")  # stands between two digits of one number
 _MOBILE = re.compile(r"(?<!\d)1[\s.-]?[3-9](?:[\s.-]?\d){9}(?!\d)")
 _OVERLAID = re.compile(f"[\u0300-\u036f\u20d0-\u20ff{words.UNSEEN}]")  # lines through letters, and letters that nobody sees
 
 
 def faults(texts: Mapping[str, Mapping[str, str]], *, help_line: bool = True) -> list[FieldError]:
-    """What is wrong with these texts (language -> {"title", "body"}): a word for a method, the name of a school or community, a
-    person's number, and, where one is asked for, no help line. Reads the directory and the organisations."""
+    """What is wrong with these texts (language -> {"title", "body"}): a word for a method, a place by its form, the name of a
+    registered school or community, a person's number, and, where one is asked for, no help line. Reads the directory and the
+    organisations."""
     lines = {LINE, *_lines()}
     rows = staff.Organisation.rows().find({"kind": {"$in": list(PLACES)}}, {"name": 1})
     names = sorted((_tight(row["name"]), row["name"]) for row in rows)
@@ -61,7 +119,7 @@ def faults(texts: Mapping[str, Mapping[str, str]], *, help_line: bool = True) ->
             tight = _tight(said)
             if found := method(said):
                 errors.append(FieldError(field, "no_method", {"found": found}))
-            if named := next((name for bare, name in names if len(bare) > 1 and bare in tight), None):
+            if named := next((name for bare, name in names if len(bare) > 1 and bare in tight), None) or place(said):
                 errors.append(FieldError(field, "no_place", {"found": named}))
             if number := _number(said, lines):
                 errors.append(FieldError(field, "personal_number", {"what": number[0], "found": f"{number[1]}…"}))
@@ -74,6 +132,17 @@ def method(text: str) -> str:
     """The first word for a method in a text, as it was understood; "" when there is none."""
     folded = HARMLESS.sub(" \u3007 ", re.sub(r"\s+", " ", _folded(text)))
     found = METHODS.search(_tight(folded)) or SAID.search(re.sub(f"(?:[^\\w{words.MARKS}]|_)+", " ", folded.replace("'", "")))
+    return found[0] if found else ""
+
+
+def place(text: str) -> str:
+    """The first name, class, address or spot in a text, known by its form, as it was understood; "" when there is none."""
+    found = SPOTS.search(_tight(_BEGINS.sub(" \u3006 ", _folded(text))))
+    if not found:
+        spaced = re.sub(
+            f"(?:[^\\w{words.MARKS}]|_)+", " ", _OVERLAID.sub("", _plain(text)).replace("'", "").replace("\u2019", "")
+        )
+        found = SPOTS_SAID.search(words.fold(spaced).casefold()) or SPOTS_NAMED.search(spaced)
     return found[0] if found else ""
 
 

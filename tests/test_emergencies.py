@@ -45,6 +45,47 @@ def test_no_method_in_plain_words_nor_in_what_the_library_says() -> None:
     assert {text: found for text in (*PLAIN, *ours) if (found := emergencies.method(text))} == {}
 
 
+WHERE = (
+    "东胜一中", "康巴什区第一中学", "鄂尔多斯市一中", "北师大附中", "某某实验小学", "阳光幼儿园", "内蒙古大学", "XX大学",
+    "鄂尔多斯学院", "大同中学", "前进小学", "东胜区外国语学校", "101中学", "实验二小", "东胜一中学生", "阳光小学生病的孩子",
+    "初三2班", "高一（3）班", "三年级二班", "三年2班", "七（3）班", "二班的同学", "初三2班主任", "幸福路12号", "幸福路十二号",
+    "3号楼", "３号楼", "B座", "302室", "2单元", "5栋", "宿舍302", "教学楼", "宿舍楼", "天台", "天臺", "楼顶", "河边", "江边",
+    "湖边", "水库", "东方花园小区", "幸福公寓", "东方花园", "東方花園小區", "康巴什區第一中學", "阳 光\u200b幼-儿·园",
+    "东胜\n一中", "教\u0336学 楼", "阳光、幼儿园", "Dongsheng No. 1 Middle School", "Dongsheng Middle School",
+    "dongsheng high school", "Sunshine Kindergarten", "Building 3", "building no. 3", "Room 302", "Class 3", "12 Happiness Road",
+    "dormitory", "d o r m itory", "rooftop", "roof-top", "riverside",
+)  # fmt: skip
+ANYWHERE = (
+    "学校", "中小学", "各中学", "全区中小学", "所有小学", "我区各中小学校", "幼儿园的家长", "大学生", "中学生", "小学生",
+    "一年级的孩子", "高三学生", "高中阶段", "小区里的孩子", "社区", "路上", "一号", "12356", "在学校", "回到教室", "心理中心",
+    "12355青少年服务台", "6月7日", "6月7号", "6月7号线上课", "第一时间", "区里的一个中心", "这一中心", "一中午", "集中小学生",
+    "集中学习", "其中", "高中", "初中", "高一班主任", "周一班会", "在小区里", "我们小区", "孩子上大学",
+    "幼儿园、小学、中学和大学", "今天停课，小学和幼儿园照常", "全区7号起停课", "知道7号停课", "从小学会", "孩子小学阶段",
+    "大学生活", "回到教室，120", "schools", "primary school pupils", "middle school students", "your school", "at school",
+    "all primary schools", "after high school", "Your School", "Back to School", "in class, 120", "12356 at any hour",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WHERE)
+def test_a_place_is_known_by_its_form(clean: None, text: str) -> None:
+    for said in (text, f"昨晚，{text}。大家很难过。{HELP}", f"Last night: {text}. 12356"):
+        assert emergencies.place(said), said
+    assert codes(f"昨晚，{text}。{HELP}") == ["no_place"]
+
+
+@pytest.mark.parametrize("text", ANYWHERE)
+def test_a_word_for_any_place_is_none(text: str) -> None:
+    for said in (text, f"昨晚，{text}。大家很难过。", f"{HELP}{text}，请放心。", f"We know: {text}. 12356"):
+        assert emergencies.place(said) == "", said
+
+
+def test_plan_texts_name_no_place() -> None:
+    texts = [text for one in templates.emergencies().values() for text in one.texts.values()]
+    said = [part for text in texts for part in text.values()]
+    assert len(said) > 20
+    assert {text: found for text in said if (found := emergencies.place(text))} == {}
+
+
 def codes(body: str) -> list[str]:
     return [error.code for error in emergencies.faults({"zh-Hans": {"title": "短信", "body": body}})]
 

@@ -3,10 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from content import store
+from content import staff, store
+from content.records import SYSTEM
 from content.settings import Settings
 from notifications import emergencies, notices, outbox
-from tests.site import Clock, Site
+from tests.site import PASSWORD, Clock, Site
 
 ZH = "d150603.parent.senior.final.zh-Hans"
 SEGMENT = "division=150603&audience=parent&stage=senior.12.final"
@@ -117,6 +118,34 @@ def test_what_waits_for_whom(site: Site, clock: Clock) -> None:
     site.post(f"{path}/approve", by="reviewer", match='"1"')
     (after,) = [one for one in site.get("/v1/staff/notices/todo", by="organiser").json()["items"] if one["notice"] == made["id"]]
     assert (after["what"], after["may"]) == ("schedule", True)
+
+
+def test_who_is_asked_for_whose_dates(site: Site, clock: Clock) -> None:
+    """The service is the country's: a district's people are asked for their district's dates, and not for the country's."""
+    clock((datetime(2027, 4, 20, 2, tzinfo=UTC) - store.now()).total_seconds())
+    site.person("nation", "organiser")
+    site.person("city", "organiser", division="150600")
+    site.person("district", "organiser", division="150603")
+    site.person("second", "reviewer", division="150603")
+    site.person("seer", "commission")
+    both = [staff.Grant("organiser", "", code) for code in ("150603", "150600", "500114")]
+    staff.create_account("both", "both", PASSWORD, SYSTEM, grants=[*both, staff.Grant("commission")], must_change=False)
+    site.tokens["both"] = staff.sign_in("both", PASSWORD).access_token
+
+    def asked(by: str) -> set[tuple[str, bool]]:
+        items = site.get("/v1/staff/notices/todo", by=by).json()["items"]
+        return {(one["division"], one["may"]) for one in items if one["season"] == "zhongkao"}
+
+    assert asked("nation") == {("", True)}
+    assert asked("city") == {("150600", True)}
+    assert asked("district") == {("150603", True)}
+    assert asked("second") == {("150603", False)}
+    assert asked("seer") == {("", False)}
+    assert asked("both") == {("", False), ("150600", True), ("500114", True)}
+    dates = {"code": "zhongkao", "division": "150603", "first": "2027-06-20", "last": "2027-06-22"}
+    assert site.post("/v1/staff/seasons", dates, by="district").status_code == 201
+    assert asked("district") == asked("second") == set()
+    assert asked("city") == {("150600", True)}
 
 
 # --- emergencies ------------------------------------------------------------------------------------------------------

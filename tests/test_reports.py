@@ -302,4 +302,5 @@ def test_the_page_of_the_year_and_the_list_say_what_waits_for_a_person(desk: Sit
     assert "到时自动起草" in lines(desk)["前 30 天"], "its date moved: another is drafted"
     go(22)
     assert "没有通知" in lines(desk)["前 30 天"], "none is drafted once its moment has passed"
-    assert "POST /v1/staff/seasons" in desk.get("/v1/staff/year.html?division=150603", by="anna").text
+    page = desk.get("/v1/staff/year.html?division=150603", by="anna").text
+    assert "请向教育部门核实后确认。" in page and "/v1/" not in page

@@ -1,5 +1,6 @@
 """Seasons: which days they are, who has confirmed them, and what a phone is told of them."""
 
+import re
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,8 @@ def test_a_district_confirms_corrects_and_takes_back_a_date(site: Site) -> None:
     told = {"code": "gaokao", "division": "150603", "first": "2027-06-08", "last": "2027-06-09"}
     assert site.post("/v1/staff/seasons", {**told, "division": "150600"}, by="organiser").status_code == 403
     assert site.post("/v1/staff/seasons", {**told, "year": 2026}, by="organiser").status_code == 422
+    slip = {**told, "first": "2027-09-08", "last": "2027-09-09"}
+    assert site.post("/v1/staff/seasons", slip, by="organiser").json()["errors"][0]["code"] == "unusual_date"
     made = site.post("/v1/staff/seasons", told, by="organiser")
     assert (made.status_code, made.json()["year"]) == (201, 2027)
     assert gaokao() == ("2027-06-08", "2027-06-09")
@@ -251,13 +254,17 @@ def test_a_district_confirms_corrects_and_takes_back_a_date(site: Site) -> None:
     assert site.call("PATCH", path, json=right, by="elsewhere", match='"1"').status_code == 403
     assert site.call("PATCH", path, json=right, by="organiser", match='"1"').status_code == 200
     assert gaokao() == ("2027-06-07", "2027-06-10")
+    moved = {"first": slip["first"], "last": slip["last"]}
+    assert site.call("PATCH", path, json=moved, by="organiser", match='"2"').status_code == 422
+    assert site.call("PATCH", path, json={**moved, "despite_unusual": True}, by="organiser", match='"2"').status_code == 200
+    assert site.call("PATCH", path, json=right, by="organiser", match='"3"').status_code == 200
     assert len(site.get("/v1/staff/seasons", by="organiser").json()["items"]) == 1
     assert site.call("DELETE", path, by="organiser").status_code == 428
-    assert site.call("DELETE", path, by="elsewhere", match='"2"').status_code == 403
+    assert site.call("DELETE", path, by="elsewhere", match='"4"').status_code == 403
     assert site.call("DELETE", path, by="organiser", match='"1"').status_code == 412
-    assert site.call("DELETE", path, by="organiser", match='"2"').status_code == 204
+    assert site.call("DELETE", path, by="organiser", match='"4"').status_code == 204
     assert gaokao() == ("2027-06-07", "2027-06-09")
-    assert site.call("DELETE", path, by="organiser", match='"2"').status_code == 404
+    assert site.call("DELETE", path, by="organiser", match='"4"').status_code == 404
 
 
 # --- the year --------------------------------------------------------------------------------------------------------
@@ -364,3 +371,40 @@ def test_the_year_for_staff(site: Site, may: None) -> None:
     english = site.get("/v1/staff/year.html?division=150603&language=en", by="organiser").text
     assert "Please confirm these dates" in english
     assert "waits for approval" in english
+
+
+def test_the_page_says_whose_notice_it_is_and_lists_none_of_an_old_day(site: Site, may: None) -> None:
+    site.person("organiser", "organiser")
+    texts = {"zh-Hans": {"title": "六月快到了", "body": "三分钟看完。"}}
+
+    def made(audience: str, codes: list[str], at: str) -> str:
+        send_at = datetime.fromisoformat(at)
+        fields = {"season": "gaokao", "divisions": codes, "audiences": [audience], "texts": texts, "send_at": send_at}
+        born = {"year": 2027, "lead": -7, "dated_by": "150600"}
+        end = {"expires_at": datetime(2027, 6, 6, tzinfo=UTC)}
+        return str(notices.draft({**fields, **end}, site.ids["organiser"], site.settings, store.now(), "season", born).id)
+
+    def told(division: str, language: str = "zh-Hans") -> str:
+        where = f"division={division}&from=2027-06-07&to=2027-06-08&language={language}"
+        page = site.get(f"/v1/staff/year.html?{where}", by="organiser").text
+        (line,) = [one for one in re.findall("<li>(.*?)</li>", page, re.S) if re.search(r"前 7 天|>7 days before", one)]
+        return re.sub("<[^>]+>", "", line.split('class="state">')[1]).strip()
+
+    day_of, before = "2027-05-31T18:37+08:00", "2027-05-28T18:37+08:00"
+    assert told("150600") == "到时自动起草"
+    old = made("teacher", ["150600"], before)
+    notices.cancel(old, site.ids["organiser"])
+    made("student", ["150621"], before)  # a district's own date
+    assert told("150600") == "到时自动起草"
+    notices.cancel(made("parent", ["150603"], day_of), site.ids["organiser"])
+    assert told("150600") == "家长 已取消（康巴什区）"
+    assert told("150600", "en").endswith("(康巴什区)")
+    assert told("150603") == "家长 已取消"
+    made("student", ["150602", "150621", "150622", "150623"], day_of)
+    assert "学生 待审批（东胜区、达拉特旗、准格尔旗等 4 处）" in told("150600")
+    # what the whole division was told before its day moved is not drafted again
+    notices.Notice.rows().update_one({"_id": old}, {"$set": {"state": "sent"}})
+    assert "（5月28日（周五））" in told("150600")
+    listed = site.get("/v1/staff/year?division=150600&from=2027-06-07&to=2027-06-08", by="organiser").json()["items"]
+    (gaokao,) = [one for one in listed if one["code"] == "gaokao"]
+    assert len(next(one for one in gaokao["occasions"] if one["lead"] == -7)["notices"]) == 4

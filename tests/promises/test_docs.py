@@ -65,9 +65,10 @@ def test_the_tour_runs_as_printed_on_a_fresh_service(tmp_path: Path) -> None:
     assert script.count("curl") > 20
     with running(tmp_path / "var") as service:
         told = re.search(r"one-time password: (\S+)", service.said())
-        assert told
+        phone = re.search(r"Push rehearsal +(\S+)", service.said())
+        assert told and phone
         env = {k: v for k, v in os.environ.items() if k not in Settings.ENV}
-        env |= {"XQ": service.base, "ONE_TIME": told[1], "XINQIAO_VAR": str(service.var)}
+        env |= {"XQ": service.base, "ONE_TIME": told[1], "PHONE": phone[1], "XINQIAO_VAR": str(service.var)}
         done = subprocess.run(
             ["bash", "-euxo", "pipefail", "-c", script],
             cwd=ROOT,
@@ -80,6 +81,8 @@ def test_the_tour_runs_as_printed_on_a_fresh_service(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-1000:]
         for word in ("304\n", '"12356"', '"critical":true', "cancelled\n", "in_review\napproved\npublished\n", "晚饭后走一走"):
             assert word in done.stdout, word
+        notice = r"approved\n.*push_at.*\nscheduled\n(due|claimed|sent)\n.*\n.*今晚聊十分钟.*\n\d+\ncancelled\n\[\]\n"
+        assert re.search(notice, done.stdout)
         assert f"unchanged {len(list((ROOT / 'content/library/lessons').glob('*.md')))}" in done.stdout
         assert "✗" not in done.stdout
         service.stop()
