@@ -441,8 +441,8 @@ def note(notice: Notice, channel: str, keys: Sequence[str], outcome: Outcome | N
     kind = "inbox_only" if outcome is None else ROWS.get(type(outcome), "")
     detail = outcome.name if isinstance(outcome, Sent) else getattr(outcome, "reason", "")
     made = [{"channel": channel, "topic": key, "outcome": kind, "detail": detail, "at": now} for key in keys if kind]
-    if made:
-        update["$push"] = {"results": {"$each": made}}
+    if made:  # a set: the driver repeats a write whose answer was lost, and a database that was killed may not know it again
+        update["$addToSet"] = {"results": {"$each": made}}
     match = {"_id": notice.id, "state": "claimed", "lease": notice.lease}
     if not Notice.rows().update_one(match, update).matched_count:
         return False

@@ -10,7 +10,7 @@ import pytest
 
 from content.failures import Invalid
 from content.settings import Settings
-from notifications import drafting, notices, outbox, seasons, topics
+from notifications import drafting, notices, outbox, outcomes, seasons, topics
 from notifications.notices import Notice
 from tests.doubles import fake_fcm
 from tests.doubles.fake_fcm import FakeFcm
@@ -133,6 +133,19 @@ def test_a_lost_answer_counts_as_told_whatever_comes_later(near: Settings, phone
         send(near, NOW + timedelta(seconds=seconds))
     assert notices.get(first.id).state == "sent"
     assert notices.get(second.id).reason == "told_today"
+
+
+def test_an_outcome_that_is_written_again_stands_once(near: Settings, phone: FakeFcm, people: People) -> None:
+    """As a driver does whose answer was lost with the database."""
+    notice = going(near, people, NOW)
+    assert outbox.sweep(NOW, near)
+    lease = outbox.enter(NOW)
+    assert lease
+    mine = outbox.claim(lease, NOW, near, [])
+    assert mine and mine.id == notice.id
+    for _ in range(2):
+        assert outbox.note(mine, "fcm", [ZH], outcomes.Sent("m1"), NOW)
+    assert [row.topic for row in notices.get(notice.id).results] == [ZH]
 
 
 def test_one_line_stands_for_the_day_on_which_they_leave(near: Settings, phone: FakeFcm, people: People) -> None:
