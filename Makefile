@@ -44,8 +44,8 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # --require-hashes: what is installed is what was locked (with --no-deps: nothing is left to find out). The lock names no index,
-# pip's own setting does. Python compiles what it imports: doing it for all here takes twice as long.
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
+# pip's own setting does.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 $(VENV)/.run: requirements/run.lock $(VENV)/bin/python
 	@echo "Installing the locked packages (about a minute the first time)"
 	@$(INSTALL) --no-deps --require-hashes -r requirements/run.lock
