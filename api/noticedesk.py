@@ -287,8 +287,8 @@ def todo() -> Response:
 
 
 def asked_of(home: str) -> list[str]:
-    """Whose dates the asker is asked for: those of the service's division, when he writes or reads there as a whole; and of the
-    divisions below it that he writes for, else those that he reads, none inside another of them."""
+    """Whose dates the asker is asked for: those of the service's division, when they write or read there as a whole; and of
+    the divisions below it that they write for, else those that they read, none inside another of them."""
     writes, reads = (people.areas(actor(), f"notice.{verb}") for verb in ("write", "read"))
     whole = any(divisions.within(home, area) for area in (*writes, *reads))
     areas = {seasons.where(area) for area in (writes if whole else writes or reads)}

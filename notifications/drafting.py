@@ -73,8 +73,8 @@ class SeasonAsk(store.Row):
 
 
 def tick(now: datetime, settings: Settings) -> Counter[str]:
-    """Bring drafts and asks up to now. Returns how many were drafted, moved and asked. A second call makes nothing. Raises driver
-    errors; the next one goes on."""
+    """Bring drafts and asks up to now. Returns how many were drafted, moved, stopped and asked. A second call makes nothing.
+    Raises driver errors; the next one goes on."""
     counts: Counter[str] = Counter()
     overrides, day = seasons.stored(), now.astimezone(ZoneInfo(settings.zone)).date()
     for raw in list(Notice.rows().find({"state": {"$in": [*WAITING, "due"]}, "kind": "season"})):

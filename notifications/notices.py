@@ -366,12 +366,9 @@ def _keeps_its_day(notice: Notice, values: Mapping[str, Any], settings: Settings
     day = notice.send_at.astimezone(zone).date()
     if moment == notice.send_at:
         return
-    if moment is None or {at.astimezone(zone).date() for at in (moment, _leaves(notice, moment, settings))} != {day}:
+    leaves = moment and hours.free_from(moment, notice.divisions, settings, seasons.stored())
+    if leaves is None or {at.astimezone(zone).date() for at in (moment, leaves)} != {day}:
         raise Invalid([FieldError("send_at", "follows_season", {"day": day.isoformat()})])
-
-
-def _leaves(notice: Notice, moment: datetime, settings: Settings) -> datetime:
-    return hours.free_from(moment, notice.divisions, settings, seasons.stored())
 
 
 def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[str, Any]:

@@ -262,18 +262,20 @@ def claim(lease: str, now: datetime, settings: Settings, overrides: Sequence[sea
     if not _renew(lease, now):
         return None
     due = {**_due(now), "expires_at": {"$gt": now}}
-    needed = dict.fromkeys(("urgent", "divisions", "kind", "season", "after"), 1)
+    needed = dict.fromkeys(("urgent", "divisions", "season", "after"), 1)
     for raw in list(rows.find(due, needed).sort([("urgent", -1), ("next_try", 1)])):
         match = {**due, "_id": raw["_id"]}
         if not raw["urgent"] and (free := hours.free_from(now, raw.get("divisions") or [], settings, overrides)) > now:
             rows.update_one(match, _held(free, now, raw.get("divisions") or [], settings, overrides))
             continue
-        if raw["kind"] == "season" and drafting.moved(notices.get(raw["_id"]), overrides, settings):
-            drafting.call_off(raw["_id"])
-            continue
-        if why := _no_longer(raw, now, overrides, settings):
-            rows.update_one(match, {"$set": {"next_try": now + LOOK, "reason": why}, "$unset": {"first_try": ""}})
-            continue
+        if raw.get("season") or raw.get("after"):
+            notice = notices.get(raw["_id"])
+            if notice.kind == "season" and drafting.moved(notice, overrides, settings):
+                drafting.call_off(notice.id)
+                continue
+            if why := _no_longer(notice, now, overrides, settings):
+                rows.update_one(match, {"$set": {"next_try": now + LOOK, "reason": why}, "$unset": {"first_try": ""}})
+                continue
         update = {
             "$set": {"state": "claimed", "lease": lease, "lease_until": now + LEASE},
             "$inc": {"attempts": 1},
@@ -285,11 +287,8 @@ def claim(lease: str, now: datetime, settings: Settings, overrides: Sequence[sea
     return None
 
 
-def _no_longer(raw: dict[str, Any], now: datetime, overrides: Sequence[seasons.Override], settings: Settings) -> str:
-    """Why a due notice of which nobody was told is kept back after all: its date, or its adults' word, was taken back."""
-    if not raw.get("season") and not raw.get("after"):
-        return ""
-    notice = notices.get(raw["_id"])
+def _no_longer(notice: Notice, now: datetime, overrides: Sequence[seasons.Override], settings: Settings) -> str:
+    """Why a due notice is kept back after all: its date was taken back before anybody was told, or its adults' word was."""
     if notice.season and not notice.results and not notices.dated(notice, list(overrides), settings):
         return "unconfirmed"
     return "" if _adults_know(notice, now) else "adults_first"
