@@ -25,7 +25,21 @@ from api.sessions import (
     session_out,
     sorted_sessions,
 )
-from api.shapes import Paging, Regexp, StageField, Tag, by_language, codes, listed, near, parts, reader, settings, text, words
+from api.shapes import (
+    DIVISION,
+    Paging,
+    StageField,
+    Tag,
+    by_language,
+    codes,
+    listed,
+    near,
+    parts,
+    reader,
+    settings,
+    text,
+    words,
+)
 from content import courses, languages, records, store
 from content.courses import Series
 from content.failures import Forbidden
@@ -34,7 +48,6 @@ from content.vocabulary import AUDIENCES, FORMATS, TOPICS, Stage
 blp = Blueprint("courses", __name__, url_prefix="/v1", description="Courses and their sessions")
 staff = Blueprint("staff_courses", __name__, url_prefix="/v1/staff", description="Plan, publish and cancel courses")
 
-DIVISION = Regexp("^[0-9]{6}$")
 ID = validate.Length(1, 64)
 
 

@@ -12,9 +12,9 @@ from flask import Response, jsonify
 from marshmallow import validate
 
 from api.auth import actor, allowed
-from api.demands import ABOUT_TIME, DIVISION, ID, Office
+from api.demands import ABOUT_TIME, ID, Office
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, tagged
-from api.shapes import Paging, Regexp, by_language, codes, listed, reader, settings, words
+from api.shapes import DIVISION, Paging, Regexp, by_language, codes, listed, reader, settings, words
 from content import demands, records, suggestions
 from content import staff as people
 from content.demands import Demand, Listed, Task

@@ -13,14 +13,13 @@ from marshmallow import validate
 
 from api import front, guard
 from api.guard import Blueprint, page
-from api.shapes import Paging, Regexp, StageField, near, reader, settings, text
+from api.shapes import DIVISION, Paging, StageField, near, reader, settings, text
 from content import demands, suggestions
 from content.published import ANY, Snapshot
 from content.vocabulary import AUDIENCES, TIMES, TOPICS, Stage
 
 blp = Blueprint("demands", __name__, url_prefix="/v1", description="Demand lists and task lists")
 
-DIVISION = Regexp("^[0-9]{6}$")
 ID = validate.Length(1, 64)
 NONCE = {"description": "today's local date and 32 random hex digits", "example": f"20261123-{'5f' * 16}"}
 ABOUT_TIME = {"description": "local date; empty: any time"}

@@ -138,6 +138,7 @@ PATTERNS: list[tuple[re.Pattern[str], str, str]] = [
     (re.compile(r"Missing data for required field\.|Field may not be null\."), "required", ""),
     (re.compile(r"Unknown field\."), "unknown_field", ""),
     (re.compile(r"Must be one of: (.*)\.", re.S), "not_one_of", "choices"),
+    (re.compile(r"Not a valid ((?:aware )?datetime|date|URL)\."), "bad_format", "reason"),
     (re.compile(r"Not a valid (.*)\."), "wrong_type", "reason"),
     (re.compile(r"Invalid (.*) type\.|Invalid input type\."), "wrong_type", "reason"),
     (re.compile(r"((?:Must be|Longer|Shorter|Length|Number|Greater|Less).*)", re.S), "out_of_range", "reason"),
@@ -150,7 +151,7 @@ TYPES = {
     "boolean": Text("请填 true 或 false", "write true or false"),
     "list": Text("请填列表", "send a list"),
     "mapping type": Text("请填对象", "send an object"),
-    "date": Text("请填日期，例：2026-11-21", "write a date, e.g. 2026-11-21"),
+    "date": Text("请填有的日子，例：2026-11-21", "write a day that there is, e.g. 2026-11-21"),
     "datetime": Text("请填时间，例：2026-11-21T19:00:00+08:00", "write a moment, e.g. 2026-11-21T19:00:00+08:00"),
     "aware datetime": Text(
         "请填带时区的时间，例：2026-11-21T19:00:00+08:00", "write a moment with its zone, e.g. 2026-11-21T19:00:00+08:00"

@@ -12,9 +12,9 @@ from marshmallow import validate
 
 from api import front
 from api.auth import actor, allowed, demand
-from api.courses import DIVISION, ID
+from api.courses import ID
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Tag, Word, by_language, codes, listed, near, reader, text, words
+from api.shapes import DIVISION, Paging, Tag, Word, by_language, codes, listed, near, reader, text, words
 from content import languages, lecturers, records
 from content.failures import Forbidden, NotFound
 from content.lecturers import Lecturer

@@ -13,8 +13,8 @@ from marshmallow import validate
 from api.auth import acting, actor
 from api.errors import Messages
 from api.guard import Blueprint, created, if_match, moment_of, next_page, tagged
-from api.notices import DIVISION, DoneWhen
-from api.shapes import Moment, Paging, Regexp, Tag, codes, reader, settings
+from api.notices import DoneWhen, place
+from api.shapes import DIVISION, Moment, Paging, Regexp, Tag, codes, reader, settings
 from content import divisions, languages, store
 from content import staff as people
 from content.failures import Forbidden, NotFound, Text, invalid
@@ -24,6 +24,7 @@ from notifications.notices import KINDS, Notice
 
 blp = Blueprint("staff_notices", __name__, url_prefix="/v1/staff", description="Write, approve, schedule, cancel notices")
 
+YEARS = validate.Range(2000, 2100)
 TODO = ("confirm_date", "save", "approve", "schedule")
 
 
@@ -64,7 +65,11 @@ class NoticeScheduleIn(ma.Schema):
 
 
 class NoticesQuery(Paging):
-    state = ma.fields.String(load_default=str, validate=validate.OneOf(notices.STATES))
+    state = ma.fields.String(validate=validate.OneOf(notices.STATES))
+    kind = ma.fields.String(validate=validate.OneOf(KINDS))
+    season = ma.fields.String(validate=validate.OneOf(list(SEASONS)))
+    year = ma.fields.Integer(validate=YEARS, metadata={"description": "of a campaign: in which its season begins"})
+    division = ma.fields.String(load_default=str, validate=DIVISION, metadata={"description": "what reaches families there"})
 
 
 class NoticeText(ma.Schema):
@@ -236,7 +241,9 @@ def own(key: str, permission: str) -> Notice:
 @blp.alt_response(200, schema=NoticesOut)
 def index_staff(query: dict[str, Any]) -> Response:
     """Notices the asker may read, newest first"""
-    found = notices.latest(query["state"], moment_of(query), reading())
+    mine, where = reading(), seasons.where(place(query)) if query["division"] else ""
+    equal = {name: query[name] for name in ("state", "kind", "season", "year") if name in query}
+    found = notices.latest(lambda codes: mine(codes) and notices.goes_to(codes, where), moment_of(query), **equal)
     return jsonify(next_page(found, query["limit"], lambda notice: [notice.created_at.isoformat(), notice.id], shown))
 
 
@@ -262,9 +269,7 @@ def todo() -> Response:
         for ask in seasons.asks(place, day, overrides)
     ]  # fmt: skip
     for state in ("drafted", "approved"):
-        for notice in notices.latest(state):
-            if not mine(notice.divisions):
-                continue
+        for notice in notices.latest(mine, state=state):
             if state == "approved" and notice.kind == "season":
                 continue  # it goes by itself
             what = "schedule" if state == "approved" else "approve" if notice.authors else "save"

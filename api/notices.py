@@ -12,7 +12,7 @@ from marshmallow import validate
 
 from api import front
 from api.guard import Blueprint
-from api.shapes import Regexp, Tag, reader, settings
+from api.shapes import DIVISION, Regexp, Tag, reader, settings
 from api.support import Card
 from content import divisions, helpcard, languages, store
 from content.failures import invalid
@@ -38,8 +38,6 @@ LEAVES = {
     "Google or Apple then learn that this phone has joined it. We do not know which phone is yours. Without push everything is "
     "in the app just the same, and it can be turned off at any time.",
 }
-
-DIVISION = Regexp("^[0-9]{6}$")
 
 
 class Segment(ma.Schema):

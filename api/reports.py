@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,8 +15,7 @@ from marshmallow import validate
 from api.errors import Messages
 from api.guard import Blueprint, page
 from api.noticedesk import own, reading
-from api.notices import DIVISION
-from api.shapes import Paging, settings
+from api.shapes import DAYS, DIVISION, Paging, settings
 from content import divisions, store
 from content.failures import Text, invalid
 from content.vocabulary import SEASONS
@@ -24,7 +23,6 @@ from notifications import notices, reasons, reports
 from notifications.reports import Channel, Report, Totals
 
 staff = Blueprint("staff_reports", __name__, url_prefix="/v1/staff", description="What became of notices")
-DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
 SPAN = timedelta(days=730)  # of one list: its totals read every notice in it
 YEAR = timedelta(days=365)
 NOTE = {

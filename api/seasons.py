@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,8 +13,8 @@ from marshmallow import validate
 from api import front
 from api.auth import acting, actor
 from api.guard import Blueprint, if_match, tagged
-from api.notices import DIVISION, Segment, place, preferred
-from api.shapes import reader, settings, text
+from api.notices import Segment, place, preferred
+from api.shapes import DAYS, DIVISION, reader, settings, text
 from api.support import CardLine
 from content import catalogue, divisions, helpcard, languages, store
 from content.checks import catalogue as catalogue_of_checks
@@ -27,7 +27,6 @@ blp = Blueprint("seasons", __name__, url_prefix="/v1", description="What season 
 staff = Blueprint("staff_seasons", __name__, url_prefix="/v1/staff", description="Confirmed local dates of seasons")
 
 LINES = 3
-DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
 UNUSUAL = timedelta(days=62)
 
 

@@ -18,7 +18,7 @@ from api import front, guard
 from api.auth import actor, allowed, demand
 from api.clashes import FlagOut, demand_no_clash, exam_days, flag_out
 from api.guard import Blueprint, created, cursor_of, if_match, next_page, page, tagged
-from api.shapes import Paging, Real, Regexp, by_language, listed, near, parts, reader, settings, text, words
+from api.shapes import DIVISION, Paging, Real, by_language, listed, near, parts, reader, settings, text, words
 from content import courses, planning, records, sessions
 from content.courses import CourseSession
 from content.failures import NotFound
@@ -28,7 +28,6 @@ from content.vocabulary import PLACES, STEPS
 blp = Blueprint("sessions", __name__, url_prefix="/v1", description="Sessions of courses")
 staff = Blueprint("staff_sessions", __name__, url_prefix="/v1/staff", description="Plan, publish and cancel sessions")
 
-DIVISION = Regexp("^[0-9]{6}$")
 ID = validate.Length(1, 64)
 STATES = ("draft", "published", "finished", "cancelled")
 

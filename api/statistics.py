@@ -13,7 +13,7 @@ from marshmallow import validate
 from api.auth import actor, own
 from api.errors import Messages
 from api.guard import Blueprint, cursor_of, next_page
-from api.shapes import SLUG, Paging, Regexp, codes, reader, settings
+from api.shapes import DIVISION, SLUG, Paging, codes, reader, settings
 from content import rounds, statistics
 from content.checks import Check
 from content.failures import Forbidden, NotFound
@@ -22,7 +22,6 @@ from content.statistics import Release
 from content.vocabulary import STAGES
 
 staff = Blueprint("staff_statistics", __name__, url_prefix="/v1/staff", description="Released numbers, and rounds of a quiz")
-DIVISION = Regexp("^[0-9]{6}$")
 NOTE = {  # the same whether nobody or 29 persons are there
     "zh-Hans": "一周结束后，并且满 30 人时，才会生成统计表；不足 30 人的，并入下一周。少于 10 人的数字从不单独显示。",
     "en": "A table is made once a week has ended and 30 people are in it, else together with the next; "

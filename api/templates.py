@@ -5,7 +5,6 @@ texts for times of need are shown as the library has them; an emergency notice i
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import date
 from typing import Any, NamedTuple
 
 import marshmallow as ma
@@ -15,7 +14,7 @@ from marshmallow import validate
 from api.auth import acting, actor
 from api.errors import Messages
 from api.guard import Blueprint, if_match, page, tagged
-from api.shapes import SLUG, Paging, Regexp, Tag, each_once, reader, settings
+from api.shapes import DAYS, SLUG, Paging, Regexp, Tag, each_once, reader, settings
 from content import divisions, languages
 from content.failures import Forbidden, invalid
 from content.vocabulary import SEASONS, Label
@@ -25,7 +24,6 @@ from notifications.templates import DONE, EMERGENCIES, MOST_LANGUAGES, MOST_LESS
 
 staff = Blueprint("staff_templates", __name__, url_prefix="/v1/staff", description="Texts that season notices are made from")
 ONE = "/notice-templates/<string:season>/<int(signed=True):lead>/<string:audience>"
-DAYS = validate.Range(date(2000, 1, 1), date(2100, 12, 31))
 
 
 class DivisionQuery(ma.Schema):

@@ -13,12 +13,12 @@ from marshmallow import validate
 
 from api import guard
 from api.auth import actor, allowed
-from api.courses import DIVISION, ID
+from api.courses import ID
 from api.errors import Messages
 from api.guard import Blueprint, cursor_of, if_match, make_cursor, tagged
 from api.lecturers import LecturerStaff
 from api.lecturers import working_copy as lecturer_copy
-from api.shapes import Paging, Real, Tag, codes, reader, settings
+from api.shapes import DIVISION, Paging, Real, Tag, codes, reader, settings
 from content import divisions, store, volunteers
 from content import staff as people
 from content.courses import CourseSession

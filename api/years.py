@@ -18,9 +18,8 @@ from api.calendars import FEED, TYPE
 from api.errors import Messages
 from api.guard import Blueprint
 from api.noticedesk import reading
-from api.notices import DIVISION, place
-from api.seasons import DAYS
-from api.shapes import Tag, reader, settings
+from api.notices import place
+from api.shapes import DAYS, DIVISION, Tag, reader, settings
 from api.sharewords import MONTHS, WEEKDAYS, reading_of
 from api.sharewords import Reading as Page
 from content import divisions, store
@@ -28,8 +27,8 @@ from content import staff as people
 from content.calendars import Reading
 from content.failures import Text, invalid
 from content.vocabulary import AUDIENCES, Label
-from notifications import reasons, reports, seasons, year
-from notifications.drafting import WENT
+from notifications import drafting, reasons, reports, seasons, year
+from notifications.drafting import STOPPED, WENT
 from notifications.notices import Notice, iso
 from notifications.seasons import Occasion, SeasonDate
 from notifications.year import Row
@@ -127,6 +126,7 @@ class YearItem(ma.Schema):
     date_id = ma.fields.String(allow_none=True, metadata={"description": "of that confirmed date"})
     confirmed_by = ma.fields.String(allow_none=True)
     confirmed_by_name = ma.fields.String(allow_none=True)
+    stopped = ma.fields.Boolean(metadata={"description": "its campaign was stopped: nothing more is drafted"})
     audiences = ma.fields.List(ma.fields.String())
     grades = ma.fields.List(ma.fields.String(), metadata={"description": "stages; empty: every one"})
     occasions = ma.fields.List(ma.fields.Nested(OccasionOut))
@@ -252,6 +252,7 @@ def whole(query: dict[str, Any], to: Reading) -> dict[str, Any]:
     made = {key: [one for one in some if mine(one.divisions)] for key, some in year.notices_of(found, where).items()}
     names = people.names({one.confirmed_by for one in dates.values()})
     asked = {(one.code, one.year): one.stage for one in seasons.asks(where, now, overrides)}
+    stops = drafting.stopped()
 
     def item(row: Row) -> dict[str, Any]:
         date_of = dates.get((row.dated_by, row.season.code, row.year)) if row.dated_by is not None else None
@@ -266,6 +267,7 @@ def whole(query: dict[str, Any], to: Reading) -> dict[str, Any]:
             "date_id": date_of.id if date_of else None,
             "confirmed_by": date_of.confirmed_by if date_of else None,
             "confirmed_by_name": names.get(date_of.confirmed_by) if date_of else None,
+            "stopped": stops(row.season.code, row.year, where),
             "audiences": list(row.season.audiences),
             "grades": list(row.season.stages),
             "occasions": [occasion(one, made.get((one.code, one.year, one.lead), ())) for one in row.occasions],
@@ -367,6 +369,7 @@ WORDS: Mapping[str, Label] = {
     "no_push": Label("只在应用和日历里显示，不推送。", "Shown in the app and in calendars; nothing is pushed."),
     "held": Label("日期待确认，不会发出", "waits for the date, will not be sent"),
     "to_draft": Label("到时自动起草", "will be drafted by itself"),
+    STOPPED: Label("本季已停，不再起草", "stopped, nothing more is drafted"),
     "none": Label("没有通知", "no notice"),
     "before": Label("前 {n} 天", "{n} days before"),
     "eve": Label("前 1 天", "the day before"),
@@ -424,6 +427,7 @@ def laid_out(values: Mapping[str, Any], reading: Page) -> dict[str, Any]:
             return lines
         over = f"{one['on']}T{one['at']}" <= minute  # drafting makes none once its moment has come
         kind = "held" if row["provisional"] and row["last"] >= now else "none" if over else "to_draft"
+        kind = STOPPED if row["stopped"] else kind
         return [{"whom": "", "state": say(kind), "where": "", "why": "", "kind": kind}]
 
     def parts(codes: Sequence[str]) -> str:

@@ -172,7 +172,7 @@ def offered(session: str, series: str, division: str) -> dict[str, Any] | None:
             content: dict[str, Any] = json.loads(raw.get("content") or "{}")
             if content.get("state") != "published":
                 raise invalid(kind, "unknown_reference", value=key)
-            if not (divisions.within(division, content["division"]) or divisions.within(content["division"], division)):
+            if not divisions.overlap(division, content["division"]):
                 raise invalid(kind, "out_of_range", reason=f"division {content['division']} / {division}")
             return content
     return None

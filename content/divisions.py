@@ -96,6 +96,11 @@ def within(code: str, ancestor: str) -> bool:
     return known(code) and known(ancestor) and current(ancestor) in lineage(code)
 
 
+def overlap(one: str, other: str) -> bool:
+    """Whether a family can be in both: one of them lies in the other. "" is the whole country."""
+    return within(one, other) or within(other, one)
+
+
 def children(code: str = "") -> list[Division]:
     """Divisions directly under `code`, by code; of the whole country, the provinces. Raises `NotFound`."""
     return list(_children().get("" if code in {"", COUNTRY} else current(code), []))

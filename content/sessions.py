@@ -119,8 +119,7 @@ def _degrees(check: Check, field: str, value: Any, most: int) -> float | None:
 def may_host(host: staff.Organisation, organisation: str, division: str) -> bool:
     """Whether a series of this organisation and division can be held at `host` and count for it: the organiser itself, who lies
     within the division, or within whose division that lies. Else one could credit any station of the country."""
-    near = divisions.within(host.division, division) or divisions.within(division, host.division)
-    return host.id == organisation or near
+    return host.id == organisation or divisions.overlap(host.division, division)
 
 
 def known(values: Mapping[str, Any], of: Series | CourseSession) -> dict[str, Any]:

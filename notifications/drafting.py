@@ -77,20 +77,18 @@ def tick(now: datetime, settings: Settings) -> Counter[str]:
     Raises driver errors; the next one goes on."""
     counts: Counter[str] = Counter()
     overrides, day = seasons.stored(), now.astimezone(ZoneInfo(settings.zone)).date()
+    stops = stopped()
     for raw in list(Notice.rows().find({"state": {"$in": [*WAITING, "due"]}, "kind": "season"})):
         with _alone(raw["_id"]):
-            if moved(Notice.of(raw), overrides, settings):
-                counts["moved"] += call_off(raw["_id"])
-    stopped = {(row.season, row.year): row.division or "" for row in map(CampaignStop.of, CampaignStop.rows().find({}))}
-    for season, year in stopped:  # drafted by a tick that had begun before
-        for raw in list(Notice.rows().find({"season": season, "year": year, "kind": "season", "state": {"$in": list(WAITING)}})):
-            if divisions.within(raw.get("dated_by") or "", stopped[season, year]):
+            if stops(raw["season"], raw["year"], raw.get("dated_by") or ""):  # drafted by a tick that had begun before
                 counts["stopped"] += call_off(raw["_id"], STOPPED)
+            elif moved(Notice.of(raw), overrides, settings):
+                counts["moved"] += call_off(raw["_id"])
     there: dict[tuple[str, int], list[dict[str, Any]]] = {}
     own = templates.stored()
     for one in _wanted(settings.division, day, overrides):
         campaign = one.occasion.code, one.occasion.year
-        if campaign in stopped and divisions.within(one.occasion.division, stopped[campaign]):
+        if stops(*campaign, one.occasion.division):
             continue
         if campaign not in there:
             match = {"season": campaign[0], "year": campaign[1], "kind": "season"}
@@ -138,15 +136,22 @@ def stop(season: str, year: int, by: str, settings: Settings, fits: Callable[[Se
     if CampaignStop.rows().find_one({"_id": key}, {"_id": 1}) is None:
         with suppress(DuplicateKeyError):
             records.create(CampaignStop(id=key, season=season, year=year, division=settings.division), by)
-    stopped = 0
+    cancelled = 0
     for raw in list(
         Notice.rows().find({"season": season, "year": year, "kind": "season"}, {"divisions": 1, "state": 1, "listed": 1})
     ):
         if (raw["state"] in (*WAITING, "due", "claimed") or raw.get("listed")) and fits(raw.get("divisions") or []):
             with suppress(Conflict):  # it ended at this moment
                 notices.cancel(raw["_id"], by, reason=STOPPED)
-                stopped += 1
-    return stopped
+                cancelled += 1
+    return cancelled
+
+
+def stopped() -> Callable[[str, int, str], bool]:
+    """Tells of a season, its year and a division ("" the country) whether nothing more is drafted of that campaign there, as
+    things are now. Reads the database."""
+    rows = [(row.season, row.year, row.division or "") for row in map(CampaignStop.of, CampaignStop.rows().find({}))]
+    return lambda season, year, where: any(one[:2] == (season, year) and divisions.within(where, one[2]) for one in rows)
 
 
 def resume(season: str, year: int, by: str, settings: Settings) -> None:
@@ -291,7 +296,7 @@ def _left(code: str, went: Sequence[str]) -> list[str]:
 
 def _meet(some: Sequence[str], others: Sequence[str]) -> bool:
     """Whether a family can be in both; none or "" is the whole country."""
-    return any(divisions.within(a, b) or divisions.within(b, a) for a in some or [""] for b in others or [""])
+    return any(notices.goes_to(some, one) for one in others or [""])
 
 
 def call_off(key: str, reason: str = MOVED) -> int:

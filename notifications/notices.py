@@ -13,7 +13,7 @@ A second person always approves; no setting waives that. The clock is always the
 year in a second.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
@@ -204,8 +204,9 @@ def draft(
     `expires_at` it lives 30 days. `born` is what the calendar gives a season notice. Raises `Invalid` with every fault,
     `Failure("payload_too_large")`. A second call makes a second draft, or raises `Conflict("exists")` when `born` has its id."""
     values = {"expires_at": now + DRAFT_LIFE, **{k: v for k, v in fields.items() if v is not None}}
-    notice = Notice(kind=kind, authors=[] if by == SYSTEM else [by], **_checked(values, settings, kind), **(born or {}))
-    _fits(notice, now)
+    checked = _checked(values, settings, kind, now, () if by == SYSTEM else values)
+    notice = Notice(kind=kind, authors=[] if by == SYSTEM else [by], **checked, **(born or {}))
+    _fits(notice)
     return records.create(notice, by)
 
 
@@ -217,15 +218,13 @@ def edit(key: str, fields: Mapping[str, Any], by: str, settings: Settings, now: 
     def decide(notice: Notice) -> dict[str, Any]:
         _only(notice, "edit", "drafted")
         values = {name: getattr(notice, name) for name in EDITABLE}
-        checked = _checked({**values, **fields}, settings, notice.kind)
+        checked = _checked({**values, **fields}, settings, notice.kind, now, fields)
         if notice.kind == "season":
             _keeps(notice, checked, fields)
             _keeps_its_day(notice, checked, settings)
-            if fields.get("done_when") and not templates.known_deed(checked["done_when"]):
-                raise Invalid([FieldError("done_when.slug", "unknown_reference", {"value": checked["done_when"]["slug"]})])
         for name, value in checked.items():
             setattr(notice, name, value)
-        _fits(notice, now)
+        _fits(notice)
         return {**{k: checked.get(k) for k in fields}, "authors": sorted({*notice.authors, by})}
 
     return records.change(Notice, key, by, "edit", decide, revision=revision)
@@ -311,16 +310,21 @@ def get(key: str) -> Notice:
 
 
 def latest(
-    state: str = "", after: tuple[datetime, str] | None = None, mine: Callable[[Sequence[str]], bool] | None = None
+    mine: Callable[[Sequence[str]], bool] = lambda codes: True, after: tuple[datetime, str] | None = None, **equal: Any
 ) -> Iterator[Notice]:
-    """Notices newest first, those after (moment, id) in this order; of one state when given; of those divisions alone that are
-    `mine`."""
-    match: dict[str, Any] = {"state": state} if state else {}
+    """Notices newest first, those after (moment, id) in this order; those alone whose divisions are `mine`, and whose fields
+    `equal` these values (state="drafted")."""
+    match = dict(equal)
     if after:
         moment, key = after
         match["$or"] = [{"created_at": {"$lt": moment}}, {"created_at": moment, "_id": {"$lt": key}}]
     rows = Notice.rows().find(match).sort([("created_at", -1), ("_id", -1)])
-    return (Notice.of(raw) for raw in rows if mine is None or mine(raw.get("divisions") or []))
+    return (Notice.of(raw) for raw in rows if mine(raw.get("divisions") or []))
+
+
+def goes_to(codes: Sequence[str], division: str) -> bool:
+    """Whether a notice to these divisions (none: the country) reaches families of this one ("" the country), or some of them."""
+    return any(divisions.overlap(division, code) for code in codes or [""])
 
 
 def dated(notice: Notice, overrides: list[seasons.Override], settings: Settings) -> bool:
@@ -371,8 +375,10 @@ def _keeps_its_day(notice: Notice, values: Mapping[str, Any], settings: Settings
         raise Invalid([FieldError("send_at", "follows_season", {"day": day.isoformat()})])
 
 
-def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[str, Any]:
-    """The EDITABLE values, codes in force and tags in their one spelling. Raises `Invalid` with every fault at once."""
+def _checked(values: Mapping[str, Any], settings: Settings, kind: str, now: datetime, written: Container[str]) -> dict[str, Any]:
+    """The EDITABLE values, codes in force and tags in their one spelling. What a person has `written` now must name lessons and
+    checks that there are; what the calendar took from a template is let through, or the day would be lost for it. Raises
+    `Invalid` with every fault at once."""
     result: dict[str, Any] = {k: values.get(k) for k in EDITABLE}
     errors: list[FieldError] = []
 
@@ -398,8 +404,10 @@ def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[s
         errors.append(FieldError("done_when.kind", "not_one_of", {"choices": ", ".join(DEEDS)}))
     elif done and (done["kind"] == "read") == bool(done.get("slug")):
         errors.append(FieldError("done_when.slug", "unknown_field" if done["kind"] == "read" else "required"))
-    elif kind != "season" and not templates.known_deed(done):  # the calendar's comes from a template: a day is not lost for it
-        errors.append(FieldError("done_when.slug", "unknown_reference", {"value": done["slug"]}))
+    elif "done_when" in written:
+        errors += templates.unknown((), done)
+    if "lessons" in written:
+        errors += templates.unknown(result["lessons"], {})
     texts: dict[str, dict[str, str]] = {}
     for language, text in (result["texts"] or {}).items():
         try:
@@ -416,6 +424,8 @@ def _checked(values: Mapping[str, Any], settings: Settings, kind: str) -> dict[s
         errors.append(FieldError(f"texts.{settings.language}", "required"))
     if not result["expires_at"]:
         errors.append(FieldError("expires_at", "required"))
+    elif "expires_at" in written and result["expires_at"] <= now:
+        errors.append(FieldError("expires_at", "out_of_range", {"reason": f"> {iso(now)}"}))
     elif result["send_at"] and result["send_at"] >= result["expires_at"]:
         errors.append(FieldError("send_at", "out_of_range", {"reason": "< expires_at"}))
     many = [len(result[name] or [""]) for name in ("divisions", "audiences", "stages")]
@@ -469,7 +479,7 @@ def covers_first(first: Mapping[str, Any] | None, codes: Sequence[str], stages: 
     )
 
 
-def _fits(notice: Notice, now: datetime) -> None:
+def _fits(notice: Notice) -> None:
     """Raises `payload_too_large` when a language's text would not fit FCM's limit for topics. Our own push carries no text; the
     district's channels behind the webhook do, and theirs are not larger."""
     for text in notice.texts.values():

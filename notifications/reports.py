@@ -21,7 +21,7 @@ from content.failures import Text
 from content.menu import NOTICE
 from content.vocabulary import SEASONS, Label
 from notifications import reasons, topics
-from notifications.notices import Notice
+from notifications.notices import Notice, goes_to
 
 OUTCOMES = ("sent", "inbox_only", "refused", "failed", "skipped")  # the better first
 EVERY = "*"  # the topic of a message that is for all of them
@@ -36,8 +36,8 @@ NO_REACH: Mapping[str, Text] = {
 }
 STATES: Mapping[str, Label] = {
     "drafted": Label("待审批", "waits for approval"),
-    "approved": Label("已批准", "approved"),
-    "scheduled": Label("已排定", "scheduled"),
+    "approved": Label("已通过", "approved"),
+    "scheduled": Label("已排期", "scheduled"),
     "due": Label("待发送", "due"),
     "claimed": Label("发送中", "being sent"),
     "sent": Label("已发送", "sent"),
@@ -249,11 +249,7 @@ def within(first: date, last: date, zone: ZoneInfo, season: str = "", division: 
     if season:
         match["season"] = season
     found = Notice.rows().find(match)
-    return [raw for raw in found if not division or _goes_to(raw.get("divisions") or [divisions.COUNTRY], division)]
-
-
-def _goes_to(codes: Sequence[str], division: str) -> bool:
-    return any(divisions.within(division, code) or divisions.within(code, division) for code in codes)
+    return [raw for raw in found if not division or goes_to(raw.get("divisions") or [], division)]
 
 
 def reports(found: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> list[Report]:

@@ -12,7 +12,7 @@ The library also keeps plan texts for times of need (`emergencies`), which wait 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -233,7 +233,8 @@ def save(
     key = key_of(division, season, lead, audience)
     _asked_for(season, lead, audience)
     fields = checked(values, season, lead, settings.language)
-    _known(fields)
+    if errors := unknown(fields["lessons"], fields["done_when"]):
+        raise Invalid(errors)
     written = {"written_by": by, "written_at": store.now()}
     if revision is None and NoticeTemplate.rows().find_one({"_id": key}, {"_id": 1}) is None:
         record = NoticeTemplate(
@@ -340,22 +341,14 @@ def faults(text: str, field: str, language: str) -> list[FieldError]:
     ]
 
 
-def _known(fields: Mapping[str, Any]) -> None:
-    """Raises `Invalid` for a lesson or a check that there is not."""
-    errors, done = [], fields["done_when"]
-    slugs = fields["lessons"]
-    there = {raw["slug"] for raw in Lesson.rows().find({"slug": {"$in": slugs}}, {"slug": 1})} if slugs else set()
-    errors += [FieldError("lessons", "unknown_reference", {"value": slug}) for slug in slugs if slug not in there]
-    if done.get("kind") == "check" and not known_deed(done):
-        errors.append(FieldError("done_when.slug", "unknown_reference", {"value": done["slug"]}))
-    if errors:
-        raise Invalid(errors)
-
-
-def known_deed(done: Mapping[str, str]) -> bool:
-    """Whether the lesson or the check is there that the reader is to do; to read needs none."""
+def unknown(lessons: Sequence[str], done: Mapping[str, str]) -> list[FieldError]:
+    """One error for each lesson, and for the lesson or check that the reader is to do, that there is not."""
+    there = {raw["slug"] for raw in Lesson.rows().find({"slug": {"$in": list(lessons)}}, {"slug": 1})} if lessons else set()
+    errors = [FieldError("lessons", "unknown_reference", {"value": slug}) for slug in lessons if slug not in there]
     rows = {"lesson": Lesson.rows, "check": SelfCheck.rows}.get(done.get("kind", ""))
-    return rows is None or rows().find_one({"slug": done.get("slug", "")}, {"_id": 1}) is not None
+    if rows and rows().find_one({"slug": done.get("slug", "")}, {"_id": 1}) is None:
+        errors.append(FieldError("done_when.slug", "unknown_reference", {"value": done["slug"]}))
+    return errors
 
 
 def size(text: Mapping[str, str]) -> int:

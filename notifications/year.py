@@ -17,7 +17,7 @@ from content.published import ANY, Snapshot
 from content.vocabulary import SEASONS, Label
 from notifications import seasons
 from notifications.drafting import MOVED
-from notifications.notices import Notice
+from notifications.notices import Notice, goes_to
 from notifications.seasons import Occasion, Override, Season, Span
 
 SAID: Mapping[str, Label] = {
@@ -70,8 +70,7 @@ def notices_of(found: Sequence[Row], division: str) -> dict[tuple[str, int, int]
     match = {"kind": "season", "year": years, "reason": {"$ne": MOVED}}
     for raw in Notice.rows().find(match).sort([("created_at", -1), ("_id", -1)]):
         notice = Notice.of(raw)
-        goes = notice.divisions or [""]
-        if any(divisions.within(division, code) or divisions.within(code, division) for code in goes):
+        if goes_to(notice.divisions, division):
             result.setdefault((notice.season, notice.year, notice.lead), []).append(notice)
     return result
 

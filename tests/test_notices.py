@@ -28,7 +28,10 @@ def test_the_desk_and_the_inbox_over_http(site: Site) -> None:
     assert made.json()["topics"] == [ZH]
     assert site.get(path, by="elsewhere").status_code == 404
     assert site.call("PATCH", path, json={"urgent": True}, by="organiser").status_code == 428
-    changed = site.call("PATCH", path, json={"urgent": True, "lessons": ["a"]}, by="organiser", match='"1"')
+    for field, wrong in (("lessons", ["a"]), ("expires_at", "2026-01-01T08:00"), ("expires_at", "2027-02-30T08:00")):
+        refused = site.call("PATCH", path, json={field: wrong}, by="organiser", match='"1"')
+        assert (refused.status_code, [one["field"] for one in refused.json()["errors"]]) == (422, [field])
+    changed = site.call("PATCH", path, json={"urgent": True}, by="organiser", match='"1"')
     assert (changed.status_code, changed.headers["ETag"]) == (200, '"2"')
     assert site.call("PATCH", path, json={"urgent": False}, by="organiser", match='"1"').status_code == 412
     assert site.post(f"{path}/approve", by="organiser", match='"2"').status_code == 403
@@ -50,6 +53,10 @@ def test_the_desk_and_the_inbox_over_http(site: Site) -> None:
     assert site.get(f"/v1/notices?{segment}", headers={"If-None-Match": answer.headers["ETag"]}).status_code == 304
     assert site.get("/v1/staff/notices", by="reviewer").json()["items"][0]["in_inbox"]
     assert site.get("/v1/staff/notices", by="elsewhere").json()["items"] == []
+    found = {"division=150603": 1, "division=150600": 1, "division=500114": 0, "state=due&kind=general": 1}
+    for wanted, there in {**found, "kind=season": 0, "season=gaokao&year=2027": 0, "state=sent": 0}.items():
+        assert len(site.get(f"/v1/staff/notices?{wanted}", by="reviewer").json()["items"]) == there, wanted
+    assert site.get("/v1/staff/notices?division=999999", by="reviewer").status_code == 422
 
     assert site.post(f"{path}/cancel", by="reviewer", match='"5"').json()["state"] == "cancelled"
     gone = site.get(f"/v1/notices?{segment}&since={cursor}").json()

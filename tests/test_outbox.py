@@ -37,7 +37,7 @@ def planned(near: Settings, people: tuple[str, str], now: datetime = MORNING, **
     """A notice of the gaokao season, approved and scheduled for `now`."""
     wanted = {
         "season": "gaokao", "divisions": ["150603"], "audiences": ["parent"], "stages": ["senior.final"], "texts": TEXTS,
-        "lessons": ["steady-in-exam-week"], "expires_at": now + timedelta(days=2), **fields,
+        "expires_at": now + timedelta(days=2), **fields,
     }  # fmt: skip
     notice = notices.draft(wanted, people[0], near, now)
     notices.approve(notice.id, people[1], now)
@@ -119,14 +119,15 @@ def test_whoever_touched_the_text_may_not_approve_it(near: Settings, people: tup
 
 
 def test_a_draft_is_refused_with_every_fault_at_once(near: Settings, people: tuple[str, str]) -> None:
+    later = MORNING + timedelta(hours=1)
     wrong = {
-        "season": "spring", "divisions": ["999999"], "audiences": ["doctor"], "stages": ["college"], "lessons": [],
-        "texts": {"en": {"title": " ", "body": "x"}}, "send_at": MORNING, "expires_at": MORNING,
+        "season": "spring", "divisions": ["999999"], "audiences": ["doctor"], "stages": ["college"], "lessons": ["a"],
+        "texts": {"en": {"title": " ", "body": "x"}}, "send_at": later, "expires_at": later,
     }  # fmt: skip
     with pytest.raises(Invalid) as refused:
         notices.draft(wrong, people[0], near, MORNING)
     assert {e.field for e in refused.value.errors} == {
-        "season", "divisions", "audiences", "stages", "texts.en.title", "texts.zh-Hans", "send_at",
+        "season", "divisions", "audiences", "stages", "lessons", "texts.en.title", "texts.zh-Hans", "send_at",
     }  # fmt: skip
     with pytest.raises(Failure) as large:
         notices.draft(

@@ -392,6 +392,10 @@ def test_the_page_says_whose_notice_it_is_and_lists_none_of_an_old_day(site: Sit
 
     day_of, before = "2027-05-31T18:37+08:00", "2027-05-28T18:37+08:00"
     assert told("150600") == "到时自动起草"
+    stop = "/v1/staff/campaigns/gaokao.2027/stop"
+    assert site.post(stop, by="organiser").status_code == 200
+    assert told("150600") == told("150603") == "本季已停，不再起草"
+    assert site.call("DELETE", stop, by="organiser").status_code == 204
     old = made("teacher", ["150600"], before)
     notices.cancel(old, site.ids["organiser"])
     made("student", ["150621"], before)  # a district's own date

@@ -130,7 +130,7 @@ class Outbox(RuleBasedStateMachine):
 
     @rule(key=keys)
     def edit(self, key: str) -> None:
-        self._does("drafted", "drafted", key, lambda: notices.edit(key, {"lessons": ["a"]}, self.by[0], self.near, self.now))
+        self._does("drafted", "drafted", key, lambda: notices.edit(key, {"lessons": []}, self.by[0], self.near, self.now))
 
     @rule(key=keys)
     def approve(self, key: str) -> None:
