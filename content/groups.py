@@ -38,7 +38,8 @@ P = TypeVar("P", bound=Part)
 
 class Groups(Generic[P]):
     """A process's crowd of one kind. `settle(parts)` gives each part, in the order of their coming, an outcome that is not None;
-    what it leaves without one is told `Unavailable`. `name` is the lock's."""
+    what it leaves without one is told `Unavailable`; so are all who wait when a whole group was, since the database is away.
+    `name` is the lock's."""
 
     def __init__(self, name: str, settle: Callable[[list[P]], None]) -> None:
         self.name = name
@@ -72,6 +73,8 @@ class Groups(Generic[P]):
             with self.lock:
                 if not group:  # something kept us from the turn: nobody is left to wait for a leader who is gone
                     group = self._oldest()
+                if all(isinstance(part.outcome, Unavailable) for part in group):
+                    group, self.waiting = [*group, *self.waiting], []  # they waited in vain with us: none begins the wait anew
                 heir = self.waiting[0] if self.waiting else None
                 self.led = heir is not None
             for part in group:

@@ -128,7 +128,10 @@ def transaction(work: Callable[[ClientSession], T], patience: float | None = Non
                 return session.with_transaction(work)
         except PyMongoError as error:
             # out of time the driver sends no abort, and what the transaction wrote would stay locked for the server's 60 s
-            if (error.timeout or isinstance(error, ConnectionFailure)) and not _end([session.session_id]):
+            why = error.__cause__ or error  # what `with_transaction` gave up for
+            gone = isinstance(why, ConnectionFailure) and not isinstance(why, NetworkTimeout)
+            # one that is gone is asked by the poller: to look for it once more costs the driver half a second
+            if gone or (error.timeout and not _end([session.session_id])):
                 _abandoned.append((session.session_id, 25))
             raise
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from content import counting, published, rounds, sealed, store
 from content.counting import Nonce, TallyRow
 from content.definition import Definition, Item, Option, Scale, to_json
 from content.failures import NotFound, Unavailable
+from content.groups import Groups, Part
 from content.menu import Contribution, Menu, place
 from content.published import ANY
 from content.settings import Settings
@@ -251,6 +253,36 @@ def test_a_leader_who_cannot_lead_keeps_nobody_waiting(site: Site, monkeypatch: 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(counting.count, site.settings, nonce(), of(0)).result(10)
     assert total() == 1
+
+
+def test_who_waits_while_the_database_is_away_does_not_begin_the_wait_anew(site: Site) -> None:
+    waited, sizes = threading.Event(), list[int]()
+
+    def settle(parts: list[Part]) -> None:
+        sizes.append(len(parts))
+        if len(sizes) == 1:
+            assert waited.wait(10)
+        for part in parts:
+            part.outcome = Unavailable() if len(sizes) == 1 else True
+
+    crowd = Groups[Part]("crowd", settle)
+
+    def come(_: int = 0) -> str:
+        try:
+            return str(crowd.join(site.settings, Part()))
+        except Unavailable:
+            return "away"
+
+    with ThreadPoolExecutor(6) as pool:
+        told = [pool.submit(come, n) for n in range(6)]
+        end = time.monotonic() + 10
+        while len(crowd.waiting) < 6 - sum(sizes) or not sizes:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+        waited.set()
+        assert [one.result(10) for one in told] == ["away"] * 6
+    assert len(sizes) == 1
+    assert come() == "True"  # who comes later asks anew
 
 
 OTHER = """

@@ -288,7 +288,7 @@ def test_no_operator_reaches_mongodb(everyone: Site, examples: int, measured: Me
     measured("13", f"{examples} generated bodies on {len(posts)} routes: no operator but our own in any command")
 
 
-@pytest.mark.parametrize("examples", [1, pytest.param(150, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [1, pytest.param(40, marks=pytest.mark.slow)])
 def test_schemathesis_cases_from_our_openapi(everyone: Site, examples: int, measured: Measured) -> None:
     schema = schemathesis.openapi.from_url(f"{everyone.base}/openapi.json")
     headers = {"Authorization": f"Bearer {everyone.tokens['everyone']}", "If-Match": '"1"'}
@@ -309,5 +309,5 @@ def test_schemathesis_cases_from_our_openapi(everyone: Site, examples: int, meas
             assert reply.status_code < 500, (case.as_curl_command(), reply.text[:300])
 
         run()
-    assert count > 100
+    assert count > (10_000 if examples > 1 else 100)
     measured("12", f"{count} schemathesis cases: no 5xx")

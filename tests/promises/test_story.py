@@ -311,7 +311,7 @@ def test_the_whole_story(tmp_path: Path) -> None:
         [push] = fcm.sends()
         assert push.outcome == "accepted"
         assert push.target in parent.get(f"/v1/topics?{segment}")["topics"]
-        assert push.message["notification"]["title"] == "备考小贴士"
+        assert push.message["notification"] == {"title": "心桥", "body": "心桥有一条新消息"}  # no topic on a lock screen
         assert push.message["data"] == {"notice": notice}
         [entry] = until(lambda: parent.get(f"/v1/notices?{segment}")["items"], "the inbox")
         assert (entry["id"], entry["title"]) == (notice, "备考小贴士")
