@@ -325,6 +325,11 @@ def test_what_was_acknowledged_is_kept(stand: Stand, kills: int, writes: int, me
 
 def test_all_goes_on_while_clients_send_bodies_that_never_end(stand: Stand, measured: Measured) -> None:
     """Two addresses send 40: more from one address wait no longer, and everything goes on meanwhile."""
+    both = time.monotonic() + 30  # one worker alone has not the places for 40
+    while len(stand.workers()) < 2:
+        assert time.monotonic() < both
+        time.sleep(0.1)
+    time.sleep(0.5)  # its threads are there, and it begins to accept
     paths = ("/v1/checks/exam-stress/score", "/v1/staff/session", "/v1/check-ins", "/v1/returns")
     check = stand.call("GET", "/v1/checks/exam-stress").json()
     answers = [{"item": i["link_id"], "code": i["options"][0]["code"]} for i in check["items"] if i["options"]]
