@@ -179,12 +179,12 @@ def build(settings: Settings, folder: Path) -> str:
 
 def asked(settings: Settings, office: str) -> None:
     """A demand that was answered, one that was withdrawn, a draft, and a task."""
-    values = {"organisation": office, "division": "150603", "topic": "gaming", "month": "2027-05"}
+    values = {"organisation": office, "division": "150603", "topic": "gaming", "month": f"{store.now().year + 1}-05"}
     texts = {"zh-Hans": "家长想学怎样谈手机"}
     keys = [demands.create(demands.Demand, {**values, "why": texts}, "ann").id for _ in range(3)]
     for key in keys[1:]:
         demands.move(demands.Demand, key, "publish", "ann", settings)
-    demands.answer(keys[1], {"month": "2027-06", "provider": office, "note": {"zh-Hans": "六月来讲"}}, "bob", settings)
+    demands.answer(keys[1], {"month": values["month"], "provider": office, "note": {"zh-Hans": "六月来讲"}}, "bob", settings)
     demands.move(demands.Demand, keys[2], "withdraw", "ann", settings)
     task = demands.create(demands.Task, {**values, "what": {"zh-Hans": "百场讲座"}}, "ann")
     demands.move(demands.Task, task.id, "publish", "ann", settings)

@@ -16,6 +16,7 @@ from tests.site import Clock, Site
 from tests.test_openapi import Document
 
 DISTRICT, CITY, COUNTRY_SIDE = "150603", "150600", "150602"  # Kangbashi, its city Ordos, the next district
+YEAR = datetime.now(UTC).year + 1  # always to come
 
 
 def words(text: str, **more: str) -> list[dict[str, str]]:
@@ -24,12 +25,12 @@ def words(text: str, **more: str) -> list[dict[str, str]]:
 
 ASKED = {
     "organisation": "school", "division": DISTRICT, "topic": "gaming", "audiences": ["parent"], "stages": ["junior"],
-    "place": "school", "month": "2027-05", "people": 120,
+    "place": "school", "month": f"{YEAR}-05", "people": 120,
     "why": words("很多家长问怎么谈手机", en="Parents ask how to talk about phones"),
 }  # fmt: skip
 OFFERED = {
-    "organisation": "city", "division": CITY, "topic": "gaming", "audiences": ["parent"], "from": "2027-06-01",
-    "to": "2027-06-30", "what": words("百场家教公益讲座"), "provider": "centre",
+    "organisation": "city", "division": CITY, "topic": "gaming", "audiences": ["parent"], "from": f"{YEAR}-06-01",
+    "to": f"{YEAR}-06-30", "what": words("百场家教公益讲座"), "provider": "centre",
 }  # fmt: skip
 
 
@@ -120,7 +121,7 @@ def test_a_school_asks_others_second_it_and_the_city_answers(people: Site) -> No
     made = site.post("/v1/staff/demands", ASKED, by="school")
     told("post", "/v1/staff/demands", made, 201)
     path, key = made.headers["Location"], made.json()["id"]
-    assert (made.json()["from"], made.json()["to"]) == ("2027-05-01", "2027-05-31")
+    assert (made.json()["from"], made.json()["to"]) == (f"{YEAR}-05-01", f"{YEAR}-05-31")
     assert seen(site) == [] and site.get(path, by="city").status_code == 404
     assert site.post(f"{path}/publish", by="school").status_code == 428
     told("post", "/v1/staff/demands/{demand_id}/publish", step(site, path, "publish", "school"))
@@ -177,7 +178,7 @@ def test_a_school_asks_others_second_it_and_the_city_answers(people: Site) -> No
         {},
         {"session": draft},
         {"session": session, "reason": words("没有")},
-        {"from": "2027-06-01"},
+        {"from": f"{YEAR}-06-01"},
         {"series": session},
     ):
         reply = step(site, path, "answer", "city", wrong)
@@ -203,11 +204,11 @@ def test_a_school_asks_others_second_it_and_the_city_answers(people: Site) -> No
     assert step(site, path, "reopen", "city").json()["errors"][0]["field"] == "note"
     told("post", "/v1/staff/demands/{demand_id}/reopen", step(site, path, "reopen", "city", {"note": "讲师病了"}))
     assert seen(site)[0]["answer"] is None and seen(site, "tasks") == []
-    planned = {"month": "2027-06", "provider": "centre", "note": words("六月补上")}
+    planned = {"month": f"{YEAR}-06", "provider": "centre", "note": words("六月补上")}
     assert step(site, path, "answer", "district", planned).status_code == 200
     told("get", "/v1/staff/demands/{demand_id}", site.get(path, by="district"))
     (task,) = seen(site, "tasks", topic="gaming", division=DISTRICT)
-    assert (task["from"], task["to"], task["provider"]["organisation"]) == ("2027-06-01", "2027-06-30", "centre")
+    assert (task["from"], task["to"], task["provider"]["organisation"]) == (f"{YEAR}-06-01", f"{YEAR}-06-30", "centre")
     told("post", "/v1/staff/demands/{demand_id}/done", step(site, path, "done", "school"))
     assert [one["state"] for one in seen(site) + seen(site, "tasks")] == ["done", "done"]
     assert len(told("get", "/v1/staff/demands", site.get("/v1/staff/demands", by="city"))["items"]) == 1
@@ -225,7 +226,7 @@ def test_a_school_asks_others_second_it_and_the_city_answers(people: Site) -> No
 def test_who_may_what(people: Site) -> None:
     site = enter(people, "school", "community", "district", "city", "next", "hal")
     path = ask(site)
-    plan = {"from": "2027-06-01", "provider": "centre"}
+    plan = {"from": f"{YEAR}-06-01", "provider": "centre"}
     match = site.get(path, by="school").headers["ETag"]
     # a school answers nobody's demand, not even its own; another district's office sees nothing to answer
     for by, status in (("school", 403), ("community", 404), ("next", 404), ("hal", 403)):
@@ -261,8 +262,8 @@ def test_of_two_answers_at_once_one_wins(people: Site) -> None:
     site = enter(people, "school", "district", "city")
     path, start = ask(site), Barrier(4)
     match = site.get(path, by="school").headers["ETag"]
-    plans = [{"from": f"2027-06-0{n}", "provider": "centre"} for n in (1, 2)] + [{"reason": words("不行")}, {"month": "2027-07"}]
-    plans[3]["provider"] = "centre"
+    plans: list[dict[str, Any]] = [{"from": f"{YEAR}-06-0{n}", "provider": "centre"} for n in (1, 2)]
+    plans += [{"reason": words("不行")}, {"month": f"{YEAR}-07", "provider": "centre"}]
 
     def press(n: int) -> tuple[int, str]:
         start.wait()
@@ -440,9 +441,10 @@ def test_a_text_with_a_number_and_a_wrong_time_are_refused_before_anyone_reads_t
     site = enter(people, "school", "city")
     asked = {name: value for name, value in ASKED.items() if name != "month"}
     for more, field in (
-        ({"why": words("问李主任 13800138000")}, "why.zh-Hans"), ({"month": "2027-13"}, "month"), ({"stages": ["x"]}, "stages"),
-        ({"from": "2027-06-02", "to": "2027-06-01"}, "to"), ({"from": "1.6."}, "from"), ({"topic": "x"}, "topic"),
-        ({"month": "2027-05", "from": "2027-05-03"}, "month"), ({"from": "2027-01-01", "to": "2029-01-01"}, "to"),
+        ({"why": words("问李主任 13800138000")}, "why.zh-Hans"), ({"month": f"{YEAR}-13"}, "month"),
+        ({"stages": ["x"]}, "stages"),
+        ({"from": f"{YEAR}-06-02", "to": f"{YEAR}-06-01"}, "to"), ({"from": "1.6."}, "from"), ({"topic": "x"}, "topic"),
+        ({"month": f"{YEAR}-05", "from": f"{YEAR}-05-03"}, "month"), ({"from": f"{YEAR}-01-01", "to": f"{YEAR + 2}-01-01"}, "to"),
     ):  # fmt: skip
         reply = site.post("/v1/staff/demands", {**asked, **more}, by="school")
         assert (reply.status_code, [one["field"] for one in reply.json().get("errors", [])]) == (422, [field]), reply.text

@@ -365,7 +365,10 @@ def test_a_notice_never_leaves_after_its_expiry(near: Settings, phone: FakeFcm, 
     assert len(phone.sends()) == 2
 
 
-def test_a_cancelled_campaign_stops_at_once(near: Settings, phone: FakeFcm, people: tuple[str, str]) -> None:
+def test_a_cancelled_campaign_stops_at_once(
+    near: Settings, phone: FakeFcm, people: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "now", lambda: MORNING)
     notice = planned(near, people)
     outbox.sweep(MORNING, near)
 

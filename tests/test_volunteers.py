@@ -84,7 +84,8 @@ def test_an_offer_is_approved_gives_hours_becomes_a_lecturer_and_leaves_without_
     late = site.post(f"{LIST}/{key}/approve", by="ann", match=read)  # it is not what was read any more
     assert (late.status_code, late.json()["code"]) == (412, "stale")
     assert site.post(f"{LIST}/{key}/approve", by="ann").status_code == 428
-    assert site.post(f"{LIST}/{key}/hours", {"date": "2026-01-01", "hours": 1}, by="ann").json()["code"] == "wrong_state"
+    given = {"date": store.now().date().isoformat(), "hours": 1}
+    assert site.post(f"{LIST}/{key}/hours", given, by="ann").json()["code"] == "wrong_state"
     approved = answer(site, "ann", key, "approve")
     assert approved["state"] == "approved" and not {"name", "phone", "message"} & approved.keys()
     assert site.get(path).json()["state"] == "approved"
