@@ -15,7 +15,7 @@ import hmac
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 from zoneinfo import ZoneInfo
 
@@ -412,6 +412,11 @@ def local(moment: datetime, zone: str) -> str:
     return moment.astimezone(ZoneInfo(zone)).isoformat(timespec="seconds")
 
 
+def is_provisional(moment: datetime, zone: str) -> bool:
+    """Whether the public holidays of the year in which it falls, local time of `zone`, are not known yet."""
+    return provisional(moment.astimezone(ZoneInfo(zone)).date())
+
+
 def session_item(present: CourseSession) -> Item:
     """What readers get of a session: everything but the online link and the exact counts."""
     starts = local(present.starts_at, present.zone)
@@ -435,7 +440,7 @@ def session_item(present: CourseSession) -> Item:
         "seats": seats_word(present),
         "waiting_list": present.waiting_list,
         "online": present.place == "online",
-        "provisional": provisional(date.fromisoformat(starts[:10])),
+        "provisional": is_provisional(present.starts_at, present.zone),
         "state": present.state,
         "sequence": present.revision,
         "updated_at": present.updated_at.astimezone(UTC).isoformat(timespec="seconds"),

@@ -11,9 +11,11 @@ counter, for which all publishing queues, and wakes every reader). The price is 
 the last seat went, which the conditional update makes harmless.
 """
 
+import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, time, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -26,6 +28,7 @@ from content import bookings, courses, divisions, lecturers, materials, records,
 from content.checking import Check
 from content.courses import SERIES_FIELDS, CourseSession, Series
 from content.failures import WORDS, Conflict, Failure, FieldError, Invalid, NotFound, Stale, Text, invalid
+from content.published import PublishedRow
 from content.settings import Settings
 from content.vocabulary import PLACES, STEPS
 
@@ -383,6 +386,20 @@ def _finish(key: str, decide: Callable[[CourseSession], dict[str, Any]]) -> bool
     except (Failure, PyMongoError) as error:  # mostly staff, who were faster; the next run looks again
         log.warning("end of %s put off: %s", key, type(error).__name__)
         return False
+
+
+def confirm_dates(now: datetime) -> int:
+    """Show readers anew what is to come and was published as provisional, where that year's holidays are known by now: they come
+    with an upgrade of the library. Returns how many; a second call finds none. Raises driver errors."""
+    coming = CourseSession.rows().find({"state": "published", "starts_at": {"$gt": now}}, {"starts_at": 1, "zone": 1})
+    known = {raw["_id"] for raw in coming if not courses.is_provisional(raw["starts_at"], raw["zone"])}
+    shown = PublishedRow.rows().find(
+        {"kind": {"$in": ["session", "invited_session"]}, "content": {"$regex": '"provisional":true'}}, {"content": 1}
+    )
+    late = known & {str(json.loads(row["content"])["id"]) for row in shown}
+    for key in sorted(late):
+        store.transaction(partial(courses.show, key=key))
+    return len(late)
 
 
 def remove_session(key: str, by: str, revision: int | None = None) -> None:

@@ -93,6 +93,7 @@ app.conf.update(
         "quarantine": {"task": "media.purge", "schedule": 3600.0, "options": {"expires": 3000}},
         "statistics": {"task": "statistics.release", "schedule": 3600.0, "options": {"expires": 3000}},
         "erasures": {"task": "erasures", "schedule": 3600.0, "options": {"expires": 3000}},
+        "dates": {"task": "sessions.dates", "schedule": 3600.0, "options": {"expires": 3000}},
         "sessions": {"task": "courses.clock", "schedule": 30.0, "options": {"expires": 25}},
         "pushes": {"task": "bookings.push", "schedule": 30.0, "options": {"expires": 25}},
         "renditions": {"task": "media.renditions", "schedule": 10.0, "options": {"expires": 9}},
@@ -237,6 +238,12 @@ def each(steps: Steps, now: datetime) -> None:
 def courses_clock() -> None:
     """Finish sessions that are over; end offers that nobody took, and offer their seats to the next."""
     each(CLOCK, store.now())
+
+
+@app.task(name="sessions.dates")
+def confirm_dates() -> None:
+    """Take the mark off sessions whose year's holidays have become known."""
+    each({"dates known by now": sessions.confirm_dates}, store.now())
 
 
 @app.task(name="erasures")

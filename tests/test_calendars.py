@@ -25,7 +25,7 @@ from content import batches, bookings, calendars, courses, records, recurrence, 
 from content.bookings import Booked
 from content.calendars import Entry, Reading
 from content.courses import CourseSession
-from content.published import ANY, Item, Snapshot, release
+from content.published import ANY, Item, PublishedRow, Snapshot, release
 from tests.promises.report import Measured
 from tests.site import Site
 
@@ -520,6 +520,30 @@ def test_feeds_of_a_division_a_station_a_course_and_a_lecturer(site: Site) -> No
         assert head.status_code == 200 and int(head.headers["Content-Length"]) > 500 and not head.content
     finally:
         site.reader.up = True
+
+
+def test_a_provisional_date_loses_its_mark_once_the_years_holidays_are_known(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    federation()
+    ours = series()
+    monkeypatch.setattr(courses, "provisional", lambda day: True)
+    begins = coming(SA, 9)
+    session(ours, begins)
+    hidden = session(series(visibility="invited"), begins)
+    path = f"/v1/calendars/courses/{ours}.ics"
+
+    def titles() -> set[str]:
+        site.refresh()
+        return {row["SUMMARY"] for row in strictly(site.get(path).content)}
+
+    assert titles() == {"【暂定】家长学校"} and sessions.confirm_dates(store.now()) == 0
+    was = sequences(site, path)
+    monkeypatch.setattr(courses, "provisional", lambda day: False)  # as after an upgrade
+    assert sessions.confirm_dates(store.now()) == 2
+    assert titles() == {"家长学校"} and sequences(site, path) == was  # it has not moved: nobody is told again
+    row = PublishedRow.rows().find_one({"_id": f"invited_session:{hidden}:{ANY}"})
+    assert row and not json.loads(row["content"])["provisional"]
+    assert not site.get("/v1/sessions?division=150603").json()["items"][0]["provisional"]
+    assert sessions.confirm_dates(store.now()) == 0
 
 
 def test_a_bookings_feed_says_what_became_of_its_places(site: Site) -> None:
