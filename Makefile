@@ -11,10 +11,10 @@ run: $(VENV)/.run
 test: $(VENV)/.test lint
 	$(BIN)/pytest -n 2 -m "not slow"
 
-# Everything at full size, one after another, for about two hours; ends in a table: promise, kept or missed, what was measured.
+# Everything at full size, one after another, the short ones first, for about two hours; ends in a table: promise, kept or missed, what was measured.
 prove: PROGRAMS = wrk chromium ffmpeg
 prove: $(VENV)/.test programs
-	$(BIN)/pytest -m slow -q
+	$(BIN)/pytest -m slow -q tests/test_*.py tests/promises
 
 bench: PROGRAMS = wrk
 bench: $(VENV)/.test programs

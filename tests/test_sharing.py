@@ -408,7 +408,7 @@ def test_a_family_books_a_series_changes_it_and_afterwards_says_how_it_was_in_a_
             assert "欧阳沐清" in words
         page.fill("#whole input", "ᠮᠣᠩᠭᠣᠯ")
         page.click("#whole button")
-        page.wait_for_selector("#wrong:has-text('无法印出')")
+        page.wait_for_selector("#wrong:has-text('印不出')")
 
 
 def test_pages_are_read_while_the_database_is_away(site: Site) -> None:
