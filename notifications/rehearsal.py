@@ -322,6 +322,9 @@ class _Handler(socketserver.StreamRequestHandler):
             self._error(Reply(413, "", "INVALID_ARGUMENT"), "too large, or of unknown length")
             return
         raw = self.rfile.read(length)
+        if len(raw) < length:  # whoever sent it died: no request has arrived
+            self.open = False
+            return
         if headers.get("Connection", "").lower() == "close":
             self.open = False
         self._answer(method, path, headers, raw)

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -202,6 +203,15 @@ def test_whatever_is_posted_is_answered_and_shown(body: bytes, local: Fcm) -> No
     status, answer = post(local, body)
     assert (status, answer["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert "INVALID_ARGUMENT" in get(local, "/")
+
+
+def test_a_request_that_was_cut_has_not_arrived(local: Fcm) -> None:
+    """As when its worker is killed while it writes."""
+    with socket.create_connection(("127.0.0.1", local.port)) as line:
+        line.sendall(b'POST /v1/projects/local/messages:send HTTP/1.1\r\nContent-Length: 900\r\n\r\n{"message": {')
+        line.shutdown(socket.SHUT_WR)
+        assert line.recv(100) == b""
+    assert not local.sends() and not local.counts
 
 
 def test_it_runs_by_itself_and_stops_when_told(tmp_path: Path) -> None:
